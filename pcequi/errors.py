@@ -1,0 +1,30 @@
+"""Errors that a user of pcequi can act on.
+
+Every message names the argument, its value and the remedy. Each class is also
+the built-in exception that a caller would expect, so ``except ValueError``
+keeps working for people who do not know pcequi's own hierarchy.
+"""
+
+
+class PcequiError(Exception):
+    """Base of all errors that pcequi raises on purpose."""
+
+
+class ArgumentError(PcequiError, ValueError):
+    """An argument has a value that cannot work (range, choice, budget)."""
+
+
+class ShapeError(PcequiError, ValueError):
+    """A tensor has the wrong shape or dtype."""
+
+
+class DataError(PcequiError, ValueError):
+    """Input data are unusable: NaN, empty, unsorted, a label out of range."""
+
+
+class FileError(PcequiError, OSError):
+    """A file is missing, damaged or of an unknown format."""
+
+
+class MissingPackageError(PcequiError, ImportError):
+    """An optional package is needed; the message says what to install."""
