@@ -1,0 +1,111 @@
+"""Per-pose embeddings: what a layer's sparse product would see.
+
+Because a layer is linear in that product z, poses with nearby z have nearby
+outputs; sampling is done on z of the raw geometry (geometric embedding) or of
+the current features (feature embedding).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pcequi.kernels import kernel_points, space_basis
+from pcequi.ops import HAS_NUMBA, pairs_within
+from pcequi.poses import Poses
+
+
+def geometric_embedding(
+    poses: Poses,
+    pos: Tensor,
+    radius: float,
+    num_points: int = 15,
+    normal: Tensor | None = None,
+) -> Tensor:
+    """Kernel-point averages of the raw geometry, seen from every pose.
+
+    z_b(x, R) = sum_y phi_b(R^T (y - x) / r) f(y) / sum_y sum_b phi_b, where
+    f(y) is 1 and, if ``normal`` is given, R^T n(y). The support is all points
+    of the cloud within the radius, with no cap on their number.
+
+    Args:
+        poses: poses of one cloud, [N] points with K rotations.
+        pos: the cloud's points [S, 3].
+        radius: of the support, in the units of ``pos``.
+        num_points: kernel points B, one of ``kernels.LAYOUTS``.
+        normal: unit normals [S, 3], optional.
+
+    Returns:
+        [N, K, B * F], F = 1 or 4; the mass entries of a pose sum to one.
+
+    **Equivariance:** unchanged when cloud and poses move together.
+    """
+    points, width = kernel_points(num_points)
+    points = points.to(pos)
+    feature = pos.new_ones(len(pos), 1)
+    if normal is not None:
+        feature = torch.cat([feature, normal], 1)
+    if poses.group is None:
+        parts = [
+            _lift(poses.pos, poses.rot[:, k], pos, feature, radius, points, width)
+            for k in range(poses.num_rotations)
+        ]
+        z = torch.stack(parts, 1)
+    else:
+        # phi_b seen from R0 G is phi_{G b} seen from R0: evaluate the distinct
+        # turned kernel points once a point, then look every pose's up.
+        turned = torch.einsum("kij,bj->kbi", poses.group, points)
+        distinct, slot = _distinct_points(turned.reshape(-1, 3))
+        z = _lift(poses.pos, poses.rot[:, 0], pos, feature, radius, distinct, width)
+        z = z.index_select(1, slot).view(len(z), *turned.shape[:2], -1)
+    if normal is not None:  # world normals to the frame of each pose
+        z = torch.cat([z[..., :1], z[..., 1:] @ poses.rot], -1)
+    mass = z[..., 0].sum(-1)
+    return (z / mass.clamp_min(torch.finfo(z.dtype).tiny)[..., None, None]).flatten(2)
+
+
+def _distinct_points(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Distinct rows up to rounding, and the distinct row of each row."""
+    key = (points * 2**16).round().long()
+    _, slot = torch.unique(key, dim=0, return_inverse=True)
+    first = torch.full((int(slot.max()) + 1,), len(points), device=points.device)
+    first = first.scatter_reduce(
+        0, slot, torch.arange(len(points), device=points.device), "amin"
+    )
+    return points[first], slot
+
+
+def _lift(target, frame, source, feature, radius, points, width) -> Tensor:
+    """Sum over sources within the radius of phi_b times their features, [N, B, F]."""
+    if HAS_NUMBA and target.device.type == "cpu":
+        from pcequi.ops import numba_kernels
+
+        arrays = [t.contiguous().numpy() for t in (target, frame, source, feature)]
+        out = numba_kernels.lift(*arrays, float(radius), points.contiguous().numpy(), width)
+        return torch.from_numpy(out)
+    row, col = pairs_within(source, target, radius)
+    out = feature.new_zeros(len(target), len(points), feature.shape[1])
+    step = max(1, 2**22 // len(points))  # bounds the [pairs x kernel points] array
+    for start in range(0, len(row), step):
+        r, c = row[start : start + step], col[start : start + step]
+        offset = torch.einsum("eij,ei->ej", frame[r], source[c] - target[r]) / radius
+        phi = space_basis(offset, points, width)
+        out.index_add_(0, r, phi[:, :, None] * feature[c][:, None, :])
+    return out
+
+
+def feature_projection(channels: int, dim: int, dtype=torch.float32, device=None) -> Tensor:
+    """The fixed projection Pi [channels, dim] of the feature embedding.
+
+    Orthonormal columns from the QR factors of a fixed Gaussian draw; the
+    identity where ``dim >= channels``, so that the embedding is z itself.
+
+    Source: Johnson and Lindenstrauss (1984): distances survive projection.
+
+    **Equivariance:** acts on channels only, so commutes with any motion.
+    """
+    if dim >= channels:
+        return torch.eye(channels, dtype=dtype, device=device)
+    generator = torch.Generator().manual_seed(0)
+    draw = torch.randn(channels, dim, generator=generator, dtype=torch.float64)
+    return torch.linalg.qr(draw).Q.to(dtype=dtype, device=device)

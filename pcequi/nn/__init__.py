@@ -1,0 +1,6 @@
+"""Layers for PyG models."""
+
+from pcequi.nn.group_conv import GroupConv
+from pcequi.nn.pooling import GroupPool
+
+__all__ = ["GroupConv", "GroupPool"]

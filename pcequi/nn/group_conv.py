@@ -1,0 +1,145 @@
+"""The group convolution over SE(3), as a PyG layer and in compressed form."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch_geometric.nn import MessagePassing
+
+from pcequi.errors import ShapeError
+from pcequi.kernels import SE3Kernel
+from pcequi.ops import grouped_spmm
+from pcequi.pose_graph import LevelGraph
+
+
+class GroupConv(MessagePassing):
+    r"""Group convolution with a fixed kernel basis and learned weights.
+
+    .. math::
+        out(g) = \sum_b \Big( \frac{1}{m(g)} \sum_{h \in N(g)}
+            \phi_b(\Delta(g, h)) f(h) \Big) W_b + c
+
+    with :math:`m(g)` the sum of the kernel's space functions over N(g). The
+    bracket is one sparse product, the rest one dense product.
+
+    Args:
+        in_channels: channels of f, C_in.
+        out_channels: channels of the output, C_out.
+        kernel: basis of size B on R^3 x SO(3).
+        bias: whether c is learned; otherwise it is zero.
+        normalize: divide by m(g), so that density does not scale the output.
+
+    Shapes:
+        x [num_src, C_in] -> [num_dst, C_out].
+
+    **Equivariance:** depends on relative poses alone: when all poses move
+    together, the output of each pose stays the same.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: SE3Kernel,
+        bias: bool = True,
+        normalize: bool = True,
+    ):
+        super().__init__(aggr="sum")
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel, self.normalize = kernel, normalize
+        self.weight = torch.nn.Parameter(torch.empty(kernel.num * in_channels, out_channels))
+        self.bias = torch.nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Normal weights: unit variance out for unit variance in.
+
+        A normalised row of A averages, so its squares sum to about 1 / B.
+        """
+        torch.nn.init.normal_(self.weight, std=math.sqrt(2 / self.in_channels))
+        if self.bias is not None:
+            torch.nn.init.zeros_(self.bias)
+
+    def forward(
+        self,
+        x: Tensor | tuple[Tensor, Tensor | None],
+        edge_index: Tensor,
+        relative_pose: tuple[Tensor, Tensor | None],
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Convolve along any edges.
+
+        Args:
+            x: features [num_src, C_in], or a pair whose first entry they are.
+            edge_index: [2, E], sources above, targets below.
+            relative_pose: offsets [E, 3] in units of the radius, in the frame
+                of the target, and rotations [E, 3, 3] (None: identity).
+            size: (num_src, num_dst); by default a square graph.
+
+        Raises:
+            ShapeError: shapes that do not fit; the message names the argument.
+        """
+        pair = (x, x) if isinstance(x, Tensor) else x
+        if pair[0].dim() != 2 or pair[0].shape[1] != self.in_channels:
+            raise ShapeError(
+                f"`x` (={list(pair[0].shape)}) must be [num_src, in_channels (={self.in_channels})]"
+            )
+        offset, rotation = relative_pose
+        if offset.shape != (edge_index.shape[1], 3):
+            raise ShapeError(
+                f"`relative_pose[0]` (={list(offset.shape)}) must be [edges, 3] "
+                f"(={[edge_index.shape[1], 3]})"
+            )
+        if size is None:
+            size = (len(pair[0]), len(pair[0]) if pair[1] is None else len(pair[1]))
+        phi = self.kernel(offset, rotation).to(pair[0].dtype)
+        mass = phi.new_ones(len(offset))
+        if self.normalize:
+            space = self.kernel(offset).view(len(offset), -1, self.kernel.num_rotations)
+            mass = space[:, :, 0].sum(1).to(phi.dtype)
+        z = self.propagate(edge_index, x=pair[0], phi=phi, mass=mass, size=size)
+        if self.normalize:
+            total, z = z[:, :1], z[:, 1:]
+            z = z / total.clamp_min(torch.finfo(z.dtype).tiny)
+        return self.combine(z)
+
+    def message(self, x_j: Tensor, phi: Tensor, mass: Tensor) -> Tensor:
+        outer = (phi[:, :, None] * x_j[:, None, :]).flatten(1)
+        return torch.cat([mass[:, None], outer], 1) if self.normalize else outer
+
+    def compressed(self, x: Tensor, level: LevelGraph, sources: Tensor) -> Tensor:
+        """The same layer on a level of a pose graph.
+
+        Args:
+            x: features of the representatives of the level below [S, C_in].
+            level: the level, with its sparse matrix A.
+            sources: representatives of each cloud in the level below [G].
+
+        Returns:
+            [M, C_out].
+        """
+        return self.combine(sparse_product(x, level, sources))
+
+    def combine(self, z: Tensor) -> Tensor:
+        """The dense product: z [M, B * C_in] to [M, C_out]."""
+        out = z @ self.weight
+        return out if self.bias is None else out + self.bias
+
+    def __repr__(self) -> str:
+        return f"GroupConv({self.in_channels}, {self.out_channels}, basis={self.kernel.num})"
+
+
+def sparse_product(x: Tensor, level: LevelGraph, sources: Tensor) -> Tensor:
+    """z = A x for a batch of clouds: [S, C] to [M, B * C].
+
+    **Equivariance:** as invariant as the entries of A are.
+    """
+    def pointer(counts: Tensor) -> Tensor:
+        return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+    ptr = pointer(level.entries.long())
+    rows = pointer(level.count * level.basis)
+    z = grouped_spmm(x, ptr, level.col, level.val, rows, pointer(sources))
+    return z.view(level.num, -1)

@@ -1,0 +1,22 @@
+"""Low-level operators: one face each, the fastest backend that is installed.
+
+torch-cluster (neighbour search) and numba (FPS, sparse products on the CPU)
+are used where they can be imported, pure torch everywhere else. Setting
+``PCEQUI_NO_TORCH_CLUSTER=1`` or ``PCEQUI_NO_NUMBA=1`` turns one off.
+"""
+
+from pcequi.ops.backends import HAS_NUMBA, HAS_TORCH_CLUSTER
+from pcequi.ops.fps import farthest_point_sampling, nearest_center
+from pcequi.ops.neighbors import knn, pairs_within
+from pcequi.ops.sparse import coalesce_rows, grouped_spmm
+
+__all__ = [
+    "HAS_NUMBA",
+    "HAS_TORCH_CLUSTER",
+    "coalesce_rows",
+    "farthest_point_sampling",
+    "grouped_spmm",
+    "knn",
+    "nearest_center",
+    "pairs_within",
+]

@@ -1,0 +1,144 @@
+"""Greedy farthest-point sampling (FPS) in any dimension, with its assignment.
+
+Gonzalez, "Clustering to minimize the maximum intercluster distance" (1985):
+the greedy choice is within a factor two of the best covering radius.
+
+**Ties.** Candidates whose squared distance is within ``TIE`` (relative) of the
+largest are tied. Among them the largest ``key`` wins. The caller passes a key
+that does not depend on the cloud's orientation or order (for embeddings: a
+fixed generic linear function of them). Candidates that tie in key too are
+twins that a symmetry of the cloud exchanges: any of them gives the same
+result up to that symmetry, and the first one is taken.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pcequi.errors import ArgumentError
+from pcequi.ops.backends import HAS_NUMBA
+
+# Relative difference below which two squared distances count as equal: far
+# above float64 rounding of the embeddings, far below differences of shape.
+TIE = {torch.float64: 1e-9, torch.float32: 1e-5}
+# Squared distances below this share of the squared spread are zero.
+ZERO = {torch.float64: 1e-20, torch.float32: 1e-11}
+
+
+def farthest_point_sampling(
+    x: Tensor,
+    num: int,
+    *,
+    start: int | None = None,
+    key: Tensor | None = None,
+    tolerance: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """FPS over the rows of ``x`` (one cloud).
+
+    Args:
+        x: embeddings or positions [P, D], P >= 1, float32 or float64.
+        num: picks, at most P.
+        start: first pick; by default the row farthest from the mean of ``x``.
+        key: tie-breaker [P]; by default the row order decides.
+        tolerance: stop as soon as every row is within this distance of a pick
+            (units of ``x``); 0 never stops early.
+
+    Returns:
+        ``index`` [M] of the picks in order (M = ``num`` unless ``tolerance``
+        stopped it), ``assignment`` [P] in [0, M), the nearest pick (the
+        earliest of equals), and ``distance`` [P] to it. While distinct rows
+        remain no pick repeats one; every pick is assigned to itself.
+
+    Raises:
+        ArgumentError: ``num`` is not in [1, P].
+
+    **Equivariance:** picks depend on distances and ``key`` alone, so they move
+    with any isometry of ``x`` that leaves ``key`` in place.
+    """
+    size = len(x)
+    if not 1 <= num <= size:
+        raise ArgumentError(
+            f"`num` (={num}) must be between 1 and the number of rows (={size}); "
+            "lower the budget or add poses"
+        )
+    x = x.detach().contiguous()
+    if key is None:
+        key = torch.arange(size, 0, -1, dtype=x.dtype, device=x.device)
+    spread = (x - x.mean(0)).square().sum(1)
+    if start is None:
+        start = int(_largest(spread, key, TIE[x.dtype]))
+    zero = float(spread.max()) * ZERO[x.dtype]
+    stop = max(float(tolerance) ** 2, -1.0)
+    if HAS_NUMBA and x.device.type == "cpu":
+        from pcequi.ops import numba_kernels
+
+        index, assignment, d2 = numba_kernels.fps(
+            x.numpy(), num, start, key.numpy(), TIE[x.dtype], zero, stop
+        )
+        index, assignment, d2 = map(torch.from_numpy, (index, assignment, d2))
+    else:
+        index, assignment, d2 = _fps_torch(x, num, start, key, zero, stop)
+    return index, assignment, d2.sqrt()
+
+
+def _largest(value: Tensor, key: Tensor, tie: float) -> Tensor:
+    """Row of the largest value; among tied ones the first of the largest key."""
+    tied = value >= value.max() * (1 - tie)
+    best = key.masked_fill(~tied, -torch.inf)
+    slack = tie * key.abs().max()
+    return (best >= best.max() - slack).int().argmax()
+
+
+def _fps_torch(x, num, start, key, zero, stop):
+    d2 = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
+    assignment = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    taken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    index = []
+    pick = torch.as_tensor(start, device=x.device)
+    for m in range(num):
+        index.append(pick)
+        new = (x - x[pick]).square().sum(1)
+        closer = new < d2
+        d2 = torch.where(closer, new, d2)
+        assignment = torch.where(closer, m, assignment)
+        assignment[pick] = m
+        taken[pick] = True
+        left = d2.masked_fill(taken, -1.0)
+        worst = left.max()
+        if stop > 0 and worst <= stop:
+            break
+        if worst <= zero:  # only copies of the picks remain: take any new row
+            pick = (~taken).int().argmax()
+        else:
+            pick = _largest(left, key, TIE[x.dtype])
+    return torch.stack(index), assignment, d2
+
+
+def nearest_center(x: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
+    """Nearest row of ``center`` for each row of ``x``; near-ties go to the first.
+
+    Args:
+        x: [P, D].
+        center: [M, D].
+
+    Returns:
+        ``assignment`` [P] in [0, M) and ``distance`` [P].
+
+    **Equivariance:** unchanged by an isometry of both arguments.
+    """
+    x, center = x.detach(), center.detach()
+    shift = center.mean(0)  # centred first: the expanded square cancels less
+    x, center = x - shift, center - shift
+    half = center.square().sum(1) / 2
+    score = torch.addmm(half, x, center.T, alpha=-1)  # |x - c|^2 / 2 - |x|^2 / 2
+    slack = TIE[x.dtype] * float(half.max() * 2 + x.square().sum(1).max())
+    if HAS_NUMBA and x.device.type == "cpu":
+        from pcequi.ops import numba_kernels
+
+        assignment = torch.from_numpy(numba_kernels.first_minimum(score.numpy(), slack))
+    else:
+        low = score.min(1, keepdim=True).values + slack
+        assignment = (score <= low).int().argmax(1)
+    distance = (x - center.index_select(0, assignment)).square().sum(1).sqrt()
+    return assignment, distance

@@ -1,0 +1,125 @@
+"""Neighbour search that respects rotation: nothing is cut off in tree order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pcequi.errors import ArgumentError
+from pcequi.ops.backends import HAS_TORCH_CLUSTER
+
+# Rows of the distance matrix held at once by the pure torch path.
+_CHUNK = 2048
+
+
+def _clouds(size: int, batch: Tensor | None, device) -> Tensor:
+    """Start of each cloud in a sorted batch vector, as a pointer [B + 1]."""
+    if batch is None:
+        return torch.tensor([0, size], device=device)
+    counts = torch.bincount(batch)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def knn(
+    source: Tensor,
+    query: Tensor,
+    k: int,
+    batch_source: Tensor | None = None,
+    batch_query: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The ``k`` nearest sources of each query, by Euclidean distance.
+
+    Args:
+        source: points [N, D].
+        query: points [Q, D].
+        k: neighbours a query; every cloud must hold at least ``k`` sources.
+        batch_source: sorted cloud of each source [N], or None for one cloud.
+        batch_query: sorted cloud of each query [Q].
+
+    Returns:
+        ``index`` [Q, k] into ``source`` and ``distance`` [Q, k], nearest first.
+        Equal distances come in no particular order.
+
+    Raises:
+        ArgumentError: ``k`` is below 1 or above the size of a cloud.
+
+    **Equivariance:** indices are unchanged by rigid motion, up to ties.
+    """
+    ptr_s = _clouds(len(source), batch_source, source.device)
+    ptr_q = _clouds(len(query), batch_query, query.device)
+    smallest = int((ptr_s[1:] - ptr_s[:-1]).min())
+    if not 1 <= k <= smallest:
+        raise ArgumentError(
+            f"`k` (={k}) must be between 1 and the number of points of the "
+            f"smallest cloud (={smallest}); lower `k`"
+        )
+    indices, distances = [], []
+    for cloud in range(len(ptr_q) - 1):
+        s0, s1 = int(ptr_s[cloud]), int(ptr_s[cloud + 1])
+        q0, q1 = int(ptr_q[cloud]), int(ptr_q[cloud + 1])
+        for chunk in range(q0, q1, _CHUNK):
+            d = _distances(query[chunk : min(chunk + _CHUNK, q1)], source[s0:s1])
+            value, index = d.topk(k, dim=1, largest=False)
+            indices.append(index + s0)
+            distances.append(value)
+    return torch.cat(indices), torch.cat(distances)
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    # The matrix-product form of cdist cancels for close points; the direct
+    # form keeps duplicates at distance exactly zero.
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def pairs_within(
+    source: Tensor,
+    query: Tensor,
+    radius: float,
+    batch_source: Tensor | None = None,
+    batch_query: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """All pairs (query, source) at most ``radius`` apart, never truncated.
+
+    Args:
+        source: points [N, D].
+        query: points [Q, D].
+        radius: positive distance, in the units of the points.
+        batch_source: sorted cloud of each source [N], or None for one cloud.
+        batch_query: sorted cloud of each query [Q].
+
+    Returns:
+        ``query_index`` [E], sorted, and ``source_index`` [E].
+
+    Raises:
+        ArgumentError: ``radius`` is not positive.
+
+    **Equivariance:** the pairs are unchanged by rigid motion, up to rounding
+    at the very boundary, where pcequi's kernels vanish.
+    """
+    if not radius > 0:
+        raise ArgumentError(f"`radius` (={radius}) must be positive")
+    if HAS_TORCH_CLUSTER and (batch_source is not None or len(source) > _CHUNK):
+        return _pairs_torch_cluster(source, query, radius, batch_source, batch_query)
+    ptr_s = _clouds(len(source), batch_source, source.device)
+    ptr_q = _clouds(len(query), batch_query, query.device)
+    pairs = []
+    for cloud in range(len(ptr_q) - 1):
+        s0, s1 = int(ptr_s[cloud]), int(ptr_s[cloud + 1])
+        q0, q1 = int(ptr_q[cloud]), int(ptr_q[cloud + 1])
+        for chunk in range(q0, q1, _CHUNK):
+            close = _distances(query[chunk : min(chunk + _CHUNK, q1)], source[s0:s1]) <= radius
+            pair = close.nonzero()
+            pairs.append(pair + pair.new_tensor([chunk, s0]))
+    pairs = torch.cat(pairs)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _pairs_torch_cluster(source, query, radius, batch_source, batch_query):
+    from torch_cluster import radius as cluster_radius
+
+    # Its cap truncates in tree order, which is not equivariant: lift it.
+    row, col = cluster_radius(
+        source, query, radius, batch_source, batch_query, max_num_neighbors=len(source)
+    )
+    order = torch.argsort(row, stable=True)
+    return row[order], col[order]

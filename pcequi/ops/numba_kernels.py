@@ -1,0 +1,280 @@
+"""The CPU kernels, compiled by numba on first use and cached on disk.
+
+Each has a pure torch twin beside its caller; tests hold the two equal.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+
+@njit(cache=True, nogil=True)
+def fps(x, num, start, key, tie, zero, stop):
+    """FPS with triangle-inequality pruning: a row is visited only when the new
+    pick is nearer than twice its distance to its own pick."""
+    size, dim = x.shape
+    d2 = np.full(size, np.inf, x.dtype)
+    assignment = np.zeros(size, np.int64)
+    taken = np.zeros(size, np.bool_)
+    index = np.empty(num, np.int64)
+    apart = np.empty(num, x.dtype)  # squared distance of earlier picks to this one
+    largest_key = np.abs(key).max()
+    pick, count = start, 0
+    for m in range(num):
+        index[m] = pick
+        count = m + 1
+        for j in range(m):
+            total = x.dtype.type(0)
+            for c in range(dim):
+                diff = x[index[j], c] - x[pick, c]
+                total += diff * diff
+            apart[j] = total
+        worst = x.dtype.type(-1)
+        taken[pick] = True
+        for p in range(size):
+            if m == 0 or apart[assignment[p]] < 4 * d2[p]:
+                total = x.dtype.type(0)
+                for c in range(dim):
+                    diff = x[p, c] - x[pick, c]
+                    total += diff * diff
+                if total < d2[p]:
+                    d2[p] = total
+                    assignment[p] = m
+            if not taken[p] and d2[p] > worst:
+                worst = d2[p]
+        assignment[pick] = m
+        if stop > 0 and worst <= stop:
+            break
+        if worst <= zero:
+            for p in range(size):
+                if not taken[p]:
+                    pick = p
+                    break
+        else:
+            best = -np.inf
+            for p in range(size):
+                if not taken[p] and d2[p] >= worst * (1 - tie):
+                    if key[p] > best + tie * largest_key:
+                        best = key[p]
+                        pick = p
+    return index[:count].copy(), assignment, d2
+
+
+@njit(cache=True, nogil=True)
+def first_minimum(score, slack):
+    """Per row, the first column within ``slack`` of the row's minimum."""
+    rows, columns = score.shape
+    result = np.empty(rows, np.int64)
+    for r in range(rows):
+        low = score[r, 0]
+        for c in range(1, columns):
+            low = min(low, score[r, c])
+        for c in range(columns):
+            if score[r, c] <= low + slack:
+                result[r] = c
+                break
+    return result
+
+
+@njit(cache=True, nogil=True, parallel=True, fastmath=True)
+def spmm(row_of_group, column_of_group, ptr, col, val, x, out):
+    """out[r] = sum of val * x[column_of_group + col], one thread a cloud."""
+    channels = x.shape[1]
+    for g in prange(len(row_of_group) - 1):
+        shift = column_of_group[g]
+        for r in range(row_of_group[g], row_of_group[g + 1]):
+            total = out[r]
+            for c in range(channels):
+                total[c] = 0
+            for e in range(ptr[r], ptr[r + 1]):
+                weight = val[e]
+                source = x[shift + col[e]]
+                for c in range(channels):
+                    total[c] += weight * source[c]
+
+
+@njit(cache=True, nogil=True, parallel=True, fastmath=True)
+def spmm_transposed(row_of_group, column_of_group, ptr, col, val, grad, out):
+    """out[column] += val * grad[row]: clouds own disjoint columns, so no race."""
+    channels = out.shape[1]
+    for g in prange(len(row_of_group) - 1):
+        shift = column_of_group[g]
+        for s in range(shift, column_of_group[g + 1]):
+            for c in range(channels):
+                out[s, c] = 0
+        for r in range(row_of_group[g], row_of_group[g + 1]):
+            source = grad[r]
+            for e in range(ptr[r], ptr[r + 1]):
+                weight = val[e]
+                target = out[shift + col[e]]
+                for c in range(channels):
+                    target[c] += weight * source[c]
+
+
+@njit(cache=True, nogil=True)
+def coalesce(row, col, val, num_rows, num_cols):
+    """Sum entries that share (row, col): bucket by row, then a dense scratch row."""
+    start = np.zeros(num_rows + 1, np.int64)
+    for e in range(len(row)):
+        start[row[e] + 1] += 1
+    for r in range(num_rows):
+        start[r + 1] += start[r]
+    order = np.empty(len(row), np.int64)
+    cursor = start[:-1].copy()
+    for e in range(len(row)):
+        order[cursor[row[e]]] = e
+        cursor[row[e]] += 1
+    scratch = np.zeros(num_cols, val.dtype)
+    seen = np.zeros(num_cols, np.bool_)
+    out_col = np.empty(len(row), np.int64)
+    out_val = np.empty(len(row), val.dtype)
+    ptr = np.zeros(num_rows + 1, np.int64)
+    size = 0
+    for r in range(num_rows):
+        first = size
+        for i in range(start[r], start[r + 1]):
+            c = col[order[i]]
+            if not seen[c]:
+                seen[c] = True
+                out_col[size] = c
+                size += 1
+            scratch[c] += val[order[i]]
+        for i in range(first, size):
+            c = out_col[i]
+            out_val[i] = scratch[c]
+            scratch[c] = 0
+            seen[c] = False
+        ptr[r + 1] = size
+    return ptr, out_col[:size].copy(), out_val[:size].copy()
+
+
+@njit(cache=True, nogil=True)
+def lift(target, frame, source, feature, radius, points, width):
+    """Kernel-point sums around each target: no [pairs x kernel points] array."""
+    size, basis, channels = target.shape[0], points.shape[0], feature.shape[1]
+    out = np.zeros((size, basis, channels), target.dtype)
+    limit, inverse = radius * radius, 1 / (width * width)
+    norms = np.empty(basis, target.dtype)
+    for b in range(basis):
+        norms[b] = points[b, 0] ** 2 + points[b, 1] ** 2 + points[b, 2] ** 2
+    for t in range(size):
+        R = frame[t]
+        for s in range(source.shape[0]):
+            dx = source[s, 0] - target[t, 0]
+            dy = source[s, 1] - target[t, 1]
+            dz = source[s, 2] - target[t, 2]
+            square = dx * dx + dy * dy + dz * dz
+            if square > limit:
+                continue
+            u = (R[0, 0] * dx + R[1, 0] * dy + R[2, 0] * dz) / radius
+            v = (R[0, 1] * dx + R[1, 1] * dy + R[2, 1] * dz) / radius
+            w = (R[0, 2] * dx + R[1, 2] * dy + R[2, 2] * dz) / radius
+            square /= limit
+            for b in range(basis):
+                near = points[b, 0] * u + points[b, 1] * v + points[b, 2] * w
+                value = 1 - (square + norms[b] - 2 * near) * inverse
+                if value > 0:
+                    value *= value
+                    for c in range(channels):
+                        out[t, b, c] += value * feature[s, c]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def operator(
+    pos, rot, source, frames, assignment, below, radius, points, width, anchors, edge, tie
+):
+    """Rows of A, coalesced as they are made: one dense scratch row a pose.
+
+    ``frames`` is [S, K, 9], or [1, K, 9] when all points share their frames.
+    """
+    num, basis, turns = pos.shape[0], points.shape[0], anchors.shape[0]
+    width_rows = basis * turns
+    limit, inverse = radius * radius, 1 / (width * width)
+    norms = np.empty(basis, pos.dtype)
+    for b in range(basis):
+        norms[b] = points[b, 0] ** 2 + points[b, 1] ** 2 + points[b, 2] ** 2
+    shared = frames.shape[0] == 1
+    wanted = np.empty((turns, 9), pos.dtype)
+    chosen = np.zeros(turns, np.int64)
+    factor = np.zeros(turns, pos.dtype)
+    scratch = np.zeros((width_rows, below), pos.dtype)
+    space = np.zeros(basis, pos.dtype)
+    ptr = np.zeros(num * width_rows + 1, np.int64)
+    capacity = max(1024, num * 64)
+    col = np.empty(capacity, np.int64)
+    val = np.empty(capacity, pos.dtype)
+    size = 0
+    score = np.empty(frames.shape[1], pos.dtype)
+    for t in range(num):
+        R = rot[t]
+        for a in range(turns):
+            for i in range(3):
+                for k in range(3):
+                    total = 0.0
+                    for j in range(3):
+                        total += R[i, j] * anchors[a, j, k]
+                    wanted[a, 3 * i + k] = total
+        mass = 0.0
+        fresh = True
+        for s in range(source.shape[0]):
+            dx = source[s, 0] - pos[t, 0]
+            dy = source[s, 1] - pos[t, 1]
+            dz = source[s, 2] - pos[t, 2]
+            square = dx * dx + dy * dy + dz * dz
+            if square > limit:
+                continue
+            u = (R[0, 0] * dx + R[1, 0] * dy + R[2, 0] * dz) / radius
+            v = (R[0, 1] * dx + R[1, 1] * dy + R[2, 1] * dz) / radius
+            w = (R[0, 2] * dx + R[1, 2] * dy + R[2, 2] * dz) / radius
+            square /= limit
+            any_here = False
+            for b in range(basis):
+                near = points[b, 0] * u + points[b, 1] * v + points[b, 2] * w
+                value = 1 - (square + norms[b] - 2 * near) * inverse
+                space[b] = 0.0
+                if value > 0:
+                    space[b] = value * value
+                    mass += value * value
+                    any_here = True
+            if not any_here:
+                continue
+            if fresh or not shared:
+                fresh = False
+                here = frames[0] if shared else frames[s]
+                for a in range(turns):
+                    best = -4.0
+                    for k in range(here.shape[0]):
+                        total = 0.0
+                        for j in range(9):
+                            total += wanted[a, j] * here[k, j]
+                        score[k] = total
+                        best = max(best, total)
+                    for k in range(here.shape[0]):
+                        if score[k] >= best - tie:
+                            chosen[a] = k
+                            factor[a] = min(1.0, max(0.0, (score[k] - edge) / (3 - edge)))
+                            break
+            for a in range(turns):
+                if factor[a] > 0:
+                    column = assignment[s, chosen[a]]
+                    for b in range(basis):
+                        if space[b] > 0:
+                            scratch[b * turns + a, column] += space[b] * factor[a]
+        scale = 1 / mass if mass > 0 else 0.0
+        if size + width_rows * below > capacity:
+            capacity = 2 * capacity + width_rows * below
+            grown_col = np.empty(capacity, np.int64)
+            grown_val = np.empty(capacity, pos.dtype)
+            grown_col[:size] = col[:size]
+            grown_val[:size] = val[:size]
+            col, val = grown_col, grown_val
+        for r in range(width_rows):
+            line = scratch[r]
+            for c in range(below):
+                if line[c] != 0:
+                    col[size] = c
+                    val[size] = line[c] * scale
+                    size += 1
+                    line[c] = 0
+            ptr[t * width_rows + r + 1] = size
+    return ptr, col[:size].copy(), val[:size].copy()

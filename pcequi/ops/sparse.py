@@ -1,0 +1,113 @@
+"""Sparse products over a batch of clouds, the heart of the compressed layer.
+
+A batch of block-diagonal matrices is stored as one CSR matrix whose column
+numbers are *local* to the cloud, so that clouds are batched by concatenation
+alone and columns fit in 16 bits.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pcequi.ops.backends import HAS_NUMBA
+
+
+def grouped_spmm(
+    x: Tensor, ptr: Tensor, col: Tensor, val: Tensor, rows: Tensor, columns: Tensor
+) -> Tensor:
+    """Product of a block-diagonal sparse matrix with features.
+
+    Args:
+        x: features [S, C]; differentiable.
+        ptr: row pointer [R + 1] into ``col`` and ``val``.
+        col: column of each entry, counted within its cloud [nnz], any integer type.
+        val: value of each entry [nnz]; not differentiable (geometry is given).
+        rows: first row of each cloud [G + 1].
+        columns: first row of ``x`` of each cloud [G + 1].
+
+    Returns:
+        [R, C], in the dtype of ``x``.
+
+    **Equivariance:** linear in ``x``; as invariant as ``val`` is.
+    """
+    return _GroupedSpmm.apply(x, ptr, col, val, rows, columns)
+
+
+class _GroupedSpmm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, ptr, col, val, rows, columns):
+        ctx.save_for_backward(ptr, col, val, rows, columns)
+        ctx.size = len(x)
+        if HAS_NUMBA and x.device.type == "cpu":
+            from pcequi.ops import numba_kernels
+
+            x = _compute_dtype(x)
+            out = x.new_empty(len(ptr) - 1, x.shape[1])
+            numba_kernels.spmm(*_numpy(rows, columns, ptr, col, val, x), out.numpy())
+            return out
+        row, source = _coordinates(ptr, col, rows, columns)
+        out = x.new_zeros(len(ptr) - 1, x.shape[1])
+        return out.index_add_(0, row, x.index_select(0, source) * val.to(x.dtype)[:, None])
+
+    @staticmethod
+    def backward(ctx, grad):
+        ptr, col, val, rows, columns = ctx.saved_tensors
+        if HAS_NUMBA and grad.device.type == "cpu":
+            from pcequi.ops import numba_kernels
+
+            grad = _compute_dtype(grad).contiguous()
+            out = grad.new_empty(ctx.size, grad.shape[1])
+            numba_kernels.spmm_transposed(
+                *_numpy(rows, columns, ptr, col, val, grad), out.numpy()
+            )
+        else:
+            row, source = _coordinates(ptr, col, rows, columns)
+            out = grad.new_zeros(ctx.size, grad.shape[1])
+            out.index_add_(0, source, grad.index_select(0, row) * val.to(grad.dtype)[:, None])
+        return out, None, None, None, None, None
+
+
+def _compute_dtype(x: Tensor) -> Tensor:
+    x = x.detach()
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def _numpy(*tensors: Tensor):
+    return [t.detach().contiguous().numpy() for t in tensors]
+
+
+def _coordinates(ptr, col, rows, columns):
+    """Global (row, column) of every entry."""
+    row = torch.repeat_interleave(
+        torch.arange(len(ptr) - 1, device=ptr.device), (ptr[1:] - ptr[:-1]).long()
+    )
+    cloud = torch.searchsorted(rows.contiguous(), row, right=True) - 1
+    return row, col.long() + columns.long().index_select(0, cloud)
+
+
+def coalesce_rows(
+    row: Tensor, col: Tensor, val: Tensor, num_rows: int, num_cols: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """COO entries to CSR, entries that share (row, column) added up once.
+
+    Args:
+        row, col: coordinates [nnz], in any order.
+        val: values [nnz].
+        num_rows, num_cols: size of the matrix.
+
+    Returns:
+        ``ptr`` [num_rows + 1], ``col`` [nnz'], ``val`` [nnz'] with nnz' <= nnz.
+
+    **Equivariance:** none involved; the matrix stays the same.
+    """
+    if HAS_NUMBA and val.device.type == "cpu":
+        from pcequi.ops import numba_kernels
+
+        out = numba_kernels.coalesce(*_numpy(row, col, val), num_rows, num_cols)
+        return tuple(map(torch.from_numpy, out))
+    cell, inverse = torch.unique(row * num_cols + col, return_inverse=True)
+    total = val.new_zeros(len(cell)).index_add_(0, inverse, val)
+    counts = torch.bincount(cell // num_cols, minlength=num_rows)
+    ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return ptr, cell % num_cols, total

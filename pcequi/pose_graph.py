@@ -1,0 +1,480 @@
+"""The compressed graph: representatives of each level and what they read.
+
+A level's layer is out = (A f) W. The rows of A are (representative, basis
+function) pairs, its columns the representatives of the level below: the
+feature of a pose h is read at the representative a(h) that stands for it, and
+entries that meet in one place are added up once. Nothing of the size of the
+pose set is left in the graph.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from pcequi.embedding import geometric_embedding
+from pcequi.errors import ArgumentError
+from pcequi.kernels import anchor_rotations, kernel_points, rotation_basis, space_basis
+from pcequi.ops import HAS_NUMBA, coalesce_rows, farthest_point_sampling, pairs_within
+from pcequi.poses import (
+    CentroidPoses,
+    GridPoses,
+    Poses,
+    check_cloud,
+    estimate_normals,
+    sampler_from_dict,
+    sampler_to_dict,
+)
+from pcequi.sampling import FeatureSampler, Representatives, sampling_key
+
+# Relative slack when the rotation nearest to an anchor is chosen: equal angles
+# go to the first rotation in the sampler's own (data-given) order.
+_ANGLE_TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a network: where its poses are, what they see, how many stay.
+
+    Args:
+        radius: of the support, in units of the cloud (unit radius when normalised).
+        poses: sampler of poses.
+        sampling: budget and method.
+        num_points: points that carry poses, the first of a spatial FPS order;
+            None: all. Never more than the level below has.
+        kernel_points: basis in space, see ``kernels.LAYOUTS``.
+        kernel_rotations: anchors in SO(3), see ``kernels.SE3Kernel``. A pose
+            reads, at each neighbouring point and for each anchor, the pose
+            nearest in rotation to the anchor.
+        rotation_width: support about an anchor, radians.
+        normals: whether the geometry at this level includes normals.
+
+    Raises:
+        ArgumentError: ``radius`` is not positive.
+
+    **Equivariance:** settings only; the samplers' own lines say how they move.
+    """
+
+    radius: float
+    poses: object = field(default_factory=lambda: GridPoses("O", "principal"))
+    sampling: FeatureSampler = FeatureSampler()
+    num_points: int | None = None
+    kernel_points: int = 15
+    kernel_rotations: int = 1
+    rotation_width: float = 3.14159265
+    normals: bool = False
+
+    def __post_init__(self):
+        if not self.radius > 0:
+            raise ArgumentError(f"`radius` (={self.radius}) must be positive")
+        if self.num_points is not None and self.num_points < 1:
+            raise ArgumentError(f"`num_points` (={self.num_points}) must be at least 1, or None")
+        kernel_points(self.kernel_points)
+        anchor_rotations(self.kernel_rotations)
+
+    @property
+    def basis(self) -> int:
+        """Size of the kernel basis."""
+        return self.kernel_points * self.kernel_rotations
+
+    @property
+    def lift_channels(self) -> int:
+        """Width of the lifting input of this level."""
+        return self.kernel_points * (4 if self.normals else 1)
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        values = {k: getattr(self, k) for k in self.__dataclass_fields__}
+        values["poses"] = sampler_to_dict(self.poses)
+        values["sampling"] = vars(self.sampling).copy()
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Level:
+        """The level that ``to_dict`` described."""
+        values = dict(values)
+        values["poses"] = sampler_from_dict(values["poses"])
+        values["sampling"] = FeatureSampler(**values["sampling"])
+        return cls(**values)
+
+    def with_budget(self, **budget) -> Level:
+        """The same level with another ``FeatureSampler`` budget; none: dense."""
+        budget = {"num": None, "ratio": None, "tolerance": None, **budget}
+        return replace(self, sampling=replace(self.sampling, **budget))
+
+
+@dataclass
+class LevelGraph:
+    """One level of a batch of clouds.
+
+    Attributes:
+        count: representatives of each cloud [G].
+        weight: poses that each representative stands for [M].
+        pos: position of each representative [M, 3].
+        rot: frame of each representative [M, 3, 3].
+        lift: geometry seen by each representative [M, B0 * F] (first level only).
+        entries: entries of each row of A [M * B]; rows are (representative, basis).
+        col: column of each entry, counted within its cloud [nnz].
+        val: value of each entry [nnz].
+        basis: B.
+    """
+
+    count: Tensor
+    weight: Tensor
+    pos: Tensor
+    rot: Tensor
+    basis: int
+    lift: Tensor | None = None
+    entries: Tensor | None = None
+    col: Tensor | None = None
+    val: Tensor | None = None
+
+    @property
+    def num(self) -> int:
+        """Representatives in all clouds."""
+        return len(self.weight)
+
+    @property
+    def batch(self) -> Tensor:
+        """Cloud of each representative [M]."""
+        clouds = torch.arange(len(self.count), device=self.count.device)
+        return torch.repeat_interleave(clouds, self.count)
+
+
+TENSORS = ("count", "weight", "pos", "rot", "lift", "entries", "col", "val")
+
+
+@dataclass
+class PoseGraph:
+    """The levels of one cloud or of a batch of clouds.
+
+    In a PyG ``Data`` the tensors are attributes ``graph{level}_{name}``, all
+    concatenated along the first dimension and counted within their cloud, so
+    PyG's own batching needs no offsets.
+    """
+
+    levels: list[LevelGraph]
+
+    def store(self, data):
+        """Attach to a PyG ``Data`` and return it."""
+        for number, level in enumerate(self.levels):
+            for name in TENSORS:
+                value = getattr(level, name)
+                if value is not None:
+                    setattr(data, f"graph{number}_{name}", value)
+        return data
+
+    @classmethod
+    def load(cls, data) -> PoseGraph:
+        """From a ``Data`` or ``Batch`` that ``store`` filled.
+
+        Raises:
+            ArgumentError: ``data`` has no pose graph.
+        """
+        levels: list[LevelGraph] = []
+        while getattr(data, f"graph{len(levels)}_count", None) is not None:
+            prefix = f"graph{len(levels)}_"
+            values = {name: getattr(data, prefix + name, None) for name in TENSORS}
+            entries = values["entries"]
+            basis = 0 if entries is None else len(entries) // max(1, len(values["weight"]))
+            levels.append(LevelGraph(basis=basis, **values))
+        if not levels:
+            raise ArgumentError(
+                "`data` has no pose graph; apply `pcequi.transforms.BuildPoseGraph` first"
+            )
+        return cls(levels)
+
+    def to(self, *args, **kwargs) -> PoseGraph:
+        """Move every tensor, as ``Tensor.to`` (a dtype applies to floating ones)."""
+        def move(value):
+            return value.to(*args, **kwargs) if isinstance(value, Tensor) else value
+
+        return PoseGraph([
+            LevelGraph(**{k: move(v) for k, v in vars(level).items()}) for level in self.levels
+        ])
+
+
+@dataclass
+class _Below:
+    """What the next level reads: points with poses, and who stands for them."""
+
+    poses: Poses
+    assignment: Tensor  # [N, K]
+    num: int
+    normal: Tensor | None
+
+
+def build_pose_graph(
+    pos: Tensor,
+    levels: list[Level] | tuple[Level, ...],
+    *,
+    normal: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    embeddings: bool = False,
+    dtype: torch.dtype | None = None,
+):
+    """The precomputed graph of one cloud, from its geometry alone.
+
+    Everything is computed in float64 and cast once, at the end.
+
+    Args:
+        pos: one cloud [N, 3], any floating dtype.
+        levels: at least one; the first is the lifting level.
+        normal: unit normals [N, 3]; estimated where a level needs them.
+        generator: for levels sampled at random.
+        embeddings: also return what each level sampled.
+        dtype: of the result; by default that of ``pos``.
+
+    Returns:
+        The ``PoseGraph``; with ``embeddings`` a pair of it and a list of
+        ``SampledLevel``, one a level.
+
+    Raises:
+        ShapeError, DataError: the cloud is unusable.
+
+    **Equivariance:** with data-driven frames every tensor but ``pos`` and
+    ``rot`` is invariant to SE(3) and to the order of the points, and those two
+    turn and move with the cloud.
+    """
+    builder = GraphBuilder(pos, levels, normal=normal)
+    sampled, graphs = [], []
+    for number in range(len(builder.levels)):
+        step = builder.level(number)
+        chosen = step.sample(generator=generator)
+        graphs.append(builder.finish(step, chosen))
+        sampled.append(SampledLevel(step.poses, step.points, step.embedding, chosen))
+    graph = PoseGraph(graphs).to(dtype or pos.dtype)
+    return (graph, sampled) if embeddings else graph
+
+
+@dataclass
+class SampledLevel:
+    """What one level sampled: its poses, their points, embeddings and choice."""
+
+    poses: Poses
+    points: Tensor | None
+    embedding: Tensor | None
+    chosen: Representatives
+
+
+class GraphBuilder:
+    """Builds the levels of one cloud, bottom up; shared by all ways of running."""
+
+    def __init__(self, pos: Tensor, levels, *, normal: Tensor | None = None):
+        check_cloud(pos)
+        if not levels:
+            raise ArgumentError("`levels` (=[]) must hold at least one Level")
+        if isinstance(levels[0].poses, CentroidPoses):
+            raise ArgumentError("`levels[0].poses` cannot be CentroidPoses: it lifts local geometry")
+        self.levels = list(levels)
+        self.origin = pos.mean(0).double()
+        self.pos = pos.double() - pos.double().mean(0)
+        self.normal = None if normal is None else normal.double()
+        if self.normal is None and any(
+            level.normals or hasattr(level.poses, "num_neighbors") for level in levels
+        ):
+            self.normal = estimate_normals(self.pos)
+        self.order: Tensor | None = None
+        self.below: _Below | None = None
+
+    def level(self, number: int) -> LevelStep:
+        """Poses and geometric embedding of a level; those below must be finished."""
+        level = self.levels[number]
+        if isinstance(level.poses, CentroidPoses):
+            poses, points = level.poses(self.pos), None
+        else:
+            poses = level.poses(self.pos, self.normal)
+            points = self._points(level, number)
+            if points is not None and number > 0:
+                poses = poses.select(points)
+        embedding = None
+        if number == 0 or not level.sampling.is_dense:
+            normal = self.normal if level.normals else None
+            embedding = geometric_embedding(
+                poses, self.pos, level.radius, level.kernel_points, normal
+            )
+        if number == 0 and self.order is None:
+            # A key for spatial ties: the largest key over a point's poses does
+            # not depend on which of its frames comes first.
+            key = sampling_key(embedding.flatten(0, 1)).view(embedding.shape[:2])
+            first = embedding.shape[0]
+            wanted = max((lv.num_points or 0) for lv in self.levels)
+            seeds = max((lv.sampling.seeds or 0) for lv in self.levels)
+            wanted = min(first, max(wanted, seeds, 1))
+            self.order, _, _ = farthest_point_sampling(self.pos, wanted, key=key.max(1).values)
+            points = self._points(level, number)
+            if points is not None:
+                poses, embedding = poses.select(points), embedding[points]
+        return LevelStep(self, number, level, poses, points, embedding)
+
+    def _points(self, level: Level, number: int) -> Tensor | None:
+        """Points of a level as rows of the cloud, or None for all of them."""
+        limits = [lv.num_points for lv in self.levels[: number + 1] if lv.num_points is not None]
+        if not limits or self.order is None or min(limits) >= len(self.pos):
+            return None
+        return self.order[: min(limits)]
+
+    def finish(self, step: LevelStep, chosen: Representatives) -> LevelGraph:
+        """The graph of a level whose representatives are chosen."""
+        poses, k = step.poses, step.poses.num_rotations
+        point, turn = chosen.index // k, chosen.index % k
+        graph = LevelGraph(
+            count=torch.tensor([chosen.num], device=self.pos.device),
+            weight=chosen.multiplicity.to(self.pos),
+            pos=poses.pos[point] + self.origin,
+            rot=poses.rot[point, turn],
+            basis=0,
+        )
+        if step.number == 0:
+            rows = step.embedding.flatten(0, 1)
+            if step.level.sampling.center == "mean":
+                total = rows.new_zeros(chosen.num, rows.shape[1])
+                total.index_add_(0, chosen.assignment, rows)
+                graph.lift = total / chosen.multiplicity.clamp_min(1)[:, None]
+            else:
+                graph.lift = rows[chosen.index]
+        else:
+            graph.basis = step.level.basis
+            entries, graph.col, graph.val = step.operator(chosen)
+            graph.entries = (entries[1:] - entries[:-1]).to(torch.int32)
+        self.below = _Below(
+            poses,
+            chosen.assignment.view(-1, k),
+            chosen.num,
+            None,
+        )
+        return graph
+
+
+@dataclass
+class LevelStep:
+    """A level whose poses are known and whose representatives are not."""
+
+    builder: GraphBuilder
+    number: int
+    level: Level
+    poses: Poses
+    points: Tensor | None
+    embedding: Tensor | None  # geometric, [N, K, D]
+
+    def sample(self, embedding: Tensor | None = None, generator=None) -> Representatives:
+        """Choose representatives by an embedding [P, D], by default the geometric one."""
+        k = self.poses.num_rotations
+        if embedding is None:
+            embedding = self.embedding
+            embedding = (
+                embedding.flatten(0, 1)
+                if embedding is not None
+                else self.poses.pos.new_zeros(self.poses.num, 1)
+            )
+        return self.level.sampling(
+            embedding,
+            pos=self.poses.pos.repeat_interleave(k, 0),
+            num_rotations=k,
+            seed_rows=self._seed_rows(),
+            generator=generator,
+        )
+
+    def _seed_rows(self) -> Tensor | None:
+        seeds, k = self.level.sampling.seeds, self.poses.num_rotations
+        if seeds is None or self.builder.order is None or isinstance(self.level.poses, CentroidPoses):
+            return None
+        if seeds >= len(self.poses.pos):
+            return None
+        rows = self.builder.order[:seeds]
+        if self.points is not None:  # the points are a prefix of the same order
+            rows = torch.arange(seeds, device=rows.device)
+        return (rows[:, None] * k + torch.arange(k, device=rows.device)).flatten()
+
+    def operator(self, chosen: Representatives | None = None):
+        """The sparse matrix A of some poses, as (ptr, col, val).
+
+        Rows are (row of ``chosen.index``, basis); None: all poses. With
+        ``center="mean"`` a row is the mean over the members' rows.
+        """
+        below = self.builder.below
+        k = self.poses.num_rotations
+        if chosen is None:
+            index, target = torch.arange(self.poses.num, device=self.poses.pos.device), None
+            num_rows = self.poses.num
+        elif self.level.sampling.center == "mean" and not self.level.sampling.is_dense:
+            index = torch.arange(self.poses.num, device=chosen.index.device)
+            target, num_rows = chosen.assignment, chosen.num
+        else:
+            index, target, num_rows = chosen.index, None, chosen.num
+        ptr, col, val = pose_operator(
+            self.poses.pos[index // k], self.poses.rot[index // k, index % k],
+            below.poses, below.assignment, below.num, self.level,
+        )
+        if target is None:
+            return ptr, col, val
+        basis = self.level.basis
+        row = torch.repeat_interleave(torch.arange(len(ptr) - 1), ptr[1:] - ptr[:-1])
+        member = target[row // basis]
+        val = val / chosen.multiplicity.to(val)[member]
+        return coalesce_rows(
+            member * basis + row % basis, col, val, num_rows * basis, below.num
+        )
+
+
+def pose_operator(
+    pos: Tensor, rot: Tensor, source: Poses, assignment: Tensor, below: int, level: Level
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows of A of some poses, entries that share a place added up.
+
+    At each source point within the radius, and for each anchor, the source
+    pose nearest in rotation is read; its value is the basis function over the
+    sum of all space functions of the row's pose.
+
+    Args:
+        pos: [T, 3], rot: [T, 3, 3], the poses whose rows are wanted.
+        source: poses of the level below, [S] points with K rotations.
+        assignment: representative of each source pose [S, K], in [0, below).
+        below: number of representatives of the level below.
+        level: settings.
+
+    Returns:
+        CSR of a [T * basis, below] matrix: ``ptr``, ``col``, ``val``.
+
+    **Equivariance:** unchanged when all poses move together.
+    """
+    points, width = kernel_points(level.kernel_points)
+    points = points.to(pos)
+    anchors = anchor_rotations(level.kernel_rotations).to(pos)
+    if HAS_NUMBA and pos.device.type == "cpu":
+        from pcequi.ops import numba_kernels
+
+        frames = source.rot.flatten(2)
+        if source.rot.stride(0) == 0:  # a grid: every point has the same frames
+            frames = frames[:1]
+        arrays = [t.contiguous().numpy() for t in (pos, rot, source.pos, frames, assignment)]
+        edge = 1 + 2 * math.cos(level.rotation_width)
+        out = numba_kernels.operator(
+            *arrays, below, level.radius, points.numpy(), width,
+            anchors.contiguous().numpy(), edge, _ANGLE_TIE,
+        )
+        return tuple(map(torch.from_numpy, out))
+    target, near = pairs_within(source.pos, pos, level.radius)
+    frame = rot[target]
+    offset = torch.einsum("eij,ei->ej", frame, source.pos[near] - pos[target]) / level.radius
+    space = space_basis(offset, points, width)
+    mass = pos.new_zeros(len(pos)).index_add_(0, target, space.sum(1))
+    space = space / mass.clamp_min(torch.finfo(pos.dtype).tiny)[target][:, None]
+    wanted = torch.einsum("eij,ajk->eaik", frame, anchors).flatten(2)
+    score = wanted @ source.rot.flatten(2)[near].transpose(1, 2)  # traces [E, A, K]
+    best = score.max(-1, keepdim=True).values
+    turn = (score >= best - _ANGLE_TIE).int().argmax(-1)
+    relative = frame.transpose(1, 2)[:, None] @ source.rot[near[:, None], turn]
+    phi = torch.stack(
+        [rotation_basis(relative[:, a], anchors[a : a + 1], level.rotation_width)[:, 0]
+         for a in range(len(anchors))], 1,
+    )
+    value = space[:, :, None] * phi[:, None, :]
+    edge, point, anchor = value.nonzero(as_tuple=True)
+    row = (target[edge] * len(points) + point) * len(anchors) + anchor
+    col = assignment[near[edge], turn[edge, anchor]]
+    value = value[edge, point, anchor]
+    return coalesce_rows(row, col, value, len(pos) * level.basis, below)

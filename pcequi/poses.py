@@ -1,0 +1,390 @@
+"""Pose sets: positions with local frames.
+
+A pose is (x, R): a position x and a rotation R whose columns are the axes of
+the local frame, R maps local to world coordinates. A sampler puts K poses on
+every point of one cloud. Where the frames of a point are one base frame times
+a finite group, the sampler says so (``Poses.group``), and embeddings are then
+computed once a point instead of once a pose.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field, fields
+
+import torch
+from torch import Tensor
+
+from pcequi import rotations as so3
+from pcequi.errors import ArgumentError, DataError, ShapeError
+from pcequi.ops import knn
+
+# Directions shorter than this share of the cloud's size have no direction.
+DEGENERATE = 1e-9
+
+
+@dataclass
+class Poses:
+    """Poses of one cloud, K on every point.
+
+    Attributes:
+        pos: positions [N, 3].
+        rot: frames [N, K, 3, 3], columns are the axes, local to world.
+        group: [K, 3, 3] when ``rot[i, k] = rot[i, 0] @ group[k]``, else None.
+    """
+
+    pos: Tensor
+    rot: Tensor
+    group: Tensor | None = None
+
+    @property
+    def num(self) -> int:
+        """Number of poses, N * K."""
+        return self.rot.shape[0] * self.rot.shape[1]
+
+    @property
+    def num_rotations(self) -> int:
+        """Rotations a point, K."""
+        return self.rot.shape[1]
+
+    def select(self, points: Tensor) -> Poses:
+        """The poses on some of the points [N']."""
+        return Poses(self.pos[points], self.rot[points], self.group)
+
+
+def check_cloud(pos: Tensor, name: str = "pos") -> Tensor:
+    """Return ``pos`` if it is a usable cloud [N, 3]; raise otherwise.
+
+    Raises:
+        ShapeError: not a floating tensor of shape [N, 3].
+        DataError: no point, or a coordinate that is NaN or infinite.
+
+    **Equivariance:** the answer does not depend on the cloud's position.
+    """
+    if not isinstance(pos, Tensor) or pos.dim() != 2 or pos.shape[1] != 3:
+        shape = list(pos.shape) if isinstance(pos, Tensor) else type(pos).__name__
+        raise ShapeError(f"`{name}` (={shape}) must be a tensor of shape [points, 3]")
+    if not pos.is_floating_point():
+        raise ShapeError(f"`{name}` (dtype {pos.dtype}) must be floating; call `.float()`")
+    if len(pos) == 0:
+        raise DataError(f"`{name}` (shape [0, 3]) is empty; a cloud needs at least one point")
+    bad = ~torch.isfinite(pos).all(1)
+    if bad.any():
+        first = int(bad.int().argmax())
+        raise DataError(
+            f"`{name}` has {int(bad.sum())} points that are NaN or infinite "
+            f"(first: point {first} = {pos[first].tolist()}); remove them"
+        )
+    return pos
+
+
+def any_perpendicular(direction: Tensor) -> Tensor:
+    """A unit vector perpendicular to each unit vector [..., 3].
+
+    Used only where the data fix no direction: the coordinate axis along which
+    ``direction`` is smallest is projected out, which is deterministic.
+
+    **Equivariance:** none; that is why it is a last resort.
+    """
+    axis = torch.nn.functional.one_hot(direction.abs().argmin(-1), 3).to(direction)
+    side = axis - (axis * direction).sum(-1, keepdim=True) * direction
+    return torch.nn.functional.normalize(side, dim=-1)
+
+
+def frames_from_two(z: Tensor, toward: Tensor, size: Tensor | float = 1.0) -> Tensor:
+    """Right-handed frames with axis z and the x axis toward a second direction.
+
+    Args:
+        z: unit vectors [..., 3].
+        toward: second directions [..., 3], any length; projected off ``z``.
+        size: length against which a projected direction counts as zero; then
+            ``any_perpendicular`` decides.
+
+    Returns:
+        Frames [..., 3, 3].
+
+    **Equivariance:** turns with its inputs wherever they are not parallel.
+    """
+    side = toward - (toward * z).sum(-1, keepdim=True) * z
+    length = side.norm(dim=-1, keepdim=True)
+    lost = length <= DEGENERATE * size
+    x = torch.where(lost, any_perpendicular(z), side / length.clamp_min(1e-300))
+    # Division by a small length leaves rounding along z: take it off again.
+    x = torch.nn.functional.normalize(x - (x * z).sum(-1, keepdim=True) * z, dim=-1)
+    return torch.stack([x, torch.linalg.cross(z, x), z], dim=-1)
+
+
+def estimate_normals(pos: Tensor, num_neighbors: int = 24) -> Tensor:
+    """Surface normals by local principal components, with a sign.
+
+    The covariance of the ``num_neighbors`` nearest points is weighted by
+    1 - (d / d_max)^2, so that the farthest neighbour has no weight and a tie
+    for that place changes nothing. **Sign:** away from the centroid of the
+    cloud; where the normal is perpendicular to that direction, away from the
+    centroid of the neighbourhood; where that too is zero, the eigensolver's.
+
+    Args:
+        pos: one cloud [N, 3].
+        num_neighbors: neighbours in the estimate, at most N are used.
+
+    Returns:
+        Unit normals [N, 3]. A cloud of fewer than 3 points gets the direction
+        away from the centroid (or the z axis where there is none).
+
+    Source: Hoppe et al., "Surface reconstruction from unorganized points", 1992.
+
+    **Equivariance:** turns with the cloud, unchanged by translation.
+    """
+    check_cloud(pos)
+    out = pos - pos.mean(0)
+    size = out.norm(dim=1).max()
+    if len(pos) < 3:
+        up = out.new_tensor([0.0, 0.0, 1.0]).expand_as(out)
+        length = out.norm(dim=1, keepdim=True)
+        return torch.where(length > DEGENERATE * size, out / length.clamp_min(1e-300), up)
+    index, distance = knn(pos, pos, min(num_neighbors, len(pos)))
+    weight = (1 - (distance / distance[:, -1:].clamp_min(1e-300)).square()).clamp_min(0)
+    offset = pos[index] - pos[:, None]
+    mean = (weight[..., None] * offset).sum(1) / weight.sum(1, keepdim=True).clamp_min(1e-300)
+    centered = offset - mean[:, None]
+    covariance = torch.einsum("nk,nki,nkj->nij", weight, centered, centered)
+    normal = torch.linalg.eigh(covariance).eigenvectors[:, :, 0]
+    outward, local = (normal * out).sum(1), -(normal * mean).sum(1)
+    side = torch.where(outward.abs() > DEGENERATE * size, outward, local)
+    return torch.where(side < 0, -1.0, 1.0).to(pos)[:, None] * normal
+
+
+def principal_frame(pos: Tensor) -> Tensor:
+    """Principal axes of a cloud as a right-handed frame, largest variance first.
+
+    Order and signs of the axes are ambiguous; multiply by the octahedral group
+    to cover all 24 right-handed choices. **Degenerate axes** (variances that
+    agree to 1e-7, as in a cube) are fixed by the points themselves: within the
+    degenerate space the direction of that point whose fourth moment
+    sum_j (u . x_j)^4 is largest. Points that tie are exchanged by a symmetry of
+    the cloud (up to rounding), which makes the choice harmless.
+
+    Args:
+        pos: one cloud [N, 3].
+
+    Returns:
+        Frame [3, 3], columns are the axes.
+
+    **Equivariance:** turns with the cloud, up to the octahedral ambiguity.
+    """
+    centered = check_cloud(pos) - pos.mean(0)
+    variance, axes = torch.linalg.eigh(centered.T @ centered)
+    variance, axes = variance.flip(0), axes.flip(1)
+    if variance[0] <= 0:
+        return torch.eye(3, dtype=pos.dtype, device=pos.device)
+    gap = 1e-7 if pos.dtype == torch.float64 else 1e-4
+    same = (variance[:-1] - variance[1:]) <= gap * variance[0]
+    if same[0]:
+        space = axes if same[1] else axes[:, :2]
+        first = _strongest_direction(centered, space)
+        third = axes[:, 2] if not same[1] else None
+        if third is None:
+            rest = torch.linalg.svd(first[None]).Vh[1:].T
+            second = _strongest_direction(centered, rest)
+        else:
+            second = torch.linalg.cross(third, first)
+        axes = torch.stack([first, second, torch.linalg.cross(first, second)], 1)
+    elif same[1]:
+        second = _strongest_direction(centered, axes[:, 1:])
+        axes = torch.stack([axes[:, 0], second, torch.linalg.cross(axes[:, 0], second)], 1)
+    if torch.det(axes) < 0:
+        axes = torch.cat([axes[:, :2], -axes[:, 2:]], 1)
+    return axes
+
+
+def _strongest_direction(centered: Tensor, space: Tensor) -> Tensor:
+    """Unit direction in ``space`` [3, d] toward the point of largest fourth moment."""
+    projected = centered @ space
+    length = projected.norm(dim=1, keepdim=True)
+    if length.max() <= DEGENERATE * centered.norm(dim=1).max():
+        return space[:, 0]
+    unit = projected / length.clamp_min(1e-300)
+    moment = (unit @ projected.T).pow(4).sum(1)
+    moment = moment.masked_fill(length[:, 0] <= 1e-6 * length.max(), -1.0)
+    tied = moment >= moment.max() * (1 - 1e-9)
+    return space @ unit[int(tied.int().argmax())]
+
+
+@functools.lru_cache(maxsize=16)
+def _grid(rotations: str | int, dtype, device) -> Tensor:
+    if isinstance(rotations, int):
+        return so3.super_fibonacci(rotations, dtype=dtype, device=device)
+    return so3.finite_group(rotations, dtype=dtype, device=device)
+
+
+@dataclass(frozen=True)
+class GridPoses:
+    """The same K rotations on every point.
+
+    Args:
+        rotations: "C4" (cyclic, about z), "T" (12), "O" (24), "I" (60), or a
+            number for a super-Fibonacci grid of that size.
+        align: "none" keeps the grid fixed in the world; "principal" turns it
+            to the principal axes of each cloud.
+
+    **Equivariance:** with ``align="none"`` the pose set is mapped to itself by
+    the elements of the group and approximately, better as K grows, by other
+    rotations. With ``align="principal"`` and group "O" the pose set turns with
+    the cloud under all of SE(3): the group covers the axes' ambiguities.
+    """
+
+    rotations: str | int = "O"
+    align: str = "none"
+
+    def __post_init__(self):
+        if self.align not in ("none", "principal"):
+            raise ArgumentError(f"`align` (={self.align!r}) must be 'none' or 'principal'")
+        self.grid(torch.float32)
+
+    def grid(self, dtype=torch.float64, device=None) -> Tensor:
+        """The rotations [K, 3, 3]."""
+        return _grid(self.rotations, dtype, device)
+
+    def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
+        """Poses on every point of ``pos`` [N, 3]; ``normal`` is not used."""
+        check_cloud(pos)
+        grid = self.grid(pos.dtype, pos.device)
+        group = None if isinstance(self.rotations, int) else grid[0].T @ grid
+        if self.align == "principal":
+            grid = principal_frame(pos) @ grid
+        return Poses(pos, grid.expand(len(pos), *grid.shape), group)
+
+
+@dataclass(frozen=True)
+class TangentPoses:
+    """z axis along the surface normal, K evenly spaced angles about it.
+
+    Angle 0 points to the centroid of the cloud, projected to the tangent
+    plane; where that vanishes, to the farthest direction of the neighbourhood's
+    mean; where that vanishes too, to a fixed coordinate axis.
+
+    Args:
+        num_rotations: angles a point, K.
+        num_neighbors: for estimated normals, where none are given.
+
+    **Equivariance:** the pose set turns and moves with the cloud under SE(3).
+    """
+
+    num_rotations: int = 8
+    num_neighbors: int = 24
+
+    def __post_init__(self):
+        if self.num_rotations < 1:
+            raise ArgumentError(f"`num_rotations` (={self.num_rotations}) must be at least 1")
+
+    def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
+        """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
+        check_cloud(pos)
+        normal = _unit_normals(pos, normal, self.num_neighbors)
+        out = pos - pos.mean(0)
+        size = out.norm(dim=1).max()
+        toward = -out
+        flat = (toward - (toward * normal).sum(1, keepdim=True) * normal).norm(dim=1)
+        if (flat <= DEGENERATE * size).any() and len(pos) > 2:
+            index, _ = knn(pos, pos, min(self.num_neighbors, len(pos)))
+            local = pos[index].mean(1) - pos
+            toward = torch.where((flat <= DEGENERATE * size)[:, None], local, toward)
+        base = frames_from_two(normal, toward, size)
+        group = so3.cyclic_group(self.num_rotations, dtype=pos.dtype, device=pos.device)
+        return Poses(pos, base[:, None] @ group, group)
+
+
+@dataclass(frozen=True)
+class PairPoses:
+    """z axis along the normal, x axis toward a neighbour, for several neighbours.
+
+    The neighbours are spread through the ``num_neighbors`` nearest, from the
+    farthest inwards in equal steps of rank. A neighbour straight above or at
+    the point itself gives no direction and falls back to a fixed axis.
+
+    Args:
+        num_rotations: frames a point, K.
+        num_neighbors: neighbours from which they are taken.
+
+    **Equivariance:** the pose set turns and moves with the cloud under SE(3),
+    up to ties in distance; no global centroid is used for the x axis.
+    """
+
+    num_rotations: int = 4
+    num_neighbors: int = 24
+
+    def __post_init__(self):
+        if not 1 <= self.num_rotations <= self.num_neighbors:
+            raise ArgumentError(
+                f"`num_rotations` (={self.num_rotations}) must be between 1 and "
+                f"`num_neighbors` (={self.num_neighbors})"
+            )
+
+    def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
+        """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
+        check_cloud(pos)
+        normal = _unit_normals(pos, normal, self.num_neighbors)
+        k = min(self.num_neighbors, len(pos))
+        index, _ = knn(pos, pos, k)
+        ranks = torch.linspace(k - 1, min(k - 1, k // self.num_rotations), self.num_rotations)
+        chosen = index[:, ranks.round().long().to(index.device)]
+        toward = pos[chosen] - pos[:, None]
+        size = (pos - pos.mean(0)).norm(dim=1).max()
+        return Poses(pos, frames_from_two(normal[:, None].expand_as(toward), toward, size))
+
+
+@dataclass(frozen=True)
+class CentroidPoses:
+    """Poses at the centroid, for the last level: principal axes times a group.
+
+    Args:
+        rotations: "O" covers order and sign of the axes; see ``GridPoses``.
+
+    **Equivariance:** as ``GridPoses(align="principal")``, at one position.
+    """
+
+    rotations: str | int = "O"
+    align: str = field(default="principal")
+
+    def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
+        """K poses at the centroid of ``pos`` [N, 3]; ``normal`` is not used."""
+        frames = GridPoses(self.rotations, self.align)(pos)
+        return Poses(pos.mean(0, keepdim=True), frames.rot[:1], frames.group)
+
+
+def _unit_normals(pos: Tensor, normal: Tensor | None, num_neighbors: int) -> Tensor:
+    if normal is None:
+        return estimate_normals(pos, num_neighbors)
+    if normal.shape != pos.shape:
+        raise ShapeError(f"`normal` (={list(normal.shape)}) must match `pos` (={list(pos.shape)})")
+    length = normal.norm(dim=1, keepdim=True)
+    if not (torch.isfinite(normal).all() and (length > 0).all()):
+        raise DataError("`normal` has vectors that are zero, NaN or infinite; drop it to estimate")
+    return normal / length
+
+
+SAMPLERS = {c.__name__: c for c in (GridPoses, TangentPoses, PairPoses, CentroidPoses)}
+
+
+def sampler_to_dict(sampler) -> dict:
+    """A pose sampler as plain values, for JSON.
+
+    **Equivariance:** none involved.
+    """
+    values = {f.name: getattr(sampler, f.name) for f in fields(sampler)}
+    return {"type": type(sampler).__name__, **values}
+
+
+def sampler_from_dict(values: dict):
+    """The pose sampler that ``sampler_to_dict`` described.
+
+    Raises:
+        ArgumentError: the type is not one of pcequi's samplers.
+
+    **Equivariance:** none involved.
+    """
+    values = dict(values)
+    kind = values.pop("type", None)
+    if kind not in SAMPLERS:
+        raise ArgumentError(f"`type` (={kind!r}) must be one of {sorted(SAMPLERS)}")
+    return SAMPLERS[kind](**values)

@@ -1,0 +1,291 @@
+"""Sampling of representative poses in feature space."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pcequi.errors import ArgumentError, DataError, ShapeError
+from pcequi.ops import farthest_point_sampling, nearest_center
+
+METHODS = ("fps", "random", "spatial")
+CENTERS = ("medoid", "mean")
+
+
+@dataclass
+class Representatives:
+    """Which poses stand for which, for a batch of clouds.
+
+    Attributes:
+        index: pose of each representative [M], cloud by cloud.
+        assignment: representative of each pose [P], in [0, M).
+        distance: embedding distance of each pose to its representative [P].
+        multiplicity: number of poses that each representative stands for [M].
+        covering_radius: largest ``distance`` in each cloud [B].
+        batch: cloud of each representative [M].
+    """
+
+    index: Tensor
+    assignment: Tensor
+    distance: Tensor
+    multiplicity: Tensor
+    covering_radius: Tensor
+    batch: Tensor
+
+    @property
+    def num(self) -> int:
+        """Number of representatives, M."""
+        return len(self.index)
+
+
+def sampling_key(embedding: Tensor) -> Tensor:
+    """Tie-breaker of feature-space FPS: a fixed generic linear function [P].
+
+    Mirror images have equal distances but different keys, so that rounding
+    does not decide between them; see ``ops.fps``.
+
+    **Equivariance:** as invariant as the embedding.
+    """
+    step = torch.arange(1, embedding.shape[1] + 1, dtype=torch.float64, device=embedding.device)
+    direction = torch.frac(step * (math.sqrt(5) - 1) / 2) + 0.5
+    return embedding @ direction.to(embedding.dtype)
+
+
+@dataclass(frozen=True)
+class FeatureSampler:
+    """Chooses representative poses, by a budget and a method.
+
+    Args:
+        num: representatives a cloud (clouds with fewer poses keep them all).
+        ratio: or a share of each cloud's poses, in (0, 1].
+        tolerance: or a bound on the covering radius, in units of the embedding;
+            with ``num`` too, ``num`` is the most that are taken.
+            None of the three: every pose is its own representative (dense).
+        method: "fps" in feature space; "random" poses with nearest assignment;
+            "spatial": FPS over positions, all K rotations of a chosen point,
+            each pose assigned to the same rotation at the nearest chosen point.
+        refine: Lloyd steps after the choice ("fps" and "random").
+        center: what a representative stands for: "medoid" (the member nearest
+            to the cluster's mean) or "mean" (the mean of its members' rows).
+        seeds: FPS and Lloyd run on the poses of the first ``seeds`` points of
+            a spatial FPS order instead of on all; all are assigned at the end.
+
+    Raises:
+        ArgumentError: a value outside its range, or budgets that exclude each other.
+
+    **Equivariance:** a function of the embeddings' distances and of a fixed
+    key of them: as invariant as they are. ``random`` is not.
+    """
+
+    num: int | None = None
+    ratio: float | None = None
+    tolerance: float | None = None
+    method: str = "fps"
+    refine: int = 0
+    center: str = "medoid"
+    seeds: int | None = None
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise ArgumentError(f"`method` (={self.method!r}) must be one of {METHODS}")
+        if self.center not in CENTERS:
+            raise ArgumentError(f"`center` (={self.center!r}) must be one of {CENTERS}")
+        if self.num is not None and self.num < 1:
+            raise ArgumentError(f"`num` (={self.num}) must be at least 1")
+        if self.ratio is not None and not 0 < self.ratio <= 1:
+            raise ArgumentError(f"`ratio` (={self.ratio}) must be in (0, 1]")
+        if self.tolerance is not None and not self.tolerance > 0:
+            raise ArgumentError(f"`tolerance` (={self.tolerance}) must be positive")
+        if self.ratio is not None and self.num is not None:
+            raise ArgumentError(
+                f"`num` (={self.num}) and `ratio` (={self.ratio}) are two budgets; give one"
+            )
+        if self.tolerance is not None and self.method != "fps":
+            raise ArgumentError(
+                f"`tolerance` (={self.tolerance}) needs `method` 'fps', not {self.method!r}"
+            )
+        if self.refine < 0:
+            raise ArgumentError(f"`refine` (={self.refine}) must be 0 or more")
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether every pose is kept."""
+        return self.num is None and self.ratio is None and self.tolerance is None
+
+    def budget(self, poses: int) -> int:
+        """Representatives for a cloud with this many poses."""
+        if self.ratio is not None:
+            return max(1, round(self.ratio * poses))
+        return poses if self.num is None else min(self.num, poses)
+
+    def __call__(
+        self,
+        embedding: Tensor,
+        batch: Tensor | None = None,
+        *,
+        pos: Tensor | None = None,
+        num_rotations: int = 1,
+        seed_rows: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        strict: bool = False,
+    ) -> Representatives:
+        """Sample representatives.
+
+        Args:
+            embedding: [P, D], one row a pose.
+            batch: sorted cloud of each pose [P]; None for one cloud.
+            pos: position of each pose [P, 3]; needed by ``method="spatial"``.
+            num_rotations: K, poses of a point are consecutive; for "spatial".
+            seed_rows: rows (of one cloud) on which FPS and Lloyd run.
+            generator: for ``method="random"``.
+            strict: raise when ``num`` exceeds the poses of a cloud.
+
+        Raises:
+            ShapeError, DataError, ArgumentError: unusable input; the message
+            names the argument.
+        """
+        clouds = _cloud_bounds(embedding, batch)
+        parts, first = [], 0
+        for cloud, (start, stop) in enumerate(clouds):
+            rows = embedding[start:stop].detach()
+            if strict and self.num is not None and self.num > stop - start:
+                raise ArgumentError(
+                    f"`num` (={self.num}) must be at most the number of poses "
+                    f"(={stop - start}) of cloud {cloud}"
+                )
+            where = None if pos is None else pos[start:stop]
+            index, assignment, distance = self._sample(
+                rows, where, num_rotations, seed_rows, generator
+            )
+            count = torch.bincount(assignment, minlength=len(index))
+            parts.append(
+                (
+                    index + start,
+                    assignment + first,
+                    distance,
+                    count,
+                    distance.max()[None],
+                    torch.full_like(index, cloud),
+                )
+            )
+            first += len(index)
+        return Representatives(*map(torch.cat, zip(*parts, strict=True)))
+
+    def _sample(self, x, pos, num_rotations, seed_rows, generator):
+        num = self.budget(len(x))
+        if self.is_dense or (num == len(x) and self.tolerance is None):
+            every = torch.arange(len(x), device=x.device)
+            return every, every, x.new_zeros(len(x))
+        if self.method == "spatial":
+            return self._spatial(x, pos, num, num_rotations)
+        rows = seed_rows if seed_rows is not None and len(seed_rows) >= num else None
+        pool = x if rows is None else x[rows]
+        if self.method == "random":
+            order = torch.randperm(len(pool), generator=generator)
+            index = order[:num].to(x.device)
+            assignment, distance = nearest_center(pool, pool[index])
+            assignment[index] = torch.arange(num, device=x.device)
+        else:
+            index, assignment, distance = farthest_point_sampling(
+                pool, num, key=sampling_key(pool), tolerance=self.tolerance or 0.0
+            )
+        if self.refine:
+            index, assignment, distance = _lloyd(pool, index, assignment, self.refine)
+        if rows is not None:
+            index = rows[index]
+            assignment, distance = _assign(x, index)
+        if self.center == "mean":
+            distance = (x - _means(x, assignment, len(index))[assignment]).norm(dim=1)
+        return index, assignment, distance
+
+    def _spatial(self, x, pos, num, num_rotations):
+        if pos is None:
+            raise ArgumentError("`pos` (=None) is needed by `method` 'spatial'; pass positions")
+        points = max(1, num // num_rotations)
+        where = pos.view(-1, num_rotations, 3)[:, 0]
+        chosen, nearest, _ = farthest_point_sampling(where, min(points, len(where)))
+        turn = torch.arange(num_rotations, device=x.device)
+        index = (chosen[:, None] * num_rotations + turn).flatten()
+        assignment = (nearest[:, None] * num_rotations + turn).flatten()
+        return index, assignment, (x - x[index[assignment]]).norm(dim=1)
+
+
+def _cloud_bounds(embedding: Tensor, batch: Tensor | None) -> list[tuple[int, int]]:
+    if embedding.dim() != 2 or not embedding.is_floating_point():
+        raise ShapeError(f"`embedding` (={list(embedding.shape)}) must be floating, [poses, dim]")
+    if len(embedding) == 0:
+        raise DataError("`embedding` (shape [0, ...]) has no pose; a cloud needs at least one")
+    if not torch.isfinite(embedding).all():
+        raise DataError("`embedding` has entries that are NaN or infinite; check the cloud")
+    if batch is None:
+        return [(0, len(embedding))]
+    if batch.shape != (len(embedding),):
+        raise ShapeError(f"`batch` (={list(batch.shape)}) must be [poses] (={len(embedding)})")
+    if (batch[1:] < batch[:-1]).any():
+        raise DataError("`batch` is not sorted; sort the poses by cloud first")
+    counts = torch.bincount(batch)
+    if (counts == 0).any():
+        empty = int((counts == 0).int().argmax())
+        raise DataError(f"`batch` skips cloud {empty}; every cloud needs at least one pose")
+    stops = counts.cumsum(0).tolist()
+    return list(zip([0, *stops[:-1]], stops, strict=True))
+
+
+def _means(x: Tensor, assignment: Tensor, num: int) -> Tensor:
+    count = torch.bincount(assignment, minlength=num).clamp_min(1).to(x.dtype)
+    return x.new_zeros(num, x.shape[1]).index_add_(0, assignment, x) / count[:, None]
+
+
+def _assign(x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Nearest representative of every row; a representative is its own."""
+    assignment, distance = nearest_center(x, x[index])
+    assignment[index] = torch.arange(len(index), device=x.device)
+    distance[index] = 0
+    return assignment, distance
+
+
+def _lloyd(x, index, assignment, steps):
+    """Lloyd steps from given clusters, then the medoid of each (Lloyd, 1982)."""
+    num = len(index)
+    center = x[index]
+    for _ in range(steps):
+        count = torch.bincount(assignment, minlength=num)
+        mean = _means(x, assignment, num)
+        center = torch.where((count > 0)[:, None], mean, center)
+        assignment, distance = nearest_center(x, center)
+    # The member nearest to its centre; among equals the first in key order.
+    order = torch.argsort(-sampling_key(x), stable=True)
+    step = float(distance.max()) * (1e-8 if x.dtype == torch.float64 else 1e-4)
+    rounded = distance if step == 0 else (distance / step).round()
+    order = order[torch.argsort(rounded[order], stable=True)]
+    order = order[torch.argsort(assignment[order], stable=True)]
+    sorted_assignment = assignment[order]
+    first = torch.ones_like(sorted_assignment, dtype=torch.bool)
+    first[1:] = sorted_assignment[1:] != sorted_assignment[:-1]
+    medoid = index.clone()
+    medoid[sorted_assignment[first]] = order[first]
+    # A cluster that lost all members keeps its seed, unless another took it.
+    medoid = _distinct(medoid, len(x))
+    assignment, distance = _assign(x, medoid)
+    return medoid, assignment, distance
+
+
+def _distinct(index: Tensor, size: int) -> Tensor:
+    """Replace repeated picks by rows not picked yet, so that the count holds."""
+    seen = torch.zeros(size, dtype=torch.bool, device=index.device)
+    unique, inverse = torch.unique(index, return_inverse=True)
+    if len(unique) == len(index):
+        return index
+    first = torch.full((len(unique),), len(index), device=index.device)
+    place = torch.arange(len(index), device=index.device)
+    first = first.scatter_reduce(0, inverse, place, "amin")
+    repeat = torch.ones_like(index, dtype=torch.bool)
+    repeat[first] = False
+    seen[unique] = True
+    spare = (~seen).nonzero()[:, 0][: int(repeat.sum())]
+    index = index.clone()
+    index[repeat] = spare
+    return index
