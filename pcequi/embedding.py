@@ -82,7 +82,7 @@ def _lift(target, frame, source, feature, radius, points, width) -> Tensor:
 
         arrays = [t.contiguous().numpy() for t in (target, frame, source, feature)]
         out = numba_kernels.lift(*arrays, float(radius), points.contiguous().numpy(), width)
-        return torch.from_numpy(out)
+        return torch.from_numpy(out).transpose(1, 2)
     row, col = pairs_within(source, target, radius)
     out = feature.new_zeros(len(target), len(points), feature.shape[1])
     step = max(1, 2**22 // len(points))  # bounds the [pairs x kernel points] array

@@ -144,6 +144,33 @@ class LevelGraph:
         return torch.repeat_interleave(clouds, self.count)
 
 
+    def to(self, *args, **kwargs) -> LevelGraph:
+        """Move every tensor, as ``Tensor.to`` (a dtype applies to floating ones)."""
+
+        def move(value):
+            if not isinstance(value, Tensor):
+                return value
+            if not value.is_floating_point():
+                kinds = [a for a in args if not isinstance(a, torch.dtype)]
+                kept = {k: v for k, v in kwargs.items() if k != "dtype"}
+                return value.to(*kinds, **kept) if kinds or kept else value
+            return value.to(*args, **kwargs)
+
+        return LevelGraph(**{name: move(value) for name, value in vars(self).items()})
+
+
+def batch_levels(parts: list[LevelGraph]) -> LevelGraph:
+    """The same level of several clouds as one; columns stay counted within a cloud.
+
+    **Equivariance:** clouds do not touch each other.
+    """
+    values = {}
+    for name in TENSORS:
+        tensors = [getattr(part, name) for part in parts]
+        values[name] = None if tensors[0] is None else torch.cat(tensors)
+    return LevelGraph(basis=parts[0].basis, **values)
+
+
 TENSORS = ("count", "weight", "pos", "rot", "lift", "entries", "col", "val")
 
 
@@ -189,12 +216,13 @@ class PoseGraph:
 
     def to(self, *args, **kwargs) -> PoseGraph:
         """Move every tensor, as ``Tensor.to`` (a dtype applies to floating ones)."""
-        def move(value):
-            return value.to(*args, **kwargs) if isinstance(value, Tensor) else value
+        return PoseGraph([level.to(*args, **kwargs) for level in self.levels])
 
-        return PoseGraph([
-            LevelGraph(**{k: move(v) for k, v in vars(level).items()}) for level in self.levels
-        ])
+    @classmethod
+    def batch(cls, graphs: list[PoseGraph]) -> PoseGraph:
+        """The graphs of several clouds as one."""
+        levels = zip(*(graph.levels for graph in graphs), strict=True)
+        return cls([batch_levels(list(parts)) for parts in levels])
 
 
 @dataclass

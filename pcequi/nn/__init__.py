@@ -1,6 +1,7 @@
 """Layers for PyG models."""
 
+from pcequi.nn.block import GroupConvBlock, LiftBlock
 from pcequi.nn.group_conv import GroupConv
 from pcequi.nn.pooling import GroupPool
 
-__all__ = ["GroupConv", "GroupPool"]
+__all__ = ["GroupConv", "GroupConvBlock", "GroupPool", "LiftBlock"]

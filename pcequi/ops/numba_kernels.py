@@ -6,8 +6,12 @@ Each has a pure torch twin beside its caller; tests hold the two equal.
 import numpy as np
 from numba import njit, prange
 
+# Sums may be reordered, so that loops use vector registers; NaN and infinity
+# keep their meaning.
+_REORDER = {"reassoc", "contract", "arcp", "nsz"}
 
-@njit(cache=True, nogil=True)
+
+@njit(cache=True, nogil=True, fastmath=_REORDER)
 def fps(x, num, start, key, tie, zero, stop):
     """FPS with triangle-inequality pruning: a row is visited only when the new
     pick is nearer than twice its distance to its own pick."""
@@ -59,7 +63,7 @@ def fps(x, num, start, key, tie, zero, stop):
     return index[:count].copy(), assignment, d2
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=_REORDER)
 def first_minimum(score, slack):
     """Per row, the first column within ``slack`` of the row's minimum."""
     rows, columns = score.shape
@@ -147,15 +151,27 @@ def coalesce(row, col, val, num_rows, num_cols):
     return ptr, out_col[:size].copy(), out_val[:size].copy()
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=_REORDER)
+def _space(square, u, v, w, px, py, pz, norms, inverse, out):
+    """The space basis at one offset; returns the sum over the basis."""
+    total = 0.0
+    for b in range(px.shape[0]):
+        value = 1 - (square + norms[b] - 2 * (px[b] * u + py[b] * v + pz[b] * w)) * inverse
+        value = max(value, 0.0)
+        out[b] = value * value
+        total += out[b]
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=_REORDER)
 def lift(target, frame, source, feature, radius, points, width):
     """Kernel-point sums around each target: no [pairs x kernel points] array."""
     size, basis, channels = target.shape[0], points.shape[0], feature.shape[1]
-    out = np.zeros((size, basis, channels), target.dtype)
+    out = np.zeros((size, channels, basis), target.dtype)
     limit, inverse = radius * radius, 1 / (width * width)
-    norms = np.empty(basis, target.dtype)
-    for b in range(basis):
-        norms[b] = points[b, 0] ** 2 + points[b, 1] ** 2 + points[b, 2] ** 2
+    px, py, pz = points[:, 0].copy(), points[:, 1].copy(), points[:, 2].copy()
+    norms = px * px + py * py + pz * pz
+    space = np.empty(basis, target.dtype)
     for t in range(size):
         R = frame[t]
         for s in range(source.shape[0]):
@@ -168,18 +184,16 @@ def lift(target, frame, source, feature, radius, points, width):
             u = (R[0, 0] * dx + R[1, 0] * dy + R[2, 0] * dz) / radius
             v = (R[0, 1] * dx + R[1, 1] * dy + R[2, 1] * dz) / radius
             w = (R[0, 2] * dx + R[1, 2] * dy + R[2, 2] * dz) / radius
-            square /= limit
-            for b in range(basis):
-                near = points[b, 0] * u + points[b, 1] * v + points[b, 2] * w
-                value = 1 - (square + norms[b] - 2 * near) * inverse
-                if value > 0:
-                    value *= value
-                    for c in range(channels):
-                        out[t, b, c] += value * feature[s, c]
+            _space(square / limit, u, v, w, px, py, pz, norms, inverse, space)
+            for c in range(channels):
+                weight = feature[s, c]
+                line = out[t, c]
+                for b in range(basis):
+                    line[b] += space[b] * weight
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=_REORDER)
 def operator(
     pos, rot, source, frames, assignment, below, radius, points, width, anchors, edge, tie
 ):
@@ -190,9 +204,8 @@ def operator(
     num, basis, turns = pos.shape[0], points.shape[0], anchors.shape[0]
     width_rows = basis * turns
     limit, inverse = radius * radius, 1 / (width * width)
-    norms = np.empty(basis, pos.dtype)
-    for b in range(basis):
-        norms[b] = points[b, 0] ** 2 + points[b, 1] ** 2 + points[b, 2] ** 2
+    px, py, pz = points[:, 0].copy(), points[:, 1].copy(), points[:, 2].copy()
+    norms = px * px + py * py + pz * pz
     shared = frames.shape[0] == 1
     wanted = np.empty((turns, 9), pos.dtype)
     chosen = np.zeros(turns, np.int64)
@@ -226,30 +239,22 @@ def operator(
             u = (R[0, 0] * dx + R[1, 0] * dy + R[2, 0] * dz) / radius
             v = (R[0, 1] * dx + R[1, 1] * dy + R[2, 1] * dz) / radius
             w = (R[0, 2] * dx + R[1, 2] * dy + R[2, 2] * dz) / radius
-            square /= limit
-            any_here = False
-            for b in range(basis):
-                near = points[b, 0] * u + points[b, 1] * v + points[b, 2] * w
-                value = 1 - (square + norms[b] - 2 * near) * inverse
-                space[b] = 0.0
-                if value > 0:
-                    space[b] = value * value
-                    mass += value * value
-                    any_here = True
-            if not any_here:
+            here = _space(square / limit, u, v, w, px, py, pz, norms, inverse, space)
+            if here == 0:
                 continue
+            mass += here
             if fresh or not shared:
                 fresh = False
-                here = frames[0] if shared else frames[s]
+                turned = frames[0] if shared else frames[s]
                 for a in range(turns):
                     best = -4.0
-                    for k in range(here.shape[0]):
+                    for k in range(turned.shape[0]):
                         total = 0.0
                         for j in range(9):
-                            total += wanted[a, j] * here[k, j]
+                            total += wanted[a, j] * turned[k, j]
                         score[k] = total
                         best = max(best, total)
-                    for k in range(here.shape[0]):
+                    for k in range(turned.shape[0]):
                         if score[k] >= best - tie:
                             chosen[a] = k
                             factor[a] = min(1.0, max(0.0, (score[k] - edge) / (3 - edge)))

@@ -1,0 +1,7 @@
+"""Ready networks and the ways of running them."""
+
+from pcequi.models.classifier import GroupConvClassifier
+from pcequi.models.online import forward_online
+from pcequi.models.presets import PRESETS, preset
+
+__all__ = ["PRESETS", "GroupConvClassifier", "forward_online", "preset"]

@@ -1,0 +1,107 @@
+"""A group-convolutional classifier on compressed pose graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pcequi.errors import ArgumentError
+from pcequi.kernels import SE3Kernel
+from pcequi.nn.block import GroupConvBlock, LiftBlock
+from pcequi.nn.pooling import GroupPool
+from pcequi.pose_graph import Level, PoseGraph
+
+
+class GroupConvClassifier(torch.nn.Module):
+    """Lifting, group convolutions, group pooling of every level, and a head.
+
+    The forward pass takes a graph and weights and samples nothing, so one
+    ``state_dict`` serves graphs that are dense, precomputed or sampled online.
+
+    Args:
+        levels: of the pose graph; the first one lifts.
+        num_classes: logits.
+        channels: one a level.
+        head_channels: width of the hidden layer of the head.
+        dropout: in the head.
+
+    Shapes:
+        a ``Data``, ``Batch`` or ``PoseGraph`` of G clouds -> logits [G, num_classes].
+
+    Raises:
+        ArgumentError: arguments that do not fit each other.
+
+    **Equivariance:** invariant to whatever leaves the graph in place: SE(3)
+    and the order of the points, for data-driven frames.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[Level],
+        num_classes: int,
+        channels: Sequence[int] = (32, 64, 128, 256),
+        head_channels: int = 256,
+        dropout: float = 0.4,
+    ):
+        super().__init__()
+        if len(channels) != len(levels) or len(levels) < 2:
+            raise ArgumentError(
+                f"`channels` (={list(channels)}) must have one entry a level "
+                f"(={len(levels)} levels), and there must be at least two levels"
+            )
+        if num_classes < 1:
+            raise ArgumentError(f"`num_classes` (={num_classes}) must be at least 1")
+        self.levels = list(levels)
+        self.settings = {
+            "levels": [level.to_dict() for level in levels],
+            "num_classes": num_classes,
+            "channels": list(channels),
+            "head_channels": head_channels,
+            "dropout": dropout,
+        }
+        self.lift = LiftBlock(levels[0].lift_channels, channels[0])
+        self.blocks = torch.nn.ModuleList(
+            GroupConvBlock(
+                wide, wider, SE3Kernel(lv.kernel_points, lv.kernel_rotations, lv.rotation_width)
+            )
+            for wide, wider, lv in zip(channels, channels[1:], levels[1:], strict=False)
+        )
+        self.pool = GroupPool()
+        self.head = torch.nn.Sequential(
+            torch.nn.Linear(2 * sum(channels[1:]), head_channels, bias=False),
+            torch.nn.BatchNorm1d(head_channels),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(dropout),
+            torch.nn.Linear(head_channels, num_classes),
+        )
+
+    @classmethod
+    def from_settings(cls, settings: dict) -> GroupConvClassifier:
+        """The (untrained) network that ``settings`` describe; plain JSON values."""
+        settings = dict(settings)
+        settings["levels"] = [Level.from_dict(level) for level in settings["levels"]]
+        return cls(**settings)
+
+    @classmethod
+    def from_preset(cls, name: str, num_classes: int) -> GroupConvClassifier:
+        """An untrained network by name; see ``models.PRESETS``."""
+        from pcequi.models.presets import preset
+
+        return cls(num_classes=num_classes, **preset(name))
+
+    def forward(self, data) -> Tensor:
+        graph = data if isinstance(data, PoseGraph) else PoseGraph.load(data)
+        x, pooled = None, []
+        for number, level in enumerate(graph.levels):
+            below = graph.levels[number - 1].count if number else None
+            x = self.run_level(number, x, level, below)
+            pooled.append(self.pool(x, level))
+        return self.head(torch.cat(pooled[1:], 1))
+
+    def run_level(self, number: int, x: Tensor | None, level, sources) -> Tensor:
+        """Features [M, C] of one level; ``x`` and ``sources`` are of the level below."""
+        if number == 0:
+            return self.lift(level.lift.to(self.head[0].weight.dtype))
+        return self.blocks[number - 1](x, level, sources)

@@ -1,0 +1,46 @@
+"""Named networks: the settings of their levels and channels."""
+
+from __future__ import annotations
+
+from pcequi.errors import ArgumentError
+from pcequi.pose_graph import Level
+from pcequi.poses import CentroidPoses, GridPoses
+from pcequi.sampling import FeatureSampler
+
+
+def _principal(small: bool) -> dict:
+    grid = GridPoses("O", align="principal")
+
+    def sampler(num: int) -> FeatureSampler:
+        return FeatureSampler(num=num, refine=2, seeds=64)
+
+    if small:
+        levels = [
+            Level(0.25, grid, sampler(128), num_points=256, kernel_points=15),
+            Level(0.5, grid, sampler(128), num_points=128, kernel_points=15),
+            Level(1.4, CentroidPoses("O"), kernel_points=27),
+        ]
+        return {"levels": levels, "channels": [32, 64, 128]}
+    levels = [
+        Level(0.2, grid, sampler(256), num_points=512, kernel_points=27),
+        Level(0.4, grid, sampler(256), num_points=256, kernel_points=15),
+        Level(0.8, grid, sampler(128), num_points=128, kernel_points=15),
+        Level(1.4, CentroidPoses("O"), kernel_points=33),
+    ]
+    return {"levels": levels, "channels": [32, 64, 128, 256]}
+
+
+PRESETS = {"default": lambda: _principal(False), "small": lambda: _principal(True)}
+
+
+def preset(name: str) -> dict:
+    """Settings of a named network: ``levels`` and ``channels``.
+
+    Raises:
+        ArgumentError: no such name.
+
+    **Equivariance:** all presets use data-driven frames: exact under SE(3).
+    """
+    if name not in PRESETS:
+        raise ArgumentError(f"`name` (={name!r}) must be one of {sorted(PRESETS)}")
+    return PRESETS[name]()

@@ -1,0 +1,73 @@
+"""One level of a network: group convolution, then a pointwise residual layer."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pcequi.kernels import SE3Kernel
+from pcequi.nn.group_conv import GroupConv
+from pcequi.pose_graph import LevelGraph
+
+
+class GroupConvBlock(torch.nn.Module):
+    """``GroupConv``, batch norm and ReLU, then a residual pointwise layer.
+
+    A constant channel is added to the input, so that the layer also sees the
+    geometry at its own radius, not only the features found there.
+
+    Args:
+        in_channels: C_in. out_channels: C_out.
+        kernel: basis of the convolution.
+
+    Shapes:
+        x [S, C_in] -> [M, C_out].
+
+    **Equivariance:** as ``GroupConv``: the output of each pose stays the same
+    when all poses move together.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: SE3Kernel):
+        super().__init__()
+        self.conv = GroupConv(in_channels + 1, out_channels, kernel, bias=False)
+        self.norm = torch.nn.BatchNorm1d(out_channels)
+        self.pointwise = torch.nn.Linear(out_channels, out_channels, bias=False)
+        self.pointwise_norm = torch.nn.BatchNorm1d(out_channels)
+
+    def forward(self, x: Tensor, level: LevelGraph, sources: Tensor) -> Tensor:
+        x = torch.cat([x, x.new_ones(len(x), 1)], 1)
+        x = F.relu(self.norm(self.conv.compressed(x, level, sources)))
+        return F.relu(x + self.pointwise_norm(self.pointwise(x)))
+
+
+class LiftBlock(torch.nn.Module):
+    """From the geometry seen by each pose to its first features.
+
+    The lifting convolution of constants and normals *is* a linear layer on the
+    geometric embedding; a second pointwise layer follows.
+
+    Args:
+        in_channels: width of the lifting input, ``Level.lift_channels``.
+        out_channels: C_out.
+
+    Shapes:
+        lift [M, in_channels] -> [M, C_out].
+
+    **Equivariance:** acts on each pose alone.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.BatchNorm1d(in_channels),
+            torch.nn.Linear(in_channels, out_channels, bias=False),
+            torch.nn.BatchNorm1d(out_channels),
+            torch.nn.ReLU(),
+            torch.nn.Linear(out_channels, out_channels, bias=False),
+            torch.nn.BatchNorm1d(out_channels),
+            torch.nn.ReLU(),
+        )
+
+    def forward(self, lift: Tensor) -> Tensor:
+        return self.layers(lift)

@@ -1,0 +1,39 @@
+"""The transform that attaches a precomputed ``PoseGraph`` to a ``Data``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch_geometric.data import Data
+from torch_geometric.transforms import BaseTransform
+
+from pcequi.errors import DataError
+from pcequi.pose_graph import Level, build_pose_graph
+
+
+class BuildPoseGraph(BaseTransform):
+    """Attach the pose graph of ``data.pos`` (and ``data.normal``, where given).
+
+    Use it as ``pre_transform`` to pay once, or as ``transform`` to build at
+    every access. PyG's own ``DataLoader`` batches the result.
+
+    Args:
+        levels: of the network.
+
+    Raises:
+        DataError: ``data`` has no ``pos``.
+
+    **Equivariance:** as ``build_pose_graph``.
+    """
+
+    def __init__(self, levels: Sequence[Level]):
+        self.levels = list(levels)
+
+    def forward(self, data: Data) -> Data:
+        if data.pos is None:
+            raise DataError("`data.pos` (=None) is needed; give each Data its points [N, 3]")
+        graph = build_pose_graph(data.pos, self.levels, normal=data.get("normal"))
+        return graph.store(data)
+
+    def __repr__(self) -> str:
+        return f"BuildPoseGraph({len(self.levels)} levels)"
