@@ -1,0 +1,63 @@
+# Everything runs in .venv, which `make setup` makes; every other target does so by itself.
+
+VENV := .venv
+STAMP := $(VENV)/setup.stamp
+PCEQUI := $(VENV)/bin/pcequi
+PYTEST := $(VENV)/bin/python -m pytest
+
+# The first Python that is new enough; the locked versions were made with 3.11.
+USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
+	$$python -c '$(USABLE)' 2>/dev/null && echo $$python && break; done)
+
+.PHONY: help setup test test-slow lint format check demo demo-quick clean distclean
+
+help:
+	@echo "make setup       make .venv with torch, PyG, Open3D and torch-cluster"
+	@echo "make demo        train a classifier that rotation cannot fool (demo-quick: in short)"
+	@echo "make test        the tests, with and without torch-cluster (test-slow: the long ones)"
+	@echo "make check       measure the equivariance of the default network"
+	@echo "make lint        check style (format: repair it)"
+	@echo "make clean       remove caches (distclean: .venv as well)"
+
+setup: $(STAMP)
+
+# Optional parts that failed do not hold up the stamp; `make -B setup` tries them again.
+$(STAMP): pyproject.toml constraints.txt $(wildcard tools/*.py)
+	@test -n "$(PYTHON)" || { \
+		echo "Python 3.11 or later with venv is needed (Debian: apt-get install python3-venv)"; \
+		exit 1; }
+	@PYTHONDONTWRITEBYTECODE=1 $(PYTHON) tools/setup_env.py
+	@touch $@
+
+test: $(STAMP)
+	$(PYTEST)
+	@echo "Once more, without torch-cluster:"
+	PCEQUI_NO_TORCH_CLUSTER=1 $(PYTEST) -m "backend and not slow"
+
+test-slow: $(STAMP)
+	$(PYTEST) -m slow
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(STAMP)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+check: $(STAMP)
+	$(PCEQUI) check
+
+demo: $(STAMP)
+	$(PCEQUI) demo
+
+demo-quick: $(STAMP)
+	$(PCEQUI) demo --quick
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
