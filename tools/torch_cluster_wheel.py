@@ -57,6 +57,7 @@ def install_torch_cluster() -> None:
         wheel = build(folder, with_cuda == "1")
         if not install_wheel(wheel):
             raise CommandError("the wheel was built, but does not run")
+        say("torch-cluster: built, tried and kept for the next set-up")
     except CommandError as error:
         warn(
             "torch-cluster could not be built; pcequi works without it, but slower",
