@@ -1,0 +1,249 @@
+"""The figures of ``pcequi check``: how far the default network is from exact.
+
+Every figure builds the pose graph again from the moved points. A figure is
+``testing.relative_change`` of the logits of one cloud: the norm of the change
+over the norm of the logits less their mean.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from pcequi.models import GroupConvClassifier, forward_online
+from pcequi.models.presets import preset as preset_settings
+from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
+from pcequi.poses import CentroidPoses, GridPoses
+from pcequi.rotations import octahedral_group, random_rotations
+from pcequi.testing import generic_clouds, relative_change, symmetric_clouds
+
+__all__ = ["EXPLANATIONS", "LIMITS", "TIE_RULE", "equivariance_figures", "randomized_network"]
+
+#: What each figure must stay under; the others are reported without a limit.
+LIMITS = {
+    "invariance_float64": 1e-8,
+    "permutation": 1e-8,
+    "finite_group_error": 1e-8,
+    "invariance_float32": 1e-4,
+    "dense_agreement": 1e-5,
+}
+
+#: One line on each figure, for people.
+EXPLANATIONS = {
+    "invariance_float64": "worst, generic clouds, random rotations and translations, float64",
+    "invariance_float32": "median of the same, moved points rounded to float32",
+    "invariance_float32_worst": "worst of the same: a near-tie of the sampling that rounding flips",
+    "invariance_symmetric": "worst over cube, grid and sphere, float64: exact ties everywhere",
+    "permutation": "worst, generic clouds, new order of the points, float64",
+    "permutation_symmetric": "worst, cube, grid and sphere, new order of the points, float64",
+    "finite_group_error": "worst, frames fixed in the world, the 24 rotations of a cube, float64",
+    "grid_error": "median, frames fixed in the world, arbitrary rotations: approximate by design",
+    "dense_agreement": "worst, all poses as representatives against dense, float32",
+}
+
+#: How ties are decided, for people.
+TIE_RULE = (
+    "Ties. Farthest-point sampling is discontinuous: of two candidates at equal distance, "
+    "rounding could take either. Squared distances within 1e-9 of the largest (relative, float64) "
+    "count as equal, and the candidate with the largest key wins, where the key is a fixed linear "
+    "function of the embedding, the same in every orientation and order. Candidates with equal "
+    "keys are exchanged by a symmetry of the cloud, so either gives the same features. A rotation "
+    "in float32 moves points by 1e-7, more than 1e-9 of a distance: two candidates that differ "
+    "by less can swap, and the logits jump by what one representative is worth. That is the "
+    "difference between the median and the worst figure in float32. Graphs are always built in "
+    "float64, so only the rounding of the given points remains."
+)
+
+
+def randomized_network(
+    levels: Sequence[Level], channels: Sequence[int], seed: int = 0, num_classes: int = 40
+) -> GroupConvClassifier:
+    """A network with random weights, float64, that could have been trained.
+
+    Fresh batch norms expect unit variance and would let logits degenerate, so
+    their statistics are taken from eight random clouds, and their scales and
+    shifts are drawn: scales in [0.5, 1.5], shifts with deviation 0.1.
+
+    Args:
+        levels, channels: settings of the network.
+        seed: of the weights.
+        num_classes: logits.
+
+    **Equivariance:** as ``GroupConvClassifier``.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = GroupConvClassifier(levels, num_classes, channels).double()
+        norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm1d)]
+        for norm in norms:
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.normal_(std=0.1)
+            norm.momentum = 1.0
+        clouds = generic_clouds(8, least=128, most=256, generator=generator)
+        model.train()(PoseGraph.batch([build_pose_graph(cloud, levels) for cloud in clouds]))
+        for norm in norms:
+            norm.momentum = 0.1
+    return model.eval().requires_grad_(False)
+
+
+def equivariance_figures(
+    preset: str | dict = "default",
+    seed: int = 0,
+    *,
+    num_clouds: int = 32,
+    num_rotations: int = 2,
+    points: tuple[int, int] = (256, 1024),
+    dense_points: int = 48,
+    grids: tuple[int, int] = (24, 96),
+    progress: Callable[[str], None] | None = None,
+) -> dict:
+    """Measure a network with random weights; what ``pcequi check`` prints.
+
+    Args:
+        preset: name of a preset, or a dictionary of ``levels`` and ``channels``.
+        seed: of weights, clouds and motions.
+        num_clouds: generic clouds, of between ``points`` many points.
+        num_rotations: motions of each cloud.
+        points: least and most points of a generic cloud.
+        dense_points: points of the clouds that are run with all poses.
+        grids: sizes of the two grids of ``grid_error``.
+        progress: told the name of each figure before it is measured.
+
+    Returns:
+        The figures that ``EXPLANATIONS`` explains; besides ``seconds``,
+        ``passed`` (all of ``LIMITS`` hold), and what was measured.
+
+    **Equivariance:** figures about it.
+    """
+    settings = preset_settings(preset) if isinstance(preset, str) else preset
+    levels, channels = settings["levels"], settings["channels"]
+    start, tell = time.perf_counter(), progress or (lambda name: None)
+    generator = torch.Generator().manual_seed(seed)
+    clouds = generic_clouds(num_clouds, least=points[0], most=points[1], generator=generator)
+    model = randomized_network(levels, channels, seed)
+    figures: dict = {}
+
+    tell("invariance_float64")
+    wide = list(_changes(model, clouds, num_rotations, generator))
+    figures["invariance_float64"] = max(wide)
+    tell("invariance_float32")
+    narrow = list(_changes(_cast(model, torch.float32), clouds, num_rotations, generator))
+    figures["invariance_float32"] = statistics.median(narrow)
+    figures["invariance_float32_worst"] = max(narrow)
+    tell("invariance_symmetric")
+    shapes = symmetric_clouds()
+    each = {
+        name: max(_changes(model, [cloud], 8, generator)) for name, cloud in shapes.items()
+    }
+    figures["invariance_symmetric"] = max(each.values())
+    figures["invariance_symmetric_each"] = each
+    tell("permutation")
+    figures["permutation"] = max(_permuted(model, clouds[:8], 2, generator))
+    figures["permutation_symmetric"] = max(_permuted(model, shapes.values(), 4, generator))
+    tell("finite_group_error")
+    fixed = randomized_network(fixed_frames(levels, "O"), channels, seed)
+    group = octahedral_group(dtype=torch.float64)[1:]
+    figures["finite_group_error"] = max(
+        _change(fixed, cloud, cloud @ turn.T) for cloud in clouds[:2] for turn in group
+    )
+    figures["grid_error"], figures["grid_error_worst"] = {}, {}
+    for size in grids:
+        tell(f"grid_error {size}")
+        fixed = randomized_network(fixed_frames(levels, size), channels, seed)
+        turned = list(_changes(fixed, clouds[:4], 2, generator))
+        figures["grid_error"][str(size)] = statistics.median(turned)
+        figures["grid_error_worst"][str(size)] = max(turned)
+    tell("dense_agreement")
+    small = generic_clouds(3, least=dense_points, most=dense_points, generator=generator)
+    figures["dense_agreement"] = max(_dense_changes(_cast(model, torch.float32), small))
+    figures["passed"] = all(figures[name] <= limit for name, limit in LIMITS.items())
+    figures["preset"] = preset if isinstance(preset, str) else "custom"
+    figures["seed"] = seed
+    figures["clouds"], figures["motions"] = num_clouds, num_clouds * num_rotations
+    figures["seconds"] = round(time.perf_counter() - start, 2)
+    return figures
+
+
+def fixed_frames(levels: Sequence[Level], rotations: str | int) -> list[Level]:
+    """The same levels with a grid of frames that does not turn with the cloud.
+
+    Args:
+        levels: of a network.
+        rotations: the grid, see ``GridPoses``.
+
+    **Equivariance:** exact for the elements of a finite group, approximate
+    for other rotations.
+    """
+    return [
+        replace(
+            level,
+            poses=CentroidPoses(rotations, align="none")
+            if isinstance(level.poses, CentroidPoses)
+            else GridPoses(rotations, align="none"),
+        )
+        for level in levels
+    ]
+
+
+def _cast(model: GroupConvClassifier, dtype: torch.dtype) -> GroupConvClassifier:
+    other = GroupConvClassifier.from_settings(model.settings).to(dtype)
+    other.load_state_dict(model.state_dict())
+    return other.eval().requires_grad_(False)
+
+
+def _logits(model: GroupConvClassifier, pos: Tensor) -> Tensor:
+    dtype = model.head[0].weight.dtype
+    return model(build_pose_graph(pos.to(dtype), model.levels))[0]
+
+
+def _change(model: GroupConvClassifier, before: Tensor, after: Tensor) -> float:
+    return relative_change(_logits(model, before), _logits(model, after))
+
+
+def _changes(model, clouds, num: int, generator) -> Iterator[float]:
+    """Changes by rotation (in float64) and a shift of about the cloud's radius."""
+    for cloud in clouds:
+        before = _logits(model, cloud)
+        for turn in random_rotations(num, generator=generator, dtype=torch.float64):
+            shift = torch.randn(3, generator=generator, dtype=torch.float64)
+            yield relative_change(before, _logits(model, cloud @ turn.T + shift))
+
+
+def _permuted(model, clouds, num: int, generator) -> Iterator[float]:
+    for cloud in clouds:
+        before = _logits(model, cloud)
+        for _ in range(num):
+            order = torch.randperm(len(cloud), generator=generator)
+            yield relative_change(before, _logits(model, cloud[order]))
+
+
+def _dense_changes(model: GroupConvClassifier, clouds: Sequence[Tensor]) -> Iterator[float]:
+    """Precomputed and online, each with all poses, against dense.
+
+    "All poses" is reached in two ways: by their number, and by sampling until
+    nothing is left to cover, which also puts the poses in another order.
+    """
+    most = 1_000_000
+    for cloud in clouds:
+        dense = _logits(_with_levels(model, {}), cloud)
+        for budget in ({"num": most}, {"tolerance": 1e-12}):
+            full = _with_levels(model, budget)
+            yield relative_change(dense, _logits(full, cloud))
+            yield relative_change(dense, forward_online(full, [cloud.float()])[0])
+
+
+def _with_levels(model: GroupConvClassifier, budget: dict) -> GroupConvClassifier:
+    levels = [
+        level if isinstance(level.poses, CentroidPoses) else level.with_budget(**budget)
+        for level in model.levels
+    ]
+    settings = {**model.settings, "levels": [level.to_dict() for level in levels]}
+    other = GroupConvClassifier.from_settings(settings)
+    other.load_state_dict(model.state_dict())
+    return other.eval().requires_grad_(False)

@@ -1,0 +1,247 @@
+"""Is it really equivariant? A checker for any function of points.
+
+``equivariance_error`` measures one function of one or more clouds. The
+figures of ``pcequi check``, which measure pcequi's own networks, are in
+``pcequi.check``.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pcequi.errors import ArgumentError, ShapeError
+from pcequi.poses import check_cloud
+from pcequi.rotations import random_rotations
+
+__all__ = [
+    "EquivarianceError",
+    "as_points",
+    "as_vectors",
+    "equivariance_error",
+    "generic_clouds",
+    "relative_change",
+    "symmetric_clouds",
+]
+
+
+def relative_change(before: Tensor, after: Tensor) -> float:
+    """How far an output moved, against how far its entries lie apart.
+
+    The norm of ``after - before`` over the norm of ``before`` less its mean.
+    The mean is taken off because a constant in all logits means nothing; a
+    function whose output never varies would pass otherwise.
+
+    Args:
+        before: any tensor of at least two entries that differ.
+        after: of the same shape.
+
+    Returns:
+        The ratio; 0 if nothing moved, infinite if a constant output moved.
+
+    Raises:
+        ShapeError: the shapes differ.
+
+    **Equivariance:** a figure about it.
+    """
+    if before.shape != after.shape:
+        raise ShapeError(
+            f"`after` (={list(after.shape)}) must have the shape of `before` (={list(before.shape)})"
+        )
+    before, after = before.detach().double(), after.detach().double()
+    moved = float((after - before).norm())
+    spread = float((before - before.mean()).norm())
+    if moved == 0:
+        return 0.0
+    return moved / spread if spread > 0 else math.inf
+
+
+def as_vectors(out: Tensor, rotation: Tensor, shift: Tensor) -> Tensor:
+    """The action on directions [..., 3]: they turn, and do not shift.
+
+    **Equivariance:** the action itself.
+    """
+    return out @ rotation.T
+
+
+def as_points(out: Tensor, rotation: Tensor, shift: Tensor) -> Tensor:
+    """The action on positions [..., 3]: they turn and shift.
+
+    **Equivariance:** the action itself.
+    """
+    return out @ rotation.T + shift
+
+
+@dataclass(frozen=True)
+class EquivarianceError:
+    """Relative changes that should be zero, one list a kind of motion.
+
+    Attributes:
+        rotation: by Haar rotations about the origin.
+        translation: by shifts.
+        permutation: by new orders of the points.
+    """
+
+    rotation: tuple[float, ...]
+    translation: tuple[float, ...]
+    permutation: tuple[float, ...]
+
+    @property
+    def worst(self) -> float:
+        """The largest change of all; NaN counts as infinite."""
+        every = self.rotation + self.translation + self.permutation
+        return max((math.inf if math.isnan(value) else value for value in every), default=0.0)
+
+    def summary(self) -> dict[str, float]:
+        """Worst and median of each kind, as plain values for JSON."""
+        figures = {}
+        for kind, values in vars(self).items():
+            if values:
+                figures[f"{kind}_worst"] = max(values)
+                figures[f"{kind}_median"] = statistics.median(values)
+        return figures
+
+
+def equivariance_error(
+    function: Callable[[Tensor], Tensor],
+    pos: Tensor | Sequence[Tensor],
+    *,
+    action: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+    per_point: bool = False,
+    num: int = 4,
+    shift: float = 1.0,
+    permute: bool = True,
+    generator: torch.Generator | None = None,
+) -> EquivarianceError:
+    """Measure how far a function is from equivariant, in float64.
+
+    The function sees each cloud as it is and moved ``num`` times in each way,
+    one way at a time, so that a failure names its kind. Whatever it precomputes
+    (neighbours, frames, graphs) must be made anew inside the function, or the
+    check is of nothing.
+
+    Args:
+        function: from points [N, 3], float64, to a tensor; a module must have
+            been moved to float64 and to ``eval()``.
+        pos: a cloud [N, 3], or several.
+        action: how the output should move: ``action(out, rotation, shift)`` with
+            [3, 3] and [3], such as ``as_vectors``; None: not at all.
+        per_point: whether the output has one row a point, which a new order of
+            the points reorders.
+        num: motions of each kind and cloud.
+        shift: standard deviation of the shifts, in units of the cloud; 0: none.
+        permute: whether to try new orders.
+        generator: of the motions.
+
+    Returns:
+        The relative changes, see ``relative_change``.
+
+    Raises:
+        ArgumentError: ``num`` is below 1 or ``shift`` negative.
+        ShapeError, DataError: a cloud is unusable.
+
+    **Equivariance:** a figure about it.
+    """
+    if num < 1:
+        raise ArgumentError(f"`num` (={num}) must be at least 1")
+    if not shift >= 0:
+        raise ArgumentError(f"`shift` (={shift}) must be 0 or more")
+    eye, origin = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    found: dict[str, list[float]] = {"rotation": [], "translation": [], "permutation": []}
+    for cloud in [pos] if isinstance(pos, Tensor) else pos:
+        cloud = check_cloud(cloud).detach().double()
+        size = float((cloud - cloud.mean(0)).norm(dim=1).max()) or 1.0
+        before = function(cloud)
+
+        def expected(rotation, moved, before=before):
+            return before if action is None else action(before, rotation, moved)
+
+        for rotation in random_rotations(num, generator=generator, dtype=torch.float64):
+            after = function(cloud @ rotation.T)
+            found["rotation"].append(relative_change(expected(rotation, origin), after))
+        for _ in range(num if shift > 0 else 0):
+            moved = torch.randn(3, generator=generator, dtype=torch.float64) * shift * size
+            found["translation"].append(
+                relative_change(expected(eye, moved), function(cloud + moved))
+            )
+        for _ in range(num if permute else 0):
+            order = torch.randperm(len(cloud), generator=generator)
+            wanted = before[order] if per_point else before
+            found["permutation"].append(relative_change(wanted, function(cloud[order])))
+    return EquivarianceError(**{kind: tuple(values) for kind, values in found.items()})
+
+
+def generic_clouds(
+    num: int,
+    *,
+    least: int = 256,
+    most: int = 1024,
+    generator: torch.Generator | None = None,
+) -> list[Tensor]:
+    """Random clouds without symmetry: one to four anisotropic blobs or shells.
+
+    Args:
+        num: how many.
+        least, most: points of a cloud, drawn in this range.
+        generator: source of randomness.
+
+    Returns:
+        Clouds [N, 3], float64, of zero mean and unit radius.
+
+    Raises:
+        ArgumentError: ``least`` is below 1 or above ``most``.
+
+    **Equivariance:** random data; the distribution has no preferred direction.
+    """
+    if not 1 <= least <= most:
+        raise ArgumentError(f"`least` (={least}) must be between 1 and `most` (={most})")
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    def pick(low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, (1,), generator=generator))
+
+    clouds = []
+    for _ in range(num):
+        size, parts = pick(least, most), pick(1, 4)
+        points = draw(size, 3)
+        shell = torch.arange(size) % parts < parts // 2  # half of the parts are surfaces
+        points[shell] /= points[shell].norm(dim=1, keepdim=True)
+        stretch = draw(parts, 3, 3)
+        turn = torch.arange(size) % parts
+        points = torch.einsum("nij,nj->ni", stretch[turn], points) + 1.5 * draw(parts, 3)[turn]
+        points = points - points.mean(0)
+        radius = points.norm(dim=1).max()
+        clouds.append(points / radius if radius > 0 else points)
+    return clouds
+
+
+def symmetric_clouds() -> dict[str, Tensor]:
+    """Clouds whose symmetries make farthest-point sampling tie.
+
+    Returns:
+        ``cube``: a lattice of 9 x 9 points on each face (386 points); ``grid``:
+        5 x 5 x 5 points; ``sphere``: 512 points of a Fibonacci spiral. Each
+        [N, 3], float64, of zero mean and unit radius.
+
+    **Equivariance:** constants. Cube and grid are invariant to the octahedral
+    group; the sphere is nearly invariant to all rotations.
+    """
+    axis = torch.linspace(-1, 1, 9, dtype=torch.float64)
+    lattice = torch.cartesian_prod(axis, axis, axis)
+    cube = lattice[lattice.abs().amax(1) == 1]
+    axis = torch.linspace(-1, 1, 5, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis, axis)
+    step = torch.arange(512, dtype=torch.float64)
+    height = 1 - (2 * step + 1) / 512
+    angle = step * math.pi * (3 - math.sqrt(5))
+    ring = (1 - height.square()).sqrt()
+    sphere = torch.stack([ring * angle.cos(), ring * angle.sin(), height], 1)
+    clouds = {"cube": cube, "grid": grid, "sphere": sphere - sphere.mean(0)}
+    return {name: cloud / cloud.norm(dim=1).max() for name, cloud in clouds.items()}
