@@ -193,9 +193,10 @@ class FeatureSampler:
                 pool, num, key=sampling_key(pool), tolerance=self.tolerance or 0.0
             )
         if self.refine:
-            index, assignment, distance = _lloyd(pool, index, assignment, self.refine)
+            index = _lloyd(pool, index, assignment, self.refine)
         if rows is not None:
             index = rows[index]
+        if self.refine or rows is not None:
             assignment, distance = _assign(x, index)
         if self.center == "mean":
             distance = (x - _means(x, assignment, len(index))[assignment]).norm(dim=1)
@@ -247,7 +248,7 @@ def _assign(x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return assignment, distance
 
 
-def _lloyd(x, index, assignment, steps):
+def _lloyd(x: Tensor, index: Tensor, assignment: Tensor, steps: int) -> Tensor:
     """Lloyd steps from given clusters, then the medoid of each (Lloyd, 1982)."""
     num = len(index)
     center = x[index]
@@ -268,9 +269,7 @@ def _lloyd(x, index, assignment, steps):
     medoid = index.clone()
     medoid[sorted_assignment[first]] = order[first]
     # A cluster that lost all members keeps its seed, unless another took it.
-    medoid = _distinct(medoid, len(x))
-    assignment, distance = _assign(x, medoid)
-    return medoid, assignment, distance
+    return _distinct(medoid, len(x))
 
 
 def _distinct(index: Tensor, size: int) -> Tensor:

@@ -1,0 +1,48 @@
+"""What every benchmark writes beside its figures: machine, versions, commit."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+import torch
+
+import pcequi
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def circumstances() -> dict:
+    """Processor, cores, versions, commit and date, as plain values."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [x.split(":")[1].strip() for x in cpuinfo.read_text().splitlines() if "model name" in x]
+        processor = names[0] if names else processor
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
+    ).stdout.strip()
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "pcequi": pcequi.__version__,
+        "commit": commit or None,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def write(name: str, figures: dict) -> Path:
+    """Write ``results/<name>.json`` with the circumstances and return its path."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"circumstances": circumstances(), **figures}, indent=1) + "\n")
+    return path
