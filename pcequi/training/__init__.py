@@ -1,0 +1,29 @@
+"""Training, evaluation, protocols and checkpoints."""
+
+from pcequi.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from pcequi.training.evaluate import classification_report, compare_modes, evaluate_protocol
+from pcequi.training.fit import FitSettings, fit, predict_logits
+from pcequi.training.protocols import PROTOCOLS, parse_protocol, protocol_rotations
+from pcequi.training.runs import RunSettings, train_run
+from pcequi.training.splits import DATA, Split, load_split, precompute
+
+__all__ = [
+    "DATA",
+    "PROTOCOLS",
+    "Checkpoint",
+    "FitSettings",
+    "RunSettings",
+    "Split",
+    "classification_report",
+    "compare_modes",
+    "evaluate_protocol",
+    "fit",
+    "load_checkpoint",
+    "load_split",
+    "parse_protocol",
+    "precompute",
+    "predict_logits",
+    "protocol_rotations",
+    "save_checkpoint",
+    "train_run",
+]

@@ -1,0 +1,229 @@
+"""Accuracy under the protocols, and the three ways of running side by side."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pcequi.errors import ArgumentError
+from pcequi.models import forward_online
+from pcequi.pose_graph import Level, build_pose_graph
+from pcequi.poses import CentroidPoses
+from pcequi.training.fit import predict_logits
+from pcequi.training.progress import progress_bar
+from pcequi.training.protocols import parse_protocol, protocol_rotations
+from pcequi.training.splits import Split, check_labels, precompute
+
+__all__ = [
+    "MODES",
+    "agreement",
+    "classification_report",
+    "compare_modes",
+    "evaluate_protocol",
+    "levels_with_budget",
+]
+
+#: The ways of running a network.
+MODES = ("dense", "online", "precomputed")
+
+
+def classification_report(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict:
+    """Accuracy in all and of each class, and the confusion matrix.
+
+    Args:
+        logits: [n, num_classes].
+        labels: [n].
+        classes: names.
+
+    Returns:
+        ``accuracy``; ``mean_class_accuracy`` over the classes that occur;
+        ``per_class``, None for a class without clouds; ``confusion``, counts,
+        a row for each true class; ``shapes``, n.
+
+    Raises:
+        DataError: a label outside the classes.
+
+    **Equivariance:** as the logits.
+    """
+    labels, num = check_labels(labels, len(classes)), len(classes)
+    guess = logits.argmax(1)
+    confusion = torch.bincount(labels * num + guess, minlength=num * num).view(num, num)
+    total = confusion.sum(1)
+    share = confusion.diag().double() / total.clamp_min(1)
+    return {
+        "accuracy": float((guess == labels).double().mean()),
+        "mean_class_accuracy": float(share[total > 0].mean()),
+        "per_class": {
+            name: float(share[row]) if total[row] else None for row, name in enumerate(classes)
+        },
+        "confusion": confusion.tolist(),
+        "shapes": len(labels),
+    }
+
+
+def agreement(first: Tensor, second: Tensor) -> float:
+    """Share of clouds whose largest logit is the same in both [n, C].
+
+    **Equivariance:** a figure about it, where the clouds differ by rotations.
+    """
+    return float((first.argmax(1) == second.argmax(1)).double().mean())
+
+
+def evaluate_protocol(
+    model: nn.Module,
+    split: Split,
+    protocol: str,
+    *,
+    seed: int = 0,
+    cache: str | Path | None = None,
+    workers: int | None = None,
+    device: torch.device | str = "cpu",
+    quiet: bool = False,
+) -> tuple[dict, Tensor]:
+    """Precompute the test clouds, turned by a protocol, and classify them.
+
+    Args:
+        model: a ``GroupConvClassifier``.
+        split: the test split.
+        protocol: one of ``PROTOCOLS``; its second half turns the clouds.
+        seed: of the rotations.
+        cache, workers: see ``splits.precompute``.
+        device: where the network runs.
+        quiet: no progress on standard error.
+
+    Returns:
+        What ``classification_report`` returns with ``protocol``, ``seed`` and
+        ``seconds`` of precomputing and of the network; and the logits.
+
+    **Equivariance:** as the network.
+    """
+    kind, start = parse_protocol(protocol).test, time.perf_counter()
+    with progress_bar(f"precomputing {len(split)} test clouds, {kind}", quiet=quiet) as bar:
+        store = precompute(
+            split, model.levels, kind, seed=seed, cache=cache, workers=workers, progress=bar
+        )
+    built = time.perf_counter()
+    with progress_bar(f"evaluating {protocol}", quiet=quiet) as bar:
+        logits = predict_logits(model.to(device), store, device=device, progress=bar)
+    report = classification_report(logits, split.labels, split.classes)
+    report |= {
+        "protocol": protocol,
+        "seed": seed,
+        "seconds": {
+            "precompute": round(built - start, 3),
+            "network": round(time.perf_counter() - built, 3),
+        },
+    }
+    return report, logits
+
+
+def levels_with_budget(levels: Sequence[Level], num: int | None) -> list[Level]:
+    """The same levels with so many representatives a cloud; None: dense.
+
+    Levels at the centroid keep all their poses, which are few.
+
+    **Equivariance:** settings only.
+    """
+    return [
+        level if isinstance(level.poses, CentroidPoses) else level.with_budget(num=num)
+        for level in levels
+    ]
+
+
+@torch.no_grad()
+def compare_modes(
+    model: nn.Module,
+    split: Split,
+    protocol: str = "z/SO3",
+    modes: Sequence[str] = MODES,
+    budgets: Sequence[int] = (),
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    quiet: bool = False,
+) -> list[dict]:
+    """Run one trained network dense, online and precomputed, at several budgets.
+
+    Clouds are run one by one and nothing is cached, so that times compare.
+
+    Args:
+        model: a ``GroupConvClassifier``; its weights are used in all ways.
+        split: labelled clouds.
+        protocol: turns the clouds by its second half.
+        modes: some of ``MODES``. With ``"dense"`` among them, the others are
+            also compared with its logits.
+        budgets: representatives of each level; by default those of the levels.
+        seed: of the rotations.
+        device: where the network runs; graphs are built on the CPU.
+        quiet: no progress on standard error.
+
+    Returns:
+        One dictionary a row: ``mode``, ``budget`` (None: as trained; "all" for
+        dense), ``accuracy``, ``seconds_per_shape``, and against dense
+        ``logit_difference`` (largest), ``logit_difference_relative`` (the
+        largest over the clouds of max |a - b| / max |b|), ``agreement``.
+
+    Raises:
+        ArgumentError: an unknown mode, or a budget below 1.
+
+    **Equivariance:** as the network.
+    """
+    for mode in modes:
+        if mode not in MODES:
+            raise ArgumentError(f"`mode` (={mode!r}) must be one of {', '.join(MODES)}")
+    for budget in budgets:
+        if budget < 1:
+            raise ArgumentError(f"`budget` (={budget}) must be at least 1")
+    turns = protocol_rotations(parse_protocol(protocol).test, len(split), train=False, seed=seed)
+    clouds = [cloud.double() @ turn.T for cloud, turn in zip(split.clouds, turns, strict=True)]
+    model = model.to(device).eval()
+    jobs: list[tuple[str, int | str | None]] = [("dense", "all")] if "dense" in modes else []
+    others = [mode for mode in ("online", "precomputed") if mode in modes]
+    jobs += [(mode, budget) for mode in others for budget in (list(budgets) or [None])]
+    table, dense = [], None
+    for mode, budget in jobs:
+        levels = model.levels
+        if budget is not None:
+            levels = levels_with_budget(levels, None if budget == "all" else budget)
+        with progress_bar(f"{mode} {budget or 'as trained'}", len(clouds), quiet=quiet) as bar:
+            logits, seconds = _run(model, levels, clouds, mode, device, bar)
+        row = {
+            "mode": mode,
+            "budget": budget,
+            "accuracy": float((logits.argmax(1) == split.labels).double().mean()),
+            "seconds_per_shape": round(seconds / len(clouds), 5),
+        }
+        if mode == "dense":
+            dense = logits
+        if dense is not None:
+            difference = (logits - dense).abs().amax(1)
+            row["logit_difference"] = float(difference.max())
+            scale = dense.abs().amax(1).clamp_min(torch.finfo(dense.dtype).tiny)
+            row["logit_difference_relative"] = float((difference / scale).max())
+            row["agreement"] = agreement(logits, dense)
+        table.append(row)
+    return table
+
+
+def _run(
+    model, levels, clouds: Sequence[Tensor], mode: str, device, bar: Callable
+) -> tuple[Tensor, float]:
+    other = copy.copy(model)  # shares the weights; only the levels differ
+    other.levels = list(levels)
+    out, seconds = [], 0.0
+    for done, cloud in enumerate(clouds, 1):
+        start = time.perf_counter()
+        if mode == "online":
+            logits = forward_online(other, [cloud.to(device)])
+        else:
+            graph = build_pose_graph(cloud, levels, dtype=torch.float32)
+            logits = other(graph.to(device))
+        out.append(logits.float().cpu())
+        seconds += time.perf_counter() - start
+        bar(done, len(clouds))
+    return torch.cat(out), seconds

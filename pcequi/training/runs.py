@@ -1,0 +1,238 @@
+"""One training run in a folder: data, graphs, training, evaluation, figures."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from pcequi import __version__
+from pcequi.errors import ArgumentError, FileError
+from pcequi.models import GroupConvClassifier
+from pcequi.training.checkpoints import save_checkpoint
+from pcequi.training.evaluate import agreement, evaluate_protocol
+from pcequi.training.files import read_json, write_json
+from pcequi.training.fit import FitSettings, fit, split_rows
+from pcequi.training.plots import plot_confusion, plot_curves
+from pcequi.training.progress import progress_bar
+from pcequi.training.protocols import parse_protocol
+from pcequi.training.splits import Split, load_split, precompute
+
+__all__ = ["RunSettings", "load_run_settings", "load_run_split", "train_run"]
+
+_OWN_FILES = (
+    "settings.json", "metrics.jsonl", "state.safetensors", "model.safetensors", "model.json",
+    "report.json", "curves.png", "confusion.png",
+)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """All that decides the outcome of a run.
+
+    Args:
+        data: name of the data set, see ``splits.DATA``.
+        root, source: where it lies, see ``splits.load_split``.
+        num_points: points of a cloud.
+        limit: clouds of each class at most, for quick tries.
+        protocol: under which the network is trained.
+        also: further protocols under which it is evaluated, with the same
+            training rotations.
+        preset: name of the network's settings.
+        val_share: share of the training split that is held out and measured.
+        fit: how it is trained; its seed also draws the rotations.
+    """
+
+    data: str = "shapes"
+    root: str | None = None
+    source: str | None = None
+    num_points: int = 1024
+    limit: int | None = None
+    protocol: str = "z/SO3"
+    also: tuple[str, ...] = ()
+    preset: str = "default"
+    val_share: float = 0.0
+    fit: FitSettings = field(default_factory=FitSettings)
+
+    def __post_init__(self):
+        train = parse_protocol(self.protocol).train
+        for name in self.also:
+            if parse_protocol(name).train != train:
+                raise ArgumentError(
+                    f"`also` (={name!r}) trains under other rotations than `protocol` "
+                    f"(={self.protocol!r}): start a second run for it"
+                )
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """All protocols under which the network is evaluated, each once."""
+        return tuple(dict.fromkeys((self.protocol, *self.also)))
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: dict) -> RunSettings:
+        """The settings that ``to_dict`` described."""
+        values = dict(values)
+        values["fit"] = FitSettings(**values["fit"])
+        values["also"] = tuple(values["also"])
+        return cls(**values)
+
+
+def load_run_settings(run: str | Path) -> RunSettings:
+    """The settings of a run.
+
+    Raises:
+        FileError: the folder is none of a run, or ``settings.json`` is damaged.
+
+    **Equivariance:** does not apply.
+    """
+    path = Path(run).expanduser() / "settings.json"
+    values = read_json(path, "give the folder of a run made by `pcequi train`")
+    try:
+        return RunSettings.from_dict(values)
+    except (TypeError, LookupError, ValueError) as error:
+        raise FileError(f"{path} is damaged ({error}); train again") from error
+
+
+def load_run_split(settings: RunSettings, train: bool) -> Split:
+    """The clouds of a run.
+
+    **Equivariance:** clouds come in the pose in which they are stored.
+    """
+    return load_split(
+        settings.data, train, root=settings.root, source=settings.source,
+        num_points=settings.num_points, limit=settings.limit,
+    )
+
+
+def train_run(
+    settings: RunSettings,
+    run: str | Path,
+    *,
+    cache: str | Path | None = None,
+    workers: int | None = None,
+    device: torch.device | str = "cpu",
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    on_epoch: Callable[[dict], None] | None = None,
+) -> dict:
+    """Train a network and evaluate it, with everything kept in one folder.
+
+    The folder gets ``settings.json``, ``metrics.jsonl`` (a line an epoch),
+    ``state.safetensors`` (to resume), ``model.safetensors`` and ``model.json``
+    (see ``checkpoints``), ``report.json``, ``curves.png``, ``confusion.png``.
+
+    Args:
+        settings: what to do.
+        run: the folder.
+        cache, workers: of the precomputed graphs, see ``splits.precompute``.
+        device: where the network runs.
+        resume: go on with an interrupted run.
+        overwrite: start again in a folder that holds a run.
+        quiet: no progress on standard error.
+        on_epoch: called with the metrics of each epoch.
+
+    Returns:
+        The report: ``accuracy`` and ``per_class`` by protocol, of the last epoch;
+        ``agreement`` of the predictions under two protocols; ``seconds``, sizes
+        and settings.
+
+    Raises:
+        ArgumentError: the folder holds another run.
+        FileError, DataError: what is on disk is missing or damaged.
+
+    **Equivariance:** as the network.
+    """
+    folder = _prepare(Path(run).expanduser(), settings, resume, overwrite)
+    train, test = (load_run_split(settings, part) for part in (True, False))
+    seed = settings.fit.seed
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = GroupConvClassifier.from_preset(settings.preset, len(train.classes))
+    start = time.perf_counter()
+    kind = parse_protocol(settings.protocol).train
+    with progress_bar(f"precomputing {len(train)} training clouds, {kind}", quiet=quiet) as bar:
+        store = precompute(
+            train, model.levels, kind, seed=seed, cache=cache, workers=workers, progress=bar
+        )
+    built = time.perf_counter()
+    rows, val_rows = split_rows(train.labels, settings.val_share, seed)
+    history = fit(
+        model, store, train.labels, settings.fit, rows=rows, val_rows=val_rows, folder=folder,
+        resume=resume, device=device, quiet=quiet, on_epoch=on_epoch,
+    )
+    about = {
+        "data": settings.data, "num_points": settings.num_points, "protocol": settings.protocol,
+        "preset": settings.preset, "seed": seed, "epochs": settings.fit.epochs,
+    }
+    save_checkpoint(folder, model, train.classes, about)
+    reports, logits = {}, {}
+    for protocol in settings.protocols:
+        reports[protocol], logits[protocol] = evaluate_protocol(
+            model, test, protocol, seed=seed, cache=cache, workers=workers, device=device,
+            quiet=quiet,
+        )
+    first = settings.protocols[0]
+    report = about | {
+        "accuracy": {name: part["accuracy"] for name, part in reports.items()},
+        "mean_class_accuracy": {n: part["mean_class_accuracy"] for n, part in reports.items()},
+        "agreement": {
+            f"{first}, {name}": agreement(logits[first], logits[name])
+            for name in settings.protocols[1:]
+        },
+        "shapes": {"train": len(rows), "held_out": len(val_rows), "test": len(test)},
+        "classes": len(train.classes),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": {
+            "precompute_train": round(built - start, 2),
+            "precompute_test": {n: part["seconds"]["precompute"] for n, part in reports.items()},
+            "train": round(sum(metrics["seconds"] for metrics in history), 2),
+            "evaluate": {n: part["seconds"]["network"] for n, part in reports.items()},
+        },
+        "last_epoch": history[-1],
+        "settings": settings.to_dict(),
+        "pcequi": __version__,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "run": str(run),
+        "per_class": {name: part["per_class"] for name, part in reports.items()},
+    }
+    write_json(folder / "report.json", report)
+    plot_curves(history, folder / "curves.png")
+    title = f"{first}: {reports[first]['accuracy']:.1%}"
+    plot_confusion(reports[first]["confusion"], train.classes, folder / "confusion.png", title)
+    return report
+
+
+def _prepare(folder: Path, settings: RunSettings, resume: bool, overwrite: bool) -> Path:
+    path = folder / "settings.json"
+    if resume and path.exists():
+        kept = load_run_settings(folder).to_dict()
+        wanted = settings.to_dict()
+        changed = [key for key in wanted if kept.get(key) != wanted[key] and key != "also"]
+        if changed:
+            raise ArgumentError(
+                f"`resume` (=True) cannot go on with other settings than those of {folder}: "
+                f"{', '.join(f'{key} was {kept.get(key)!r}' for key in changed)}; give the same "
+                "ones, or another folder"
+            )
+    elif path.exists() and not overwrite:
+        raise ArgumentError(
+            f"`run` (={str(folder)!r}) holds a run already; resume it, overwrite it, or give "
+            "another folder"
+        )
+    elif overwrite:
+        for name in _OWN_FILES:
+            (folder / name).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, settings.to_dict())
+    return folder

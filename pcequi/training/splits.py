@@ -1,0 +1,168 @@
+"""Labelled clouds for training and evaluation, from any of the data sets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pcequi.errors import ArgumentError, DataError
+from pcequi.graph_store import GraphStore
+from pcequi.pose_graph import Level
+from pcequi.training.protocols import protocol_rotations
+
+__all__ = ["DATA", "Split", "check_labels", "default_cache", "load_split", "precompute"]
+
+#: Names of the data sets.
+DATA = ("shapes", "modelnet10", "modelnet40")
+
+
+@dataclass
+class Split:
+    """Labelled clouds.
+
+    Attributes:
+        name: of the data set.
+        train: the training split, or the test split.
+        clouds: each [N, 3], float32.
+        labels: index into ``classes`` of each cloud [len(clouds)].
+        classes: names.
+    """
+
+    name: str
+    train: bool
+    clouds: list[Tensor]
+    labels: Tensor
+    classes: list[str]
+
+    def __len__(self) -> int:
+        return len(self.clouds)
+
+
+def check_labels(labels: Tensor, num_classes: int, name: str = "labels") -> Tensor:
+    """Return the labels as a long tensor [n] if each is in [0, num_classes).
+
+    Raises:
+        DataError: one is not; the message says which.
+
+    **Equivariance:** does not apply.
+    """
+    labels = torch.as_tensor(labels).long().flatten()
+    bad = (labels < 0) | (labels >= num_classes)
+    if bad.any():
+        first = int(bad.int().argmax())
+        raise DataError(
+            f"`{name}` has the label {int(labels[first])} at cloud {first}, outside the "
+            f"{num_classes} classes (0 to {num_classes - 1}); check the labels or `num_classes`"
+        )
+    return labels
+
+
+def load_split(
+    name: str,
+    train: bool,
+    *,
+    root: str | Path | None = None,
+    source: str | Path | None = None,
+    num_points: int = 1024,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Split:
+    """Load a split of a data set.
+
+    Args:
+        name: one of ``DATA``.
+        train: the training split, or the test split.
+        root: folder of the data set; by default ``datasets.roots.default_root``.
+        source: ModelNet only: a packed file, an archive or a folder of OFF files.
+        num_points: points of a cloud.
+        limit: at most so many clouds of each class, the first ones.
+        seed: of the clouds of ``shapes``.
+
+    Raises:
+        ArgumentError: there is no such data set, or ``limit`` is below 1.
+        FileError, DataError: the data are missing or damaged.
+
+    **Equivariance:** clouds come in the pose in which they are stored.
+    """
+    if name not in DATA:
+        raise ArgumentError(f"`data` (={name!r}) must be one of {', '.join(DATA)}")
+    if limit is not None and limit < 1:
+        raise ArgumentError(f"`limit` (={limit}) must be at least 1")
+    if name == "shapes":
+        from pcequi.datasets.shapes import Shapes
+
+        if source is not None:
+            raise ArgumentError(
+                f"`source` (={str(source)!r}) does not apply to 'shapes', which is made from a "
+                "seed; drop it, or choose modelnet10 or modelnet40"
+            )
+        # Its clouds do not depend on how many are asked for.
+        sizes = {} if limit is None else {"num_train": min(80, limit), "num_test": min(20, limit)}
+        dataset = Shapes(root, train, num_points=num_points, seed=seed, **sizes)
+    else:
+        from pcequi.datasets import ModelNet
+
+        dataset = ModelNet(
+            root, name=name.removeprefix("modelnet"), train=train, source=source,
+            num_points=num_points,
+        )
+    items = [dataset[place] for place in range(len(dataset))]
+    labels = check_labels(torch.cat([item.y for item in items]), dataset.num_classes, "y")
+    kept = _first_of_each(labels, limit)
+    return Split(
+        name, train, [items[row].pos for row in kept], labels[kept], list(dataset.classes)
+    )
+
+
+def _first_of_each(labels: Tensor, limit: int | None) -> list[int]:
+    seen: dict[int, int] = {}
+    kept = []
+    for row, label in enumerate(labels.tolist()):
+        seen[label] = seen.get(label, 0) + 1
+        if limit is None or seen[label] <= limit:
+            kept.append(row)
+    return kept
+
+
+def default_cache() -> Path:
+    """Where precomputed graphs go: ``PCEQUI_CACHE``, or ``~/.cache/pcequi/graphs``.
+
+    **Equivariance:** does not apply.
+    """
+    chosen = os.environ.get("PCEQUI_CACHE")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "pcequi" / "graphs"
+
+
+def precompute(
+    split: Split,
+    levels: Sequence[Level],
+    kind: str,
+    *,
+    seed: int = 0,
+    cache: str | Path | None = None,
+    workers: int | None = None,
+    progress=None,
+) -> GraphStore:
+    """The graphs of a split whose clouds are turned by a protocol.
+
+    Args:
+        split: labelled clouds.
+        levels: of the network.
+        kind: ``"z"`` or ``"SO3"``, see ``protocols``.
+        seed: of the rotations.
+        cache: folder of all stores; by default ``default_cache()``.
+        workers: processes; by default one a core.
+        progress: called with (clouds done, clouds in all).
+
+    **Equivariance:** as ``build_pose_graph``, of the turned clouds.
+    """
+    turns = protocol_rotations(kind, len(split), train=split.train, seed=seed)
+    folder = default_cache() if cache is None else Path(cache).expanduser()
+    return GraphStore.build(
+        folder, split.clouds, levels, rotations=turns, workers=workers, progress=progress
+    )

@@ -1,0 +1,56 @@
+"""Threads of torch and of numba, which share one pool and must agree."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from pcequi.errors import ArgumentError
+from pcequi.ops.backends import HAS_NUMBA
+
+__all__ = ["choose_device", "set_threads"]
+
+
+def set_threads(num: int | None = None) -> int:
+    """Use so many threads in torch and in numba; by default one a core.
+
+    A numba kernel sets OpenMP's number of threads for the torch calls after it,
+    so setting torch's alone would not last.
+
+    Returns:
+        The number in use.
+
+    Raises:
+        ArgumentError: ``num`` is below 1.
+
+    **Equivariance:** does not apply.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if num is not None and num < 1:
+        raise ArgumentError(f"`threads` (={num}) must be at least 1")
+    num = num or cores or 1
+    torch.set_num_threads(num)
+    if HAS_NUMBA:
+        import numba
+
+        numba.set_num_threads(min(num, numba.config.NUMBA_NUM_THREADS))
+    return num
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of a name: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``.
+
+    Raises:
+        ArgumentError: another name, or CUDA is asked for and not there.
+
+    **Equivariance:** does not apply.
+    """
+    kind = name.split(":")[0]
+    if kind not in ("auto", "cpu", "cuda"):
+        raise ArgumentError(f"`device` (={name!r}) must be 'auto', 'cpu' or 'cuda'")
+    if kind == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ArgumentError(f"`device` (={name!r}) is not there; use 'cpu' or 'auto'")
+    return torch.device(name)
