@@ -46,8 +46,14 @@ def _count(name: str, value: int, least: int) -> int:
 
 def _check_matrices(name: str, value: Tensor) -> None:
     if not isinstance(value, Tensor) or value.shape[-2:] != (3, 3) or not value.is_floating_point():
-        seen = f"{list(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
-        raise ShapeError(f"`{name}` (={seen}) must be a floating-point tensor of rotations [..., 3, 3]")
+        seen = (
+            f"{list(value.shape)} {value.dtype}"
+            if isinstance(value, Tensor)
+            else type(value).__name__
+        )
+        raise ShapeError(
+            f"`{name}` (={seen}) must be a floating-point tensor of rotations [..., 3, 3]"
+        )
 
 
 def cyclic_group(
@@ -338,7 +344,12 @@ def rotate(pos: Tensor, rotation: Tensor) -> Tensor:
     **Equivariance:** ``rotate(pos, Q @ R)`` equals
     ``rotate(rotate(pos, R), Q)``.
     """
-    if not isinstance(pos, Tensor) or pos.dim() < 2 or pos.size(-1) != 3 or not pos.is_floating_point():
+    if (
+        not isinstance(pos, Tensor)
+        or pos.dim() < 2
+        or pos.size(-1) != 3
+        or not pos.is_floating_point()
+    ):
         seen = f"{list(pos.shape)} {pos.dtype}" if isinstance(pos, Tensor) else type(pos).__name__
         raise ShapeError(f"`pos` (={seen}) must be a floating-point tensor of points [..., N, 3]")
     _check_matrices("rotation", rotation)

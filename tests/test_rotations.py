@@ -104,7 +104,9 @@ def test_the_grid_is_the_published_one():
     # By hand from the paper's formula, for num = 1: s = t = 1/2.
     alpha, beta = math.pi / math.sqrt(2), math.pi / 1.533751168755204288118041
     half = math.sqrt(0.5)
-    by_hand = torch.tensor([math.sin(alpha), math.cos(alpha), math.sin(beta), math.cos(beta)], dtype=F64)
+    by_hand = torch.tensor(
+        [math.sin(alpha), math.cos(alpha), math.sin(beta), math.cos(beta)], dtype=F64
+    )
     expected = roma.unitquat_to_rotmat(half * by_hand)
     assert torch.allclose(super_fibonacci(1, dtype=F64)[0], expected, atol=1e-14)
 
@@ -150,7 +152,11 @@ def test_distance_is_a_bi_invariant_metric():
     a, b, c, q = random_rotations(4 * 200, generator=seeded(), dtype=F64).reshape(4, 200, 3, 3)
     distance = geodesic_distance(a, b)
     assert torch.equal(geodesic_distance(a, a), torch.zeros(200, dtype=F64))
-    for other in (geodesic_distance(b, a), geodesic_distance(q @ a, q @ b), geodesic_distance(a @ q, b @ q)):
+    for other in (
+        geodesic_distance(b, a),
+        geodesic_distance(q @ a, q @ b),
+        geodesic_distance(a @ q, b @ q),
+    ):
         assert torch.allclose(distance, other, atol=1e-13)
     assert (distance <= geodesic_distance(a, c) + geodesic_distance(c, b) + 1e-13).all()
     assert distance.min() >= 0 and distance.max() <= math.pi

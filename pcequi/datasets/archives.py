@@ -1,0 +1,118 @@
+"""Downloads that are checked before they are used."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
+
+from pcequi.errors import FileError
+
+__all__ = ["download", "sha256_of", "verify_archive"]
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal.
+
+    Args:
+        path: The file.
+
+    Returns:
+        64 hexadecimal digits.
+
+    **Equivariance:** does not apply.
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def download(url: str, path: Path, timeout: float = 60.0) -> None:
+    """Fetch a file; it appears under its name only once it is complete.
+
+    Args:
+        url: Where it is.
+        path: Where to put it.
+        timeout: Seconds without an answer before giving up.
+
+    Raises:
+        FileError: It cannot be fetched, or arrives cut short.
+
+    **Equivariance:** does not apply.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as answer, part.open("wb") as stream:
+            announced = answer.headers.get("Content-Length")
+            shutil.copyfileobj(answer, stream, length=1 << 20)
+        if announced is not None and part.stat().st_size != int(announced):
+            raise FileError(
+                f"`url` (={url!r}) sent {part.stat().st_size} of {announced} bytes: try again"
+            )
+    except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
+        part.unlink(missing_ok=True)
+        raise FileError(
+            f"`url` (={url!r}) cannot be fetched ({error}): check the connection, or fetch it by "
+            "other means and pass its place as `source`"
+        ) from error
+    except FileError:
+        part.unlink(missing_ok=True)
+        raise
+    part.replace(path)
+
+
+def verify_archive(path: Path, checksum: str | None) -> str:
+    """Check a zip archive before anything is read from it.
+
+    Where a checksum is known, the file must match it. Where none is, trust is
+    on first use: every member's CRC is tested, and the SHA-256 is written to
+    ``<path>.sha256``, which later uses must match.
+
+    Args:
+        path: The archive.
+        checksum: Its SHA-256 in hexadecimal, or None where it is not known.
+
+    Returns:
+        The SHA-256.
+
+    Raises:
+        FileError: The file is missing, no zip archive, damaged, or not the
+            expected one.
+
+    **Equivariance:** does not apply.
+    """
+    if not path.is_file():
+        raise FileError(f"`source` (={str(path)!r}) does not exist: check the path")
+    found = sha256_of(path)
+    record = path.with_name(path.name + ".sha256")
+    expected = checksum
+    if expected is None and record.is_file():
+        words = record.read_text().split()
+        expected = words[0] if words else ""
+    if expected is not None:
+        if found != expected:
+            raise FileError(
+                f"`source` (={str(path)!r}) has SHA-256 {found}, and {expected} is expected: "
+                f"fetch it again, or delete {record.name} if you replaced it on purpose"
+            )
+        return found
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+        raise FileError(
+            f"`source` (={str(path)!r}) is no readable zip archive ({error}): fetch it again"
+        ) from error
+    if broken is not None:
+        raise FileError(
+            f"`source` (={str(path)!r}) is damaged at member {broken!r}: fetch it again"
+        )
+    try:
+        record.write_text(f"{found}  {path.name}\n")
+    except OSError:
+        # A read-only folder (a shared archive): checked in full every time.
+        pass
+    return found

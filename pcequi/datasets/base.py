@@ -1,0 +1,166 @@
+"""What the point-cloud data sets share: keys of processed files, labels."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch_geometric.data import Data, InMemoryDataset
+
+from pcequi.datasets.progress import track
+from pcequi.errors import ArgumentError, DataError
+
+__all__ = ["CloudDataset", "Cloud", "check_count"]
+
+# Points, their normals where there are any, and the label.
+Cloud = tuple[np.ndarray, np.ndarray | None, int]
+
+
+def check_count(name: str, value: int, least: int = 1) -> int:
+    """Check that an argument is an integer of at least ``least``.
+
+    Args:
+        name: What the argument is called.
+        value: What was given.
+        least: The smallest value that works.
+
+    Returns:
+        The value.
+
+    Raises:
+        ArgumentError: It is none, or too small.
+
+    **Equivariance:** does not apply.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ArgumentError(f"`{name}` (={value!r}) must be an integer of at least {least}")
+    return int(value)
+
+
+def _describe(function: Callable | None) -> str:
+    """A text that tells one transform from another, and is the same next time."""
+    if function is None:
+        return "None"
+    if isinstance(function, functools.partial):
+        return f"partial({_describe(function.func)}, {function.args}, {function.keywords})"
+    # A plain function's repr holds nothing but its name and its address.
+    text = getattr(function, "__qualname__", None) or repr(function)
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+
+
+class CloudDataset(InMemoryDataset):
+    """Base of the data sets of labelled clouds.
+
+    A processed file is named after everything that made it: the arguments, the
+    source, and the names of ``pre_transform`` and ``pre_filter``. So other
+    arguments never read stale data, and one split is made without the other.
+
+    Args:
+        root: Folder of the data set.
+        split: ``"train"`` or ``"test"``.
+        settings: Everything that decides the content, as JSON can write it.
+        classes: Names of the classes; a label is an index into them.
+        transform: Called on every access.
+        pre_transform: Called once, before saving. It is told apart by its
+            ``repr`` (a plain function by its name): after changing the code of a
+            function, pass ``force_reload=True``.
+        pre_filter: Called once, before ``pre_transform``; keeps a cloud if true.
+        force_reload: Whether to process again.
+
+    **Equivariance:** clouds come in the pose in which they are stored.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        settings: dict[str, Any],
+        classes: list[str],
+        transform: Callable | None = None,
+        pre_transform: Callable | None = None,
+        pre_filter: Callable | None = None,
+        force_reload: bool = False,
+    ) -> None:
+        self.split = split
+        self.classes = list(classes)
+        made_by = {
+            **settings,
+            "transform": _describe(pre_transform),
+            "filter": _describe(pre_filter),
+        }
+        digest = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
+        self._key = digest[:12]
+        super().__init__(
+            str(Path(root).expanduser()),
+            transform,
+            pre_transform,
+            pre_filter,
+            log=False,
+            force_reload=force_reload,
+        )
+        self.load(self.processed_paths[0])
+
+    @property
+    def processed_dir(self) -> str:
+        """One folder for each way of making the data."""
+        return str(Path(self.root) / "processed" / f"{self._stem()}-{self._key}")
+
+    def _stem(self) -> str:
+        return type(self).__name__.lower()
+
+    @property
+    def raw_file_names(self) -> list[str]:
+        """None by default: nothing to download."""
+        return []
+
+    @property
+    def processed_file_names(self) -> list[str]:
+        """The file of this split."""
+        return [f"{self.split}.pt"]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, whether or not each has a cloud in this split."""
+        return len(self.classes)
+
+    def _clouds(self) -> tuple[int, Iterable[Cloud]]:
+        """How many clouds there are, and the clouds."""
+        raise NotImplementedError
+
+    def process(self) -> None:
+        """Make the split, filter and transform it, and save it."""
+        total, clouds = self._clouds()
+        made = []
+        for points, normals, label in track(clouds, f"{self._stem()} {self.split}", total):
+            if not 0 <= label < len(self.classes):
+                raise DataError(
+                    f"`y` (={label}) of cloud {len(made)} is outside the {len(self.classes)} "
+                    "classes: check the labels of the source"
+                )
+            data = Data(pos=torch.from_numpy(points.astype(np.float32)), y=torch.tensor([label]))
+            if normals is not None:
+                data.normal = torch.from_numpy(normals.astype(np.float32))
+            made.append(data)
+        if self.pre_filter is not None:
+            made = [data for data in made if self.pre_filter(data)]
+        if not made:
+            raise DataError(
+                f"`pre_filter` (={_describe(self.pre_filter)}) leaves no cloud of "
+                f"{self._stem()} {self.split}: loosen it"
+            )
+        if self.pre_transform is not None:
+            title = f"transforming {self._stem()} {self.split}"
+            made = [self.pre_transform(data) for data in track(made, title, len(made))]
+        # Written aside and moved, so that a run that is cut off leaves no half
+        # of a file that the next one would read.
+        target = Path(self.processed_paths[0])
+        part = target.with_suffix(".part")
+        self.save(made, str(part))
+        part.replace(target)

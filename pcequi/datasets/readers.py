@@ -1,0 +1,177 @@
+"""One cloud from one file: meshes are sampled, clouds are read."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch_geometric.data import Data
+
+from pcequi.datasets.base import check_count
+from pcequi.datasets.meshes import normalize_cloud, read_off, sample_mesh
+from pcequi.errors import DataError, FileError
+
+__all__ = ["READABLE", "read_points"]
+
+_MESHES = (".off", ".obj", ".ply", ".stl", ".glb")
+_CLOUDS = (".xyz", ".txt", ".npy", ".npz")
+
+#: Endings of the files that :func:`read_points` understands.
+READABLE = _MESHES + _CLOUDS
+
+
+def read_points(
+    path: str | Path,
+    num_points: int = 1024,
+    seed: int = 0,
+    *,
+    normalize: bool = True,
+    with_normals: bool = False,
+) -> Data:
+    """Read a mesh or a cloud from a file.
+
+    A mesh (``.off .obj .ply .stl .glb``) is sampled by area. A cloud (``.xyz
+    .txt .npy .npz``, or a mesh format without faces) is thinned at random where
+    it has more than ``num_points``, and kept whole where it has fewer. Columns 1
+    to 3 are coordinates, and 4 to 6, where they are asked for, normals. An
+    ``.npz`` holds them as ``pos`` (or ``points``, or its only array) and ``normal``.
+
+    Args:
+        path: The file.
+        num_points: Points to sample from a mesh; the most to keep of a cloud.
+        seed: Decides the sample.
+        normalize: Whether to move to zero mean and scale to unit radius, as the
+            data sets are.
+        with_normals: Whether to read normals (those of the faces for a mesh).
+
+    Returns:
+        ``Data`` with ``pos`` float32 ``[N, 3]`` and, where asked for, ``normal``
+        float32 ``[N, 3]``.
+
+    Raises:
+        ArgumentError: ``num_points`` is below 1 or the seed is negative.
+        FileError: The file is missing, damaged or of an unknown format.
+        DataError: It has no points, NaN or infinite coordinates, or lacks the
+            normals that are asked for.
+
+    **Equivariance:** points and normals are those of the file: they turn with it.
+    """
+    check_count("num_points", num_points)
+    rng = np.random.default_rng(check_count("seed", seed, least=0))
+    path = Path(path).expanduser()
+    ending = path.suffix.lower()
+    if not path.exists():
+        raise FileError(f"`path` (={str(path)!r}) does not exist: check the path")
+    if ending not in READABLE or path.is_dir():
+        raise FileError(
+            f"`path` (={str(path)!r}) is of an unknown format: it must end in {' '.join(READABLE)}"
+        )
+    if ending in _MESHES:
+        vertices, faces = read_off(path) if ending == ".off" else _load_mesh(path)
+        if len(faces):
+            points, normals = sample_mesh(vertices, faces, num_points, rng)
+        else:
+            points, normals = _thin(vertices, None, num_points, rng)
+    else:
+        table = _load_binary(path) if ending in (".npy", ".npz") else _load_text(path)
+        normals = table[:, 3:6] if table.shape[1] >= 6 else None
+        points, normals = _thin(table[:, :3], normals, num_points, rng)
+    if with_normals:
+        normals = _check_normals(normals, path)
+    checked = normalize_cloud(points, name=str(path))
+    data = Data(pos=torch.from_numpy((checked if normalize else points).astype(np.float32)))
+    if with_normals:
+        data.normal = torch.from_numpy(normals.astype(np.float32))
+    return data
+
+
+def _damaged(path: Path, reason: object) -> FileError:
+    return FileError(f"`path` (={str(path)!r}) is damaged or empty ({reason}): export it again")
+
+
+def _thin(
+    points: np.ndarray, normals: np.ndarray | None, num: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray | None]:
+    if len(points) <= num:
+        return points, normals
+    kept = rng.permutation(len(points))[:num]
+    return points[kept], None if normals is None else normals[kept]
+
+
+def _check_normals(normals: np.ndarray | None, path: Path) -> np.ndarray:
+    if normals is None:
+        raise DataError(
+            f"`with_normals` (=True), and `{path}` has no columns 4 to 6: pass with_normals=False"
+        )
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    # Within a tenth: text files round, but colours and curvatures are far off.
+    if not (np.abs(length - 1) < 0.1).all():
+        raise DataError(
+            f"`with_normals` (=True), and columns 4 to 6 of `{path}` are not unit vectors: "
+            "pass with_normals=False"
+        )
+    return normals / length
+
+
+def _load_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    # Imported here: it takes a third of a second that no other reader needs.
+    import trimesh
+
+    try:
+        parts = trimesh.load_scene(path).dump()
+    except Exception as error:  # each of trimesh's formats fails in its own way
+        raise _damaged(path, error) from error
+    vertices, faces, offset = [], [], 0
+    for part in parts:
+        points = getattr(part, "vertices", None)
+        if points is None or not len(points):
+            continue
+        vertices.append(np.asarray(points, dtype=np.float64))
+        if isinstance(part, trimesh.Trimesh):
+            faces.append(np.asarray(part.faces, dtype=np.int64) + offset)
+        offset += len(points)
+    if not vertices:
+        raise _damaged(path, "it holds no points")
+    return np.concatenate(vertices), np.concatenate(faces or [np.zeros((0, 3), dtype=np.int64)])
+
+
+def _load_text(path: Path) -> np.ndarray:
+    try:
+        text = path.read_text()
+        lines = [line.partition("#")[0].replace(",", " ").split() for line in text.splitlines()]
+        table = np.array([line for line in lines if line], dtype=np.float64)
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    return _check_table(table, path)
+
+
+def _load_binary(path: Path) -> np.ndarray:
+    try:
+        # Pickles run code: a file from elsewhere must not.
+        content = np.load(path, allow_pickle=False)
+        if path.suffix.lower() == ".npz":
+            with content as archive:
+                names = archive.files
+                single = names[0] if len(names) == 1 else None
+                name = next((name for name in ("pos", "points") if name in names), single)
+                if name is None:
+                    raise ValueError(f"of its arrays {names}, none is called pos or points")
+                table = np.asarray(archive[name])
+                if "normal" in names and table.ndim == 2:
+                    table = np.concatenate([table[:, :3], archive["normal"]], axis=1)
+        else:
+            table = content
+        table = table.astype(np.float64)
+    except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from error
+    return _check_table(table, path)
+
+
+def _check_table(table: np.ndarray, path: Path) -> np.ndarray:
+    if table.size == 0:
+        raise _damaged(path, "it holds no points")
+    if table.ndim != 2 or table.shape[1] < 3:
+        raise _damaged(path, f"its shape is {list(table.shape)}, not [points, 3 or more]")
+    return table
