@@ -138,9 +138,7 @@ def equivariance_figures(
     figures["invariance_float32_worst"] = max(narrow)
     tell("invariance_symmetric")
     shapes = symmetric_clouds()
-    each = {
-        name: max(_changes(model, [cloud], 8, generator)) for name, cloud in shapes.items()
-    }
+    each = {name: max(_changes(model, [cloud], 8, generator)) for name, cloud in shapes.items()}
     figures["invariance_symmetric"] = max(each.values())
     figures["invariance_symmetric_each"] = each
     tell("permutation")

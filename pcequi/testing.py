@@ -51,7 +51,8 @@ def relative_change(before: Tensor, after: Tensor) -> float:
     """
     if before.shape != after.shape:
         raise ShapeError(
-            f"`after` (={list(after.shape)}) must have the shape of `before` (={list(before.shape)})"
+            f"`after` (={list(after.shape)}) must have the shape of `before` "
+            f"(={list(before.shape)})"
         )
     before, after = before.detach().double(), after.detach().double()
     moved = float((after - before).norm())

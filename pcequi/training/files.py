@@ -75,7 +75,7 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict]:
     try:
         with safe_open(path, framework="pt") as file:
             note = json.loads((file.metadata() or {}).get("note", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, note
     except FileNotFoundError as error:
         raise FileError(f"{path} is missing; {remedy}") from error
     except (OSError, SafetensorError, ValueError) as error:

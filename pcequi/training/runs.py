@@ -25,8 +25,14 @@ from pcequi.training.splits import Split, load_split, precompute
 __all__ = ["RunSettings", "load_run_settings", "load_run_split", "train_run"]
 
 _OWN_FILES = (
-    "settings.json", "metrics.jsonl", "state.safetensors", "model.safetensors", "model.json",
-    "report.json", "curves.png", "confusion.png",
+    "settings.json",
+    "metrics.jsonl",
+    "state.safetensors",
+    "model.safetensors",
+    "model.json",
+    "report.json",
+    "curves.png",
+    "confusion.png",
 )
 
 
@@ -107,8 +113,12 @@ def load_run_split(settings: RunSettings, train: bool) -> Split:
     **Equivariance:** clouds come in the pose in which they are stored.
     """
     return load_split(
-        settings.data, train, root=settings.root, source=settings.source,
-        num_points=settings.num_points, limit=settings.limit,
+        settings.data,
+        train,
+        root=settings.root,
+        source=settings.source,
+        num_points=settings.num_points,
+        limit=settings.limit,
     )
 
 
@@ -166,18 +176,37 @@ def train_run(
     built = time.perf_counter()
     rows, val_rows = split_rows(train.labels, settings.val_share, seed)
     history = fit(
-        model, store, train.labels, settings.fit, rows=rows, val_rows=val_rows, folder=folder,
-        resume=resume, device=device, quiet=quiet, on_epoch=on_epoch,
+        model,
+        store,
+        train.labels,
+        settings.fit,
+        rows=rows,
+        val_rows=val_rows,
+        folder=folder,
+        resume=resume,
+        device=device,
+        quiet=quiet,
+        on_epoch=on_epoch,
     )
     about = {
-        "data": settings.data, "num_points": settings.num_points, "protocol": settings.protocol,
-        "preset": settings.preset, "seed": seed, "epochs": settings.fit.epochs,
+        "data": settings.data,
+        "num_points": settings.num_points,
+        "protocol": settings.protocol,
+        "preset": settings.preset,
+        "seed": seed,
+        "epochs": settings.fit.epochs,
     }
     save_checkpoint(folder, model, train.classes, about)
     reports, logits = {}, {}
     for protocol in settings.protocols:
         reports[protocol], logits[protocol] = evaluate_protocol(
-            model, test, protocol, seed=seed, cache=cache, workers=workers, device=device,
+            model,
+            test,
+            protocol,
+            seed=seed,
+            cache=cache,
+            workers=workers,
+            device=device,
             quiet=quiet,
         )
     first = settings.protocols[0]

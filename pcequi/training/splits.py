@@ -108,15 +108,16 @@ def load_split(
         from pcequi.datasets import ModelNet
 
         dataset = ModelNet(
-            root, name=name.removeprefix("modelnet"), train=train, source=source,
+            root,
+            name=name.removeprefix("modelnet"),
+            train=train,
+            source=source,
             num_points=num_points,
         )
     items = [dataset[place] for place in range(len(dataset))]
     labels = check_labels(torch.cat([item.y for item in items]), dataset.num_classes, "y")
     kept = _first_of_each(labels, limit)
-    return Split(
-        name, train, [items[row].pos for row in kept], labels[kept], list(dataset.classes)
-    )
+    return Split(name, train, [items[row].pos for row in kept], labels[kept], list(dataset.classes))
 
 
 def _first_of_each(labels: Tensor, limit: int | None) -> list[int]:

@@ -1,0 +1,67 @@
+"""``pcequi check``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pcequi.cli.common import Json, Preset, Seed, Threads, print_json, show, table
+
+
+def check(
+    preset: Preset = "default",
+    seed: Seed = 0,
+    clouds: Annotated[int, typer.Option(min=1, help="Generic clouds to try.")] = 32,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Measure how exactly the network keeps its promise, with random weights.
+
+    Clouds are moved, their graphs built again, and the logits compared. Exits
+    with 1 if a figure that has a limit is above it.
+    """
+    from pcequi.check import EXPLANATIONS, LIMITS, TIE_RULE, equivariance_figures
+    from pcequi.training.progress import progress_bar
+    from pcequi.training.threads import set_threads
+
+    set_threads(threads)
+    steps: list[str] = []
+    with progress_bar("checking", 8) as bar:
+
+        def tell(name: str) -> None:
+            bar(len(steps), 8, name)
+            steps.append(name)
+
+        figures = equivariance_figures(preset, seed, num_clouds=clouds, progress=tell)
+    if json:
+        print_json(figures)
+    else:
+        rows = table(
+            f"Relative change of the logits, preset {figures['preset']}, random weights",
+            "figure",
+            "value",
+            "limit",
+            "what it is",
+        )
+        rows.columns[3].justify = "left"
+        for name, meaning in EXPLANATIONS.items():
+            limit = LIMITS.get(name)
+            value = figures[name]
+            value = value if isinstance(value, dict) else {"": value}
+            for part, number in value.items():
+                label = f"{name}, {part} rotations" if part else name
+                rows.add_row(label, f"{number:.1e}", f"{limit:.0e}" if limit else "-", meaning)
+        each = ", ".join(
+            f"{name} {value:.1e}" for name, value in figures["invariance_symmetric_each"].items()
+        )
+        show(
+            rows,
+            f"invariance_symmetric of each shape: {each}",
+            "A change is the norm of the difference over the norm of the logits less their mean.",
+            TIE_RULE,
+            f"{'All limits hold' if figures['passed'] else 'A LIMIT IS BROKEN'}; "
+            f"{figures['seconds']:.0f} s",
+        )
+    if not figures["passed"]:
+        raise typer.Exit(1)

@@ -1,0 +1,78 @@
+"""What the commands share: options, output, errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Decides all random draws.")]
+Threads = Annotated[
+    int | None, typer.Option(help="Threads of torch and numba.", show_default="one a core")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes that precompute graphs.", show_default="one a core"),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of precomputed graphs.", show_default="$PCEQUI_CACHE or ~/.cache/pcequi/graphs"
+    ),
+]
+Data = Annotated[str, typer.Option(help="shapes (needs no download), modelnet10 or modelnet40.")]
+Root = Annotated[
+    Path | None, typer.Option(help="Folder of the data set.", show_default="datasets/")
+]
+Source = Annotated[
+    Path | None,
+    typer.Option(help="ModelNet from here instead of a download: packed file, or OFF files."),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Clouds of each class at most, to try out.", show_default="all"),
+]
+NumPoints = Annotated[int, typer.Option(min=1, help="Points of a cloud.")]
+Preset = Annotated[str, typer.Option(help="Network: default or small.")]
+
+
+def text(path: Path | None) -> str | None:
+    """A path as settings keep it."""
+    return None if path is None else str(path)
+
+
+def print_json(value: Any) -> None:
+    """The one JSON object of ``--json``."""
+    typer.echo(json.dumps(value))
+
+
+def table(title: str, *columns: str):
+    """A rich table whose columns after the first are numbers."""
+    from rich.table import Table
+
+    result = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        result.add_column(column, justify="right" if number else "left")
+    return result
+
+
+def show(*parts: Any) -> None:
+    """Print for people, on stdout; never cut off where it is no terminal."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
+    for part in parts:
+        console.print(part, highlight=False, soft_wrap=isinstance(part, str), markup=False)
+
+
+def percent(share: float | None) -> str:
+    """A share for people."""
+    return "-" if share is None else f"{100 * share:.2f} %"

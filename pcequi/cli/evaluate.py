@@ -1,0 +1,133 @@
+"""``pcequi evaluate``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pcequi.cli.common import (
+    Cache,
+    Device,
+    Json,
+    Limit,
+    Root,
+    Source,
+    Threads,
+    Workers,
+    percent,
+    print_json,
+    show,
+    table,
+    text,
+)
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a run made by `pcequi train`.")],
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="z/z, z/SO3 or SO3/SO3 (repeatable); the second half turns the test clouds.",
+            show_default="that of the run",
+        ),
+    ] = None,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compare ways of running: dense, online, precomputed (repeatable), or all.",
+            show_default="precomputed, from the cache",
+        ),
+    ] = None,
+    budget: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Representatives of each level (repeatable).", show_default="those of the network"
+        ),
+    ] = None,
+    limit: Limit = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the rotations.", show_default="that of the run")
+    ] = None,
+    root: Root = None,
+    source: Source = None,
+    cache: Cache = None,
+    workers: Workers = None,
+    threads: Threads = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Measure a trained network, or compare the ways of running it.
+
+    Without --mode and --budget: accuracy on the test clouds under each
+    protocol. With one of them: a table of accuracy, the largest difference of a
+    logit from dense (where dense is among the modes), and the time a cloud takes
+    from points to logits. Dense is slow: use --limit.
+    """
+    from pcequi.training.checkpoints import load_checkpoint
+    from pcequi.training.evaluate import MODES, compare_modes, evaluate_protocol
+    from pcequi.training.runs import load_run_settings, load_run_split
+    from pcequi.training.threads import choose_device, set_threads
+
+    set_threads(threads)
+    checkpoint = load_checkpoint(run)
+    settings = load_run_settings(run)
+    where = {"root": text(root), "source": text(source), "limit": limit}
+    settings = replace(settings, **{key: value for key, value in where.items() if value})
+    seed = settings.fit.seed if seed is None else seed
+    test = load_run_split(settings, train=False)
+    result: dict = {"run": str(run), "data": settings.data, "seed": seed, "shapes": len(test)}
+    protocols = protocol or [settings.protocol]
+    options = {"seed": seed, "device": choose_device(device)}
+    if mode or budget:
+        modes = list(MODES) if mode and "all" in mode else mode or ["precomputed"]
+        result["table"] = [
+            {"protocol": name} | row
+            for name in protocols
+            for row in compare_modes(checkpoint.model, test, name, modes, budget or (), **options)
+        ]
+    else:
+        result["protocols"] = {
+            name: evaluate_protocol(
+                checkpoint.model, test, name, cache=cache, workers=workers, **options
+            )[0]
+            for name in protocols
+        }
+    if json:
+        print_json(result)
+    elif "table" in result:
+        _show_comparison(result)
+    else:
+        rows = table(f"{run}, {len(test)} test clouds", "protocol", "accuracy", "mean of classes")
+        for name, report in result["protocols"].items():
+            rows.add_row(name, percent(report["accuracy"]), percent(report["mean_class_accuracy"]))
+        show(rows)
+
+
+def _show_comparison(result: dict) -> None:
+    rows = table(
+        f"{result['run']}, {result['shapes']} test clouds",
+        "way of running",
+        "protocol",
+        "budget",
+        "accuracy",
+        "difference of logits from dense",
+        "relative",
+        "same class as dense",
+        "ms a cloud",
+    )
+    for row in result["table"]:
+        gap, share = row.get("logit_difference"), row.get("logit_difference_relative")
+        rows.add_row(
+            row["mode"],
+            row["protocol"],
+            str(row["budget"] or "as trained"),
+            percent(row["accuracy"]),
+            "-" if gap is None else f"{gap:.2g}",
+            "-" if share is None else f"{share:.2g}",
+            percent(row.get("agreement")),
+            f"{1000 * row['seconds_per_shape']:.0f}",
+        )
+    show(rows)

@@ -1,0 +1,58 @@
+"""``pcequi predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pcequi.cli.common import Device, Json, Seed, Threads, print_json, show, table
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or its model.safetensors.")],
+    files: Annotated[list[Path], typer.Argument(help="Meshes or point clouds.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes to name.")] = 3,
+    num_points: Annotated[
+        int | None,
+        typer.Option(min=1, help="Points of a cloud.", show_default="as in training"),
+    ] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Classify files in any orientation.
+
+    A file that cannot be used is reported, the others are still classified, and
+    the command exits with 1 at the end.
+    """
+    from pcequi.training.checkpoints import load_checkpoint
+    from pcequi.training.predict import predict_files
+    from pcequi.training.threads import choose_device, set_threads
+
+    set_threads(threads)
+    checkpoint = load_checkpoint(run)
+    results = predict_files(
+        checkpoint, files, top=top, num_points=num_points, seed=seed, device=choose_device(device)
+    )
+    if json:
+        print_json({"run": str(run), "files": results})
+    else:
+        show_predictions(results)
+    for result in results:
+        if "error" in result:
+            typer.echo(f"Error: {result['file']}: {result['error']}", err=True)
+    if any("error" in result for result in results):
+        raise typer.Exit(1)
+
+
+def show_predictions(results: list[dict]) -> None:
+    """A row for each file, for people."""
+    rows = table("Predictions", "file", "classes and their probabilities")
+    rows.columns[1].justify = "left"
+    for result in results:
+        named = [f"{p['class']} {p['probability']:.0%}" for p in result.get("predictions", [])]
+        rows.add_row(result["file"], ", ".join(named) or "cannot be used")
+    show(rows)

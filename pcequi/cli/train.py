@@ -1,0 +1,147 @@
+"""``pcequi train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pcequi.cli.common import (
+    Cache,
+    Data,
+    Device,
+    Json,
+    Limit,
+    NumPoints,
+    Preset,
+    Root,
+    Seed,
+    Source,
+    Threads,
+    Workers,
+    percent,
+    print_json,
+    show,
+    table,
+    text,
+)
+
+
+def train(
+    data: Data = "shapes",
+    source: Source = None,
+    root: Root = None,
+    protocol: Annotated[
+        str, typer.Option(help="Rotations of training and test: z/z, z/SO3 or SO3/SO3.")
+    ] = "z/SO3",
+    also: Annotated[
+        list[str] | None, typer.Option(help="Evaluate under this protocol too (repeatable).")
+    ] = None,
+    preset: Preset = "default",
+    epochs: Annotated[int, typer.Option(help="Passes over the training clouds.")] = 30,
+    batch_size: Annotated[int, typer.Option(help="Clouds of a step.")] = 32,
+    lr: Annotated[float, typer.Option(help="Largest learning rate.")] = 3e-3,
+    label_smoothing: Annotated[float, typer.Option(help="Of the cross-entropy.")] = 0.1,
+    weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.05,
+    val_share: Annotated[
+        float, typer.Option(help="Share of the training clouds held out and measured.")
+    ] = 0.0,
+    num_points: NumPoints = 1024,
+    limit: Limit = None,
+    seed: Seed = 0,
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the run.", show_default="runs/<settings>")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start again in a folder that holds a run.")
+    ] = False,
+    bfloat16: Annotated[
+        bool, typer.Option("--bfloat16", help="Automatic casts to bfloat16 while training.")
+    ] = False,
+    cache: Cache = None,
+    workers: Workers = None,
+    threads: Threads = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Train a classifier and measure it under the rotation protocols.
+
+    Clouds are turned by the protocol, their pose graphs are precomputed (once:
+    they are cached), and the network is trained on the graphs. What is reported
+    is the last epoch; no epoch is picked. The folder of the run gets metrics,
+    curves, a confusion matrix, the report, and the network.
+    """
+    from pcequi.training.fit import FitSettings
+    from pcequi.training.runs import RunSettings, train_run
+    from pcequi.training.threads import choose_device, set_threads
+
+    set_threads(threads)
+    settings = RunSettings(
+        data=data,
+        root=text(root),
+        source=text(source),
+        num_points=num_points,
+        limit=limit,
+        protocol=protocol,
+        also=tuple(also or ()),
+        preset=preset,
+        val_share=val_share,
+        fit=FitSettings(
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            weight_decay=weight_decay,
+            label_smoothing=label_smoothing,
+            seed=seed,
+            precision="bfloat16" if bfloat16 else "float32",
+        ),
+    )
+    if run is None:
+        run = Path("runs") / f"{data}-{protocol.replace('/', '-')}-{preset}-seed{seed}"
+    report = train_run(
+        settings,
+        run,
+        cache=cache,
+        workers=workers,
+        device=choose_device(device),
+        resume=resume,
+        overwrite=overwrite,
+    )
+    if json:
+        print_json(report)
+    else:
+        show_report(report)
+
+
+def show_report(report: dict) -> None:
+    """The report of a run, for people."""
+    shapes, seconds = report["shapes"], report["seconds"]
+    result = table(
+        f"{report['data']}, preset {report['preset']}, epoch {report['epochs']}",
+        "protocol",
+        "accuracy",
+        "mean of classes",
+        "test clouds",
+    )
+    for name, accuracy in report["accuracy"].items():
+        result.add_row(
+            name,
+            percent(accuracy),
+            percent(report["mean_class_accuracy"][name]),
+            str(shapes["test"]),
+        )
+    show(result)
+    for pair, share in report["agreement"].items():
+        show(f"Same prediction under {pair.replace(', ', ' and ')}: {percent(share)} of the clouds")
+    if "val_accuracy" in report["last_epoch"]:
+        show(f"Held out of training: {percent(report['last_epoch']['val_accuracy'])}")
+    show(
+        f"{shapes['train']} training clouds, {report['parameters']:,} parameters; "
+        f"{seconds['precompute_train']:.0f} s to precompute them, "
+        f"{seconds['train']:.0f} s to train",
+        f"Results: {report['run']}/ (report.json, curves.png, confusion.png, model.safetensors)",
+    )
