@@ -216,8 +216,8 @@ class ModelNet(CloudDataset):
             )
         if self.num_points > grid.shape[1]:
             raise ArgumentError(
-                f"`num_points` (={self.num_points}) must be at most the {grid.shape[1]} points that "
-                f"the packed file holds of each cloud; sample OFF files for more"
+                f"`num_points` (={self.num_points}) must be at most the {grid.shape[1]} points "
+                "that the packed file holds of each cloud; sample OFF files for more"
             )
         own = {names.index(name): label for label, name in enumerate(self.classes)}
         kept = [place for place, label in enumerate(labels.tolist()) if label in own]

@@ -1,0 +1,161 @@
+"""One cloud from one file, in every format."""
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from pcequi.datasets.readers import READABLE, read_points
+from pcequi.errors import ArgumentError, DataError, FileError
+
+
+@pytest.fixture
+def cloud() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(50, 3))
+
+
+@pytest.mark.parametrize("ending", [".off", ".obj", ".ply", ".stl", ".glb"])
+def test_meshes_are_sampled_at_their_surface(tmp_path, ending):
+    path = tmp_path / f"box{ending}"
+    trimesh.creation.box((2, 1, 1)).export(path)
+    data = read_points(path, 500, with_normals=True, normalize=False)
+    assert data.pos.shape == data.normal.shape == (500, 3)
+    assert data.pos.dtype == data.normal.dtype == torch.float32
+    half = torch.tensor([1.0, 0.5, 0.5])
+    assert ((data.pos.abs() / half).amax(dim=1) - 1).abs().max() < 1e-5
+    # Outside is where the normal points.
+    assert ((data.pos / half) * data.normal).sum(1).min() > 0.99
+    again, other = read_points(path, 500, normalize=False), read_points(path, 500, seed=1)
+    assert torch.equal(data.pos, again.pos) and not torch.equal(data.pos, other.pos)
+    assert other.pos.norm(dim=1).max() == pytest.approx(1) and "normal" not in other
+
+
+def write(path, table):
+    if path.suffix == ".npy":
+        np.save(path, table)
+    elif path.suffix == ".npz":
+        np.savez(path, points=table)
+    else:
+        comma = "," if path.suffix == ".txt" else " "
+        np.savetxt(path, table, delimiter=comma, header="x y z")
+    return path
+
+
+@pytest.mark.parametrize("ending", [".xyz", ".txt", ".npy", ".npz"])
+def test_clouds_are_kept_whole_or_thinned(tmp_path, cloud, ending):
+    path = write(tmp_path / f"cloud{ending}", cloud)
+    whole = read_points(path, normalize=False)
+    assert np.allclose(whole.pos.numpy(), cloud, atol=1e-6)
+    few = read_points(path, 20, normalize=False).pos
+    assert few.shape == (20, 3) and len(few.unique(dim=0)) == 20
+    assert (few[:, None] == whole.pos).all(-1).any(1).all()
+
+
+@pytest.mark.parametrize("ending", [".xyz", ".txt", ".npy", ".npz"])
+def test_columns_four_to_six_are_normals(tmp_path, cloud, ending):
+    normals = cloud / np.linalg.norm(cloud, axis=1, keepdims=True)
+    path = write(tmp_path / f"cloud{ending}", np.concatenate([cloud, normals], axis=1))
+    data = read_points(path, 20, with_normals=True, normalize=False)
+    expected = torch.nn.functional.normalize(data.pos, dim=1)
+    assert torch.allclose(data.normal, expected, atol=1e-5)
+    assert "normal" not in read_points(path)
+
+
+def test_npz_finds_its_arrays_by_name(tmp_path, cloud):
+    path = tmp_path / "named.npz"
+    normals = np.tile([0, 0, 1.0], (50, 1))
+    np.savez(path, label=np.array([3]), pos=cloud, normal=normals)
+    data = read_points(path, with_normals=True, normalize=False)
+    assert np.allclose(data.pos, cloud, atol=1e-6) and torch.equal(data.normal[0], torch.eye(3)[2])
+    np.savez(path, a=cloud, b=cloud)
+    with pytest.raises(FileError, match=r"none is called pos or points"):
+        read_points(path)
+
+
+def test_a_mesh_format_without_faces_is_a_cloud(tmp_path, cloud):
+    path = tmp_path / "scan.ply"
+    trimesh.PointCloud(cloud).export(path)
+    assert read_points(path, 30).pos.shape == (30, 3)
+    assert read_points(path).pos.shape == (50, 3)
+    (tmp_path / "scan.off").write_text("OFF\n2 0 0\n0 0 0\n1 1 1\n")
+    assert read_points(tmp_path / "scan.off").pos.shape == (2, 3)
+
+
+def test_a_scene_of_several_parts_keeps_their_places(tmp_path):
+    scene = trimesh.Scene()
+    scene.add_geometry(trimesh.creation.box((1, 1, 1)))
+    away = trimesh.transformations.translation_matrix([10, 0, 0])
+    scene.add_geometry(trimesh.creation.box((1, 1, 1)), transform=away)
+    scene.export(tmp_path / "two.glb")
+    pos = read_points(tmp_path / "two.glb", 400, normalize=False).pos
+    assert pos[:, 0].min() < 0 and pos[:, 0].max() > 9
+
+
+def test_one_point_and_duplicates_work(tmp_path):
+    path = tmp_path / "one.xyz"
+    path.write_text("1 2 3\n")
+    assert torch.equal(read_points(path).pos, torch.zeros(1, 3))
+    path.write_text("1 2 3\n1 2 3\n")
+    assert torch.equal(read_points(path).pos, torch.zeros(2, 3))
+
+
+def test_missing_and_unknown_files_are_named(tmp_path):
+    with pytest.raises(FileError, match=r"`path` \(='.*gone.ply'\) does not exist"):
+        read_points(tmp_path / "gone.ply")
+    unknown = tmp_path / "cloud.pcd"
+    unknown.write_text("")
+    with pytest.raises(FileError, match=r"unknown format: it must end in \.off"):
+        read_points(unknown)
+    folder = tmp_path / "folder.ply"
+    folder.mkdir()
+    with pytest.raises(FileError, match="unknown format"):
+        read_points(folder)
+
+
+@pytest.mark.parametrize("ending", READABLE)
+@pytest.mark.parametrize("content", [b"", b"\x00\xff garbage \x93 1 2\n3 4", b"solid nothing\n"])
+def test_damaged_files_are_a_file_error(tmp_path, ending, content):
+    path = tmp_path / f"damaged{ending}"
+    path.write_bytes(content)
+    with pytest.raises(FileError, match=r"damaged|not a usable OFF"):
+        read_points(path)
+
+
+def test_ragged_and_narrow_tables_are_refused(tmp_path):
+    path = tmp_path / "cloud.xyz"
+    for text in ("1 2 3\n4 5\n", "1 2\n3 4\n", "a b c\n"):
+        path.write_text(text)
+        with pytest.raises(FileError, match="damaged or empty"):
+            read_points(path)
+    np.save(tmp_path / "deep.npy", np.zeros((4, 3, 3)))
+    with pytest.raises(FileError, match=r"its shape is \[4, 3, 3\]"):
+        read_points(tmp_path / "deep.npy")
+
+
+def test_pickles_are_not_run(tmp_path):
+    np.save(tmp_path / "objects.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
+    with pytest.raises(FileError, match="damaged or empty"):
+        read_points(tmp_path / "objects.npy")
+
+
+def test_not_a_number_is_a_data_error(tmp_path):
+    path = tmp_path / "cloud.xyz"
+    path.write_text("1 2 3\n4 nan 6\n")
+    with pytest.raises(DataError, match="1 of 2 points with NaN or infinite"):
+        read_points(path, normalize=False)
+
+
+def test_normals_that_are_missing_or_no_normals_are_refused(tmp_path, cloud):
+    path = write(tmp_path / "cloud.xyz", cloud)
+    with pytest.raises(DataError, match="no columns 4 to 6: pass with_normals=False"):
+        read_points(path, with_normals=True)
+    write(path, np.concatenate([cloud, np.full((50, 3), 128.0)], axis=1))
+    with pytest.raises(DataError, match="are not unit vectors"):
+        read_points(path, with_normals=True)
+
+
+def test_arguments_out_of_range_are_named(tmp_path):
+    with pytest.raises(ArgumentError, match=r"`num_points` \(=0\)"):
+        read_points(tmp_path / "any.off", 0)
+    with pytest.raises(ArgumentError, match=r"`seed` \(=-1\)"):
+        read_points(tmp_path / "any.off", seed=-1)
