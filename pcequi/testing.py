@@ -30,16 +30,17 @@ __all__ = [
 ]
 
 
-def relative_change(before: Tensor, after: Tensor) -> float:
+def relative_change(before: Tensor, after: Tensor, *, center: bool = True) -> float:
     """How far an output moved, against how far its entries lie apart.
 
     The norm of ``after - before`` over the norm of ``before`` less its mean.
-    The mean is taken off because a constant in all logits means nothing; a
-    function whose output never varies would pass otherwise.
+    The mean is taken off because a constant in all logits means nothing: it
+    would make any change look small.
 
     Args:
         before: any tensor of at least two entries that differ.
         after: of the same shape.
+        center: whether to take off the mean; not for vectors, which it would bend.
 
     Returns:
         The ratio; 0 if nothing moved, infinite if a constant output moved.
@@ -56,7 +57,7 @@ def relative_change(before: Tensor, after: Tensor) -> float:
         )
     before, after = before.detach().double(), after.detach().double()
     moved = float((after - before).norm())
-    spread = float((before - before.mean()).norm())
+    spread = float((before - before.mean() if center else before).norm())
     if moved == 0:
         return 0.0
     return moved / spread if spread > 0 else math.inf
@@ -140,7 +141,8 @@ def equivariance_error(
         generator: of the motions.
 
     Returns:
-        The relative changes, see ``relative_change``.
+        The relative changes, see ``relative_change``; with an ``action``, over the
+        norm of the output itself, which must not be near zero.
 
     Raises:
         ArgumentError: ``num`` is below 1 or ``shift`` negative.
@@ -159,21 +161,20 @@ def equivariance_error(
         size = float((cloud - cloud.mean(0)).norm(dim=1).max()) or 1.0
         before = function(cloud)
 
-        def expected(rotation, moved, before=before):
-            return before if action is None else action(before, rotation, moved)
+        def change(after, rotation=eye, moved=origin, before=before):
+            if action is None:
+                return relative_change(before, after)
+            return relative_change(action(before, rotation, moved), after, center=False)
 
         for rotation in random_rotations(num, generator=generator, dtype=torch.float64):
-            after = function(cloud @ rotation.T)
-            found["rotation"].append(relative_change(expected(rotation, origin), after))
+            found["rotation"].append(change(function(cloud @ rotation.T), rotation))
         for _ in range(num if shift > 0 else 0):
             moved = torch.randn(3, generator=generator, dtype=torch.float64) * shift * size
-            found["translation"].append(
-                relative_change(expected(eye, moved), function(cloud + moved))
-            )
+            found["translation"].append(change(function(cloud + moved), moved=moved))
         for _ in range(num if permute else 0):
             order = torch.randperm(len(cloud), generator=generator)
             wanted = before[order] if per_point else before
-            found["permutation"].append(relative_change(wanted, function(cloud[order])))
+            found["permutation"].append(change(function(cloud[order]), before=wanted))
     return EquivarianceError(**{kind: tuple(values) for kind, values in found.items()})
 
 

@@ -320,7 +320,7 @@ class _Run:
                 if not torch.isfinite(norm):
                     raise PcequiError(
                         f"the gradient is not finite at epoch {epoch + 1} "
-                        f"(loss {float(loss):.3g}); lower `lr` (={settings.lr})"
+                        f"(loss {float(loss.detach()):.3g}); lower `lr` (={settings.lr})"
                     )
                 self.optimizer.step()
                 loss_sum += loss.detach() * len(target)

@@ -161,12 +161,14 @@ def train_run(
 
     **Equivariance:** as the network.
     """
-    folder = _prepare(Path(run).expanduser(), settings, resume, overwrite)
+    folder = Path(run).expanduser()
+    _check_folder(folder, settings, resume, overwrite)
     train, test = (load_run_split(settings, part) for part in (True, False))
     seed = settings.fit.seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GroupConvClassifier.from_preset(settings.preset, len(train.classes))
+    _start_folder(folder, settings, overwrite)
     start = time.perf_counter()
     kind = parse_protocol(settings.protocol).train
     with progress_bar(f"precomputing {len(train)} training clouds, {kind}", quiet=quiet) as bar:
@@ -242,7 +244,7 @@ def train_run(
     return report
 
 
-def _prepare(folder: Path, settings: RunSettings, resume: bool, overwrite: bool) -> Path:
+def _check_folder(folder: Path, settings: RunSettings, resume: bool, overwrite: bool) -> None:
     path = folder / "settings.json"
     if resume and path.exists():
         kept = load_run_settings(folder).to_dict()
@@ -259,9 +261,11 @@ def _prepare(folder: Path, settings: RunSettings, resume: bool, overwrite: bool)
             f"`run` (={str(folder)!r}) holds a run already; resume it, overwrite it, or give "
             "another folder"
         )
-    elif overwrite:
+
+
+def _start_folder(folder: Path, settings: RunSettings, overwrite: bool) -> None:
+    if overwrite:
         for name in _OWN_FILES:
             (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, settings.to_dict())
-    return folder
+    write_json(folder / "settings.json", settings.to_dict())

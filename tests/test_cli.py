@@ -1,0 +1,197 @@
+"""The command: every subcommand runs, speaks JSON alone on stdout, and fails clearly."""
+
+import json
+import re
+
+import pytest
+
+from pcequi import __version__, check
+from pcequi.cli import main
+from pcequi.models import presets
+from pcequi.pose_graph import Level
+from pcequi.poses import CentroidPoses, TangentPoses
+from pcequi.sampling import FeatureSampler
+
+COMMANDS = ("demo", "train", "evaluate", "predict", "precompute", "check")
+QUICK = ["--threads", "1"]
+
+
+def tiny():
+    levels = [
+        Level(0.6, TangentPoses(2, 8), FeatureSampler(num=8), kernel_points=7),
+        Level(1.5, CentroidPoses("T"), kernel_points=7),
+    ]
+    return {"levels": levels, "channels": [6, 8]}
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Run the command in an empty folder; returns exit code, stdout and stderr."""
+    monkeypatch.setitem(presets.PRESETS, "tiny", tiny)
+    monkeypatch.setenv("PCEQUI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PCEQUI_DATASETS", str(tmp_path / "datasets"))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        try:
+            main([str(argument) for argument in arguments])
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        return (code, *capsys.readouterr())
+
+    return call
+
+
+def only_json(result):
+    code, out, err = result
+    assert code == 0, err
+    assert out.count("\n") == 1
+    return json.loads(out)
+
+
+@pytest.fixture
+def trained(run):
+    options = ["--preset", "tiny", "--num-points", 24, "--limit", 2, "--epochs", 2]
+    options += ["--batch-size", 8, "--workers", 1, "--run", "runs/one", "--also", "z/z"]
+    return only_json(run("train", *options, "--json", *QUICK))
+
+
+def test_help_and_version(run):
+    code, out, _ = run("--help")
+    assert code == 0 and all(name in out for name in COMMANDS)
+    assert run("--version")[1] == f"pcequi {__version__}\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(run, name):
+    code, out, _ = run(name, "--help")
+    assert code == 0 and "--json" in out and "--help" in out
+    # Every option says what it is for.
+    for line in re.findall(r"^  --[a-z].*$", out, re.MULTILINE):
+        assert len(line.split("  ")) >= 2
+
+
+def test_train_evaluate_and_predict(run, trained, tmp_path):
+    assert set(trained["accuracy"]) == {"z/SO3", "z/z"}
+    found = only_json(run("evaluate", "runs/one", "--json", "--workers", 1, *QUICK))
+    assert found["protocols"]["z/SO3"]["accuracy"] == trained["accuracy"]["z/SO3"]
+
+    options = ["--mode", "all", "--budget", 4, "--budget", 8, "--limit", 1]
+    table = only_json(run("evaluate", "runs/one", *options, "--json", *QUICK))["table"]
+    assert [(row["mode"], row["budget"]) for row in table] == [
+        ("dense", "all"), ("online", 4), ("online", 8), ("precomputed", 4), ("precomputed", 8),
+    ]  # fmt: skip
+    code, out, _ = run("evaluate", "runs/one", *options, *QUICK)
+    assert code == 0 and "precomputed" in out and "ms a cloud" in out
+
+    good = tmp_path / "points.xyz"
+    good.write_text("".join(f"{i % 5} {i % 7} {i % 3}\n" for i in range(100)))
+    found = only_json(run("predict", "runs/one", good, "--top", 2, "--json", *QUICK))
+    assert len(found["files"][0]["predictions"]) == 2
+
+
+def test_a_broken_file_does_not_stop_the_others(run, trained, tmp_path):
+    good, bad = tmp_path / "points.xyz", tmp_path / "bad.off"
+    good.write_text("".join(f"{i % 5} {i % 7} {i % 3}\n" for i in range(100)))
+    bad.write_text("nonsense")
+    code, out, err = run("predict", "runs/one", bad, good, "--json", *QUICK)
+    assert code == 1
+    first, second = json.loads(out)["files"]
+    assert "bad.off" in first["error"] and len(second["predictions"]) == 3
+    assert "Error:" in err and "bad.off" in err
+    code, out, _ = run("predict", "runs/one", bad, good, *QUICK)
+    assert code == 1 and "cannot be used" in out and "points.xyz" in out
+
+
+def test_a_second_run_needs_a_word(run, trained):
+    options = ["--preset", "tiny", "--num-points", 24, "--limit", 2, "--epochs", 2]
+    options += ["--batch-size", 8, "--workers", 1, "--run", "runs/one", "--also", "z/z", *QUICK]
+    code, out, err = run("train", *options)
+    assert code == 1 and "holds a run already" in err and "Traceback" not in err
+    resumed = only_json(run("train", *options, "--resume", "--json"))
+    assert resumed["accuracy"] == trained["accuracy"]
+    code, out, _ = run("train", *options, "--overwrite")
+    assert code == 0 and "z/SO3" in out and "runs/one" in out
+
+
+def test_precompute_fills_the_cache_of_train(run):
+    options = ["--preset", "tiny", "--num-points", 24, "--limit", 1, "--workers", 1]
+    found = only_json(run("precompute", *options, "--json"))
+    assert [(s["split"], s["rotations"], s["clouds"]) for s in found["stores"]] == [
+        ("train", "z", 16), ("test", "SO3", 16),
+    ]  # fmt: skip
+    code, out, _ = run("precompute", *options)
+    assert code == 0 and "MB" in out
+
+
+def figures(passed):
+    values = dict.fromkeys(check.EXPLANATIONS, 1e-12) | {"grid_error": {"24": 0.2, "96": 0.1}}
+    each = {"cube": 1e-12, "grid": 1e-12, "sphere": 1e-12}
+    return values | {
+        "invariance_symmetric_each": each, "passed": passed, "preset": "tiny", "seconds": 1.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_check_prints_and_judges(run, monkeypatch, passed):
+    def measure(preset, seed, num_clouds, progress):
+        assert (preset, seed, num_clouds) == ("tiny", 4, 5)
+        progress("invariance_float64")
+        return figures(passed)
+
+    monkeypatch.setattr(check, "equivariance_figures", measure)
+    options = ["check", "--preset", "tiny", "--seed", 4, "--clouds", 5, *QUICK]
+    code, out, _ = run(*options, "--json")
+    assert code == (0 if passed else 1)
+    assert json.loads(out) == figures(passed)
+    code, out, _ = run(*options)
+    assert code == (0 if passed else 1)
+    assert all(name in out for name in check.EXPLANATIONS) and "Ties" in out
+    assert ("All limits hold" in out) == passed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--protocol", "x"], "`protocol` (='x')"),
+        (["train", "--data", "x"], "`data` (='x')"),
+        (["train", "--preset", "x", "--limit", 1, "--num-points", 8], "`name` (='x')"),
+        (["train", "--also", "SO3/SO3"], "`also` (='SO3/SO3')"),
+        (["train", "--device", "tpu"], "`device` (='tpu')"),
+        (["train", "--threads", 0], "`threads` (=0)"),
+        (["train", "--epochs", 0], "`epochs` (=0)"),
+        (["evaluate", "nowhere"], "holds no checkpoint"),
+        (["predict", "nowhere", "file.off"], "holds no checkpoint"),
+        (["precompute", "--preset", "x"], "`name` (='x')"),
+        (["check", "--preset", "x"], "`name` (='x')"),
+    ],
+)
+def test_errors_name_the_argument_also_as_json(run, arguments, message):
+    code, out, err = run(*arguments)
+    assert code == 1 and out == "" and message in err and "Traceback" not in err
+    code, out, err = run(*arguments, "--json")
+    assert code == 1 and message in json.loads(out)["error"]["message"]
+
+
+def test_wrong_options_exit_with_two(run):
+    assert run("train", "--no-such-option")[0] == 2
+    assert run("predict")[0] == 2
+    assert run("nonsense")[0] == 2
+
+
+def test_the_files_of_the_demo_can_be_read(tmp_path):
+    from pcequi.cli.demo import write_examples
+    from pcequi.datasets import read_points
+
+    mesh, cloud = write_examples(tmp_path, seed=0)
+    assert read_points(mesh, 64).pos.shape == (64, 3)
+    assert read_points(cloud, 64).pos.shape == (64, 3)
+
+
+@pytest.mark.slow
+def test_the_quick_demo(run):
+    found = only_json(run("demo", "--quick", "--json"))
+    assert found["accuracy"]["z/SO3"] >= 0.9
+    assert found["accuracy"]["z/SO3"] >= found["accuracy"]["z/z"] - 0.005
+    assert [entry["predictions"][0]["class"] for entry in found["predictions"]] == ["chair", "cup"]

@@ -1,0 +1,74 @@
+"""Reports count right, and the three ways of running are compared fairly."""
+
+import pytest
+import torch
+
+from pcequi.errors import ArgumentError, DataError
+from pcequi.training.evaluate import (
+    agreement,
+    classification_report,
+    compare_modes,
+    evaluate_protocol,
+    levels_with_budget,
+)
+
+
+def test_a_report_counts():
+    logits = torch.eye(3)[[0, 0, 1, 1]]
+    report = classification_report(logits, torch.tensor([0, 1, 1, 1]), ["a", "b", "c"])
+    assert report["accuracy"] == 0.75 and report["shapes"] == 4
+    assert report["per_class"] == {"a": 1.0, "b": pytest.approx(2 / 3), "c": None}
+    assert report["mean_class_accuracy"] == pytest.approx(5 / 6)
+    assert report["confusion"] == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
+    assert agreement(logits, torch.eye(3)[[0, 1, 1, 1]]) == 0.75
+    with pytest.raises(DataError, match="label 3 at cloud 0"):
+        classification_report(logits, torch.tensor([3, 1, 1, 1]), ["a", "b", "c"])
+
+
+def test_protocols_give_the_same_logits(tiny, tmp_path):
+    split, model = tiny.tiny_split(train=False), tiny.tiny_model()
+    found = {
+        name: evaluate_protocol(model, split, name, cache=tmp_path, workers=1, quiet=True)
+        for name in ("z/z", "z/SO3")
+    }
+    report, logits = found["z/SO3"]
+    assert report["protocol"] == "z/SO3" and set(report["seconds"]) == {"precompute", "network"}
+    # Kernel values are kept in 16 bits.
+    assert (logits - found["z/z"][1]).abs().max() < 1e-2
+
+
+def test_ways_of_running_are_compared_with_dense(tiny):
+    split, model = tiny.tiny_split(train=False), tiny.tiny_model()
+    table = compare_modes(model, split, budgets=[2, 48], quiet=True)
+    assert [(row["mode"], row["budget"]) for row in table] == [
+        ("dense", "all"), ("online", 2), ("online", 48), ("precomputed", 2), ("precomputed", 48),
+    ]  # fmt: skip
+    by_row = {(row["mode"], row["budget"]): row for row in table}
+    assert by_row["dense", "all"]["logit_difference"] == 0
+    for mode in ("online", "precomputed"):
+        # 24 points with 2 frames each: 48 is all of them.
+        assert by_row[mode, 48]["logit_difference_relative"] < 1e-5
+        assert by_row[mode, 48]["agreement"] == 1
+        assert by_row[mode, 2]["logit_difference"] > by_row[mode, 48]["logit_difference"]
+        assert by_row[mode, 2]["seconds_per_shape"] > 0
+    assert model.levels[0].sampling.num == 8  # the caller's network is as it was
+
+
+def test_without_dense_there_is_nothing_to_differ_from(tiny):
+    table = compare_modes(tiny.tiny_model(), tiny.tiny_split(3), "z/z", ["precomputed"], quiet=True)
+    assert [(row["mode"], row["budget"]) for row in table] == [("precomputed", None)]
+    assert "logit_difference" not in table[0]
+
+
+def test_budgets_leave_the_centroid_alone(tiny):
+    levels = levels_with_budget(tiny.tiny_levels(), 5)
+    assert levels[0].sampling.num == 5 and levels[1] == tiny.tiny_levels()[1]
+    assert levels_with_budget(levels, None)[0].sampling.is_dense
+
+
+def test_wrong_arguments_are_named(tiny):
+    model, split = tiny.tiny_model(), tiny.tiny_split(3)
+    with pytest.raises(ArgumentError, match=r"`mode` \(='fast'\)"):
+        compare_modes(model, split, modes=["fast"])
+    with pytest.raises(ArgumentError, match=r"`budget` \(=0\)"):
+        compare_modes(model, split, budgets=[0])

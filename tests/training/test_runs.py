@@ -1,0 +1,117 @@
+"""A run leaves all that is needed to read, resume and use it."""
+
+import json
+
+import pytest
+
+from pcequi.errors import ArgumentError, FileError
+from pcequi.models import presets
+from pcequi.training import FitSettings, RunSettings, load_checkpoint, train_run
+from pcequi.training.predict import predict_cloud, predict_files
+from pcequi.training.runs import load_run_settings
+
+
+@pytest.fixture
+def settings(tiny, monkeypatch, tmp_path):
+    monkeypatch.setitem(presets.PRESETS, "tiny", tiny.tiny_settings)
+    return RunSettings(
+        root=str(tmp_path / "data"), num_points=24, limit=2, also=("z/z",), preset="tiny",
+        val_share=0.4, fit=FitSettings(epochs=2, batch_size=8),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def go(settings, tmp_path):
+    def run(changed=settings, folder=tmp_path / "run", **options):
+        cache = tmp_path / "cache"
+        return train_run(changed, folder, cache=cache, workers=1, quiet=True, **options)
+
+    return run
+
+
+def test_a_run_from_shapes_to_prediction(go, tmp_path, settings):
+    report = go()
+    folder = tmp_path / "run"
+    assert {path.name for path in folder.iterdir()} == {
+        "settings.json", "metrics.jsonl", "state.safetensors", "model.safetensors", "model.json",
+        "report.json", "curves.png", "confusion.png",
+    }  # fmt: skip
+    assert json.loads((folder / "report.json").read_text()) == report
+    assert set(report["accuracy"]) == set(report["per_class"]) == {"z/SO3", "z/z"}
+    assert report["shapes"] == {"train": 16, "held_out": 16, "test": 32}
+    assert 0 <= report["agreement"]["z/SO3, z/z"] <= 1
+    assert (folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    assert load_run_settings(folder) == settings
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint.extra["protocol"] == "z/SO3" and checkpoint.extra["num_points"] == 24
+
+    good, bad = tmp_path / "points.xyz", tmp_path / "bad.off"
+    good.write_text("".join(f"{i % 5} {i % 7} {i % 3}\n" for i in range(100)))
+    bad.write_text("not a mesh")
+    first, second, third = predict_files(checkpoint, [bad, good, tmp_path / "none.ply"], top=2)
+    assert "bad.off" in first["error"] and "none.ply" in third["error"]
+    named = second["predictions"]
+    assert len(named) == 2 and named[0]["probability"] >= named[1]["probability"]
+    assert {entry["class"] for entry in named} <= set(checkpoint.classes)
+
+
+def test_a_run_is_not_replaced_by_accident(go, settings):
+    first = go()
+    with pytest.raises(ArgumentError, match=r"`run` .*holds a run already; resume it, overwrite"):
+        go()
+    again = go(overwrite=True)
+    assert again["accuracy"] == first["accuracy"]
+    resumed = go(resume=True)
+    assert resumed["last_epoch"] == again["last_epoch"]
+    other = RunSettings.from_dict({**settings.to_dict(), "num_points": 25})
+    with pytest.raises(ArgumentError, match=r"`resume` .*num_points was 24"):
+        go(other, resume=True)
+
+
+def test_an_interrupted_run_ends_the_same(go, tmp_path):
+    whole = go()
+
+    def interrupt(metrics):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(folder=tmp_path / "second", on_epoch=interrupt)
+    resumed = go(folder=tmp_path / "second", resume=True)
+    weights = [tmp_path / name / "model.safetensors" for name in ("run", "second")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert resumed["accuracy"] == whole["accuracy"]
+
+
+def test_settings_are_checked():
+    with pytest.raises(ArgumentError, match=r"`protocol` \(='x'\)"):
+        RunSettings(protocol="x")
+    with pytest.raises(ArgumentError, match=r"`also` \(='SO3/SO3'\) trains under other rotations"):
+        RunSettings(protocol="z/SO3", also=("SO3/SO3",))
+    assert RunSettings(also=("z/SO3", "z/z")).protocols == ("z/SO3", "z/z")
+
+
+def test_an_unknown_preset_is_named(go, settings):
+    with pytest.raises(ArgumentError, match=r"`name` \(='huge'\) must be one of"):
+        go(RunSettings.from_dict({**settings.to_dict(), "preset": "huge"}))
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"data": "shapes"}'])
+def test_a_folder_that_is_no_run_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(FileError, match="settings.json"):
+        load_run_settings(tmp_path)
+
+
+def test_predictions_do_not_depend_on_pose_place_and_size(tiny):
+    import torch
+
+    from pcequi.rotations import random_rotations
+    from pcequi.training import Checkpoint
+
+    checkpoint = Checkpoint(tiny.tiny_model().eval(), tiny.CLASSES)
+    cloud = tiny.tiny_split(1).clouds[0].double()
+    turn = random_rotations(1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)[0]
+    assert predict_cloud(checkpoint, cloud) == predict_cloud(checkpoint, 3 * cloud @ turn.T + 5)
+    with pytest.raises(ArgumentError, match=r"`top` \(=0\)"):
+        predict_cloud(checkpoint, cloud, top=0)
