@@ -15,7 +15,7 @@ import torch
 from torch_geometric.data import Data, InMemoryDataset
 
 from pcequi.datasets.progress import track
-from pcequi.errors import ArgumentError, DataError
+from pcequi.errors import ArgumentError, DataError, FileError
 
 __all__ = ["CloudDataset", "Cloud", "check_count"]
 
@@ -105,7 +105,19 @@ class CloudDataset(InMemoryDataset):
             log=False,
             force_reload=force_reload,
         )
-        self.load(self.processed_paths[0])
+        path = self.processed_paths[0]
+        try:
+            self.load(path)
+        except (
+            RuntimeError,
+            EOFError,
+            ValueError,
+            AssertionError,
+            pickle.UnpicklingError,
+        ) as error:
+            raise FileError(
+                f"the processed file {path!r} is damaged ({error}): pass force_reload=True"
+            ) from error
 
     @property
     def processed_dir(self) -> str:

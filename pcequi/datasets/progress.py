@@ -15,15 +15,20 @@ Item = TypeVar("Item")
 
 
 def track(
-    items: Iterable[Item], description: str, total: int, after: float = 2.0
+    items: Iterable[Item],
+    description: str,
+    total: int,
+    after: float = 2.0,
+    console: Console | None = None,
 ) -> Iterator[Item]:
-    """Go through ``items``, with a bar on standard error once it takes long.
+    """Go through ``items``, with a bar on a terminal once it takes long.
 
     Args:
         items: What to go through.
         description: Words beside the bar.
         total: How many items there are.
         after: Seconds before the bar appears.
+        console: Where it appears; standard error by default.
 
     Yields:
         The items, in order.
@@ -36,12 +41,13 @@ def track(
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    console = console or Console(stderr=True)
+    progress = Progress(*columns, console=console, transient=True)
     task = progress.add_task(description, total=total)
     start, shown = time.monotonic(), False
     try:
         for done, item in enumerate(items):
-            if not shown and time.monotonic() - start > after:
+            if not shown and console.is_terminal and time.monotonic() - start > after:
                 progress.start()
                 shown = True
             if shown:

@@ -7,7 +7,7 @@ from torch_geometric.loader import DataLoader
 
 from pcequi.datasets import SHAPE_CLASSES, Shapes, make_shape
 from pcequi.datasets import shapes as module
-from pcequi.errors import ArgumentError, DataError
+from pcequi.errors import ArgumentError, DataError, FileError
 
 ALL = [*SHAPE_CLASSES, "coil_left", "coil_right"]
 
@@ -129,6 +129,16 @@ def test_a_run_cut_off_leaves_no_processed_file(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         small(tmp_path, pre_transform=fails)
     assert not list(tmp_path.rglob("train.pt"))
+
+
+def test_a_damaged_processed_file_is_named(tmp_path):
+    pos = small(tmp_path).pos
+    (path,) = tmp_path.rglob("train.pt")
+    for content in (path.read_bytes()[:5000], b"", b"words"):
+        path.write_bytes(content)
+        with pytest.raises(FileError, match=r"train.pt' is damaged .*: pass force_reload=True"):
+            small(tmp_path)
+    assert torch.equal(small(tmp_path, force_reload=True).pos, pos)
 
 
 def test_one_cloud_alone_and_a_loader_work(tmp_path):
