@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -108,16 +109,11 @@ class CloudDataset(InMemoryDataset):
         path = self.processed_paths[0]
         try:
             self.load(path)
-        except (
-            RuntimeError,
-            EOFError,
-            ValueError,
-            AssertionError,
-            pickle.UnpicklingError,
-        ) as error:
+        except (OSError, RuntimeError, EOFError, ValueError, AssertionError, UnpicklingError) as e:
+            # Without torch's own words, which advise to load without safety.
             raise FileError(
-                f"the processed file {path!r} is damaged ({error}): pass force_reload=True"
-            ) from error
+                f"the processed file {path!r} is damaged: pass force_reload=True to make it again"
+            ) from e
 
     @property
     def processed_dir(self) -> str:

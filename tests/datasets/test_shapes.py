@@ -136,7 +136,7 @@ def test_a_damaged_processed_file_is_named(tmp_path):
     (path,) = tmp_path.rglob("train.pt")
     for content in (path.read_bytes()[:5000], b"", b"words"):
         path.write_bytes(content)
-        with pytest.raises(FileError, match=r"train.pt' is damaged .*: pass force_reload=True"):
+        with pytest.raises(FileError, match=r"train.pt' is damaged: pass force_reload=True"):
             small(tmp_path)
     assert torch.equal(small(tmp_path, force_reload=True).pos, pos)
 
