@@ -99,7 +99,7 @@ def _fps_torch(x, num, start, key, zero, stop):
     for m in range(num):
         index.append(pick)
         new = (x - x[pick]).square().sum(1)
-        closer = new < d2
+        closer = new < d2 * (1 - TIE[x.dtype])  # a tie belongs to the earlier pick
         d2 = torch.where(closer, new, d2)
         assignment = torch.where(closer, m, assignment)
         assignment[pick] = m

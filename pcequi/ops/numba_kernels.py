@@ -40,7 +40,8 @@ def fps(x, num, start, key, tie, zero, stop):
                 for c in range(dim):
                     diff = x[p, c] - x[pick, c]
                     total += diff * diff
-                if total < d2[p]:
+                # A tie belongs to the earlier pick, whichever way it rounds.
+                if total < d2[p] * (1 - tie):
                     d2[p] = total
                     assignment[p] = m
             if not taken[p] and d2[p] > worst:
