@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import re
+import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -45,14 +46,34 @@ def check_count(name: str, value: int, least: int = 1) -> int:
     return int(value)
 
 
-def _describe(function: Callable | None) -> str:
-    """A text that tells one transform from another, and is the same next time."""
-    if function is None:
-        return "None"
-    if isinstance(function, functools.partial):
-        return f"partial({_describe(function.func)}, {function.args}, {function.keywords})"
+def _describe(thing: Any, depth: int = 0) -> str:
+    """A text that tells one transform from another, and is the same next time.
+
+    Attributes rather than ``repr``, which often leaves out what matters: a
+    transform with other settings must not read the old one's file.
+    """
+    if isinstance(thing, functools.partial):
+        thing = ["partial", thing.func, thing.args, thing.keywords]
+    if isinstance(thing, types.MethodType):
+        thing = ["method", thing.__func__, thing.__self__]
+    if isinstance(thing, torch.Tensor):
+        thing = thing.detach().cpu().numpy()
+    if isinstance(thing, np.ndarray):
+        digest = hashlib.sha256(np.ascontiguousarray(thing).tobytes()).hexdigest()
+        return f"array({thing.shape}, {thing.dtype}, {digest})"
+    # Deeper than any sensible setting: objects that refer back to themselves.
+    if depth < 8:
+        if isinstance(thing, dict):
+            pairs = sorted((str(key), _describe(value, depth + 1)) for key, value in thing.items())
+            return f"{{{', '.join(f'{key}: {value}' for key, value in pairs)}}}"
+        if isinstance(thing, (list, tuple)):
+            return f"[{', '.join(_describe(item, depth + 1) for item in thing)}]"
+        kind = type(thing)
+        if not hasattr(thing, "__qualname__") and getattr(thing, "__dict__", None):
+            return f"{kind.__module__}.{kind.__qualname__}{_describe(vars(thing), depth + 1)}"
     # A plain function's repr holds nothing but its name and its address.
-    text = getattr(function, "__qualname__", None) or repr(function)
+    name = getattr(thing, "__qualname__", None)
+    text = f"{thing.__module__}.{name}" if name else repr(thing)
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
@@ -60,7 +81,7 @@ class CloudDataset(InMemoryDataset):
     """Base of the data sets of labelled clouds.
 
     A processed file is named after everything that made it: the arguments, the
-    source, and the names of ``pre_transform`` and ``pre_filter``. So other
+    source, and the settings of ``pre_transform`` and ``pre_filter``. So other
     arguments never read stale data, and one split is made without the other.
 
     Args:
@@ -70,8 +91,8 @@ class CloudDataset(InMemoryDataset):
         classes: Names of the classes; a label is an index into them.
         transform: Called on every access.
         pre_transform: Called once, before saving. It is told apart by its
-            ``repr`` (a plain function by its name): after changing the code of a
-            function, pass ``force_reload=True``.
+            attributes (a plain function by its name): after changing its code,
+            pass ``force_reload=True``.
         pre_filter: Called once, before ``pre_transform``; keeps a cloud if true.
         force_reload: Whether to process again.
 

@@ -1,9 +1,12 @@
 """The default data set: deterministic, well formed, not trivial."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch_geometric.loader import DataLoader
+from torch_geometric.transforms import Compose
 
 from pcequi.datasets import SHAPE_CLASSES, Shapes, make_shape
 from pcequi.datasets import shapes as module
@@ -110,6 +113,32 @@ def test_transforms_and_filters_have_files_of_their_own(tmp_path):
     assert torch.equal(live[0].pos, plain[0].pos / 2)
     with pytest.raises(DataError, match=r"`pre_filter` \(=.*nothing.*\) leaves no cloud"):
         small(tmp_path, pre_filter=nothing)
+
+
+class Scale:
+    """A transform whose `repr` keeps its setting to itself, as many do."""
+
+    def __init__(self, factors):
+        self.factors = [factors]
+
+    def __call__(self, data):
+        data.pos = data.pos * self.factors[0]
+        return data
+
+    def __repr__(self):
+        return "Scale()"
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda t: t, lambda t: Compose([t]), lambda t: partial(t.__call__)]
+)
+def test_a_transform_with_other_settings_never_reads_the_old_file(tmp_path, wrap):
+    plain = small(tmp_path).pos
+    for factor in (2.0, 3.0, torch.tensor(4.0), torch.tensor([5.0, 5.0, 5.0])):
+        assert torch.equal(small(tmp_path, pre_transform=wrap(Scale(factor))).pos, plain * factor)
+    files = len(list(tmp_path.rglob("train.pt")))
+    small(tmp_path, pre_transform=wrap(Scale(2.0)))
+    assert len(list(tmp_path.rglob("train.pt"))) == files, "the same settings read the file"
 
 
 def nothing(data):
