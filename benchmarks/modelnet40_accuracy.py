@@ -31,10 +31,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.05)
+    parser.add_argument("--threads", type=int, help="by default all cores")
+    parser.add_argument("--workers", type=int, help="processes that precompute; by default all cores")
     parser.add_argument("--cache", help="of precomputed graphs")
     parser.add_argument("--runs", default="runs", help="folder of the runs")
     args = parser.parse_args()
-    set_threads(None)
+    set_threads(args.threads)
     for seed in args.seed:
         for protocol in args.protocol:
             settings = RunSettings(
@@ -49,7 +51,12 @@ def main() -> None:
             )
             run = Path(args.runs) / f"accuracy-{args.preset}-{protocol.replace('/', '-')}-{seed}"
             report = train_run(
-                settings, run, cache=args.cache, device=choose_device("auto"), resume=True
+                settings,
+                run,
+                cache=args.cache,
+                workers=args.workers,
+                device=choose_device("auto"),
+                resume=True,
             )
             merge(report, args.preset)
 
