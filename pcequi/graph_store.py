@@ -28,7 +28,7 @@ from pcequi.errors import DataError, FileError, PcequiError
 from pcequi.pose_graph import TENSORS, Level, LevelGraph, PoseGraph, build_pose_graph
 
 # Raise when the content of a store changes for the same settings.
-VERSION = 1
+VERSION = 2
 CHUNK = 64
 _PACKED = {"entries": torch.int16, "col": torch.int16, "val": torch.float16}
 

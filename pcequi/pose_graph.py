@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from pcequi import rotations as so3
+from pcequi.canonical import canonical_pose
 from pcequi.embedding import geometric_embedding
 from pcequi.errors import ArgumentError
 from pcequi.kernels import anchor_rotations, kernel_points, rotation_basis, space_basis
@@ -273,14 +275,22 @@ def build_pose_graph(
         step = builder.level(number)
         chosen = step.sample(generator=generator)
         graphs.append(builder.finish(step, chosen))
-        sampled.append(SampledLevel(step.poses, step.points, step.embedding, chosen))
+        if embeddings:
+            sampled.append(builder.sampled(step, chosen))
     graph = PoseGraph(graphs).to(dtype or pos.dtype)
     return (graph, sampled) if embeddings else graph
 
 
 @dataclass
 class SampledLevel:
-    """What one level sampled: its poses, their points, embeddings and choice."""
+    """What one level sampled.
+
+    Attributes:
+        poses: the level's poses, in world coordinates.
+        points: row of the cloud of each of its points [N']; None at the centroid.
+        embedding: geometric embedding [N', K, D], or None for a dense level.
+        chosen: representatives, counted as point * K + rotation.
+    """
 
     poses: Poses
     points: Tensor | None
@@ -299,14 +309,36 @@ class GraphBuilder:
             raise ArgumentError("`levels[0].poses` cannot be CentroidPoses: it lifts local geometry")
         self.levels = list(levels)
         self.origin = pos.mean(0).double()
-        self.pos = pos.double() - pos.double().mean(0)
-        self.normal = None if normal is None else normal.double()
+        # Rows and frames below are the canonical ones; results are turned back.
+        self.frame, self.rows, self.pos, self.normal = canonical_pose(
+            pos.double() - pos.double().mean(0),
+            self._allowed_frames(),
+            None if normal is None else normal.double(),
+        )
         if self.normal is None and any(
             level.normals or hasattr(level.poses, "num_neighbors") for level in levels
         ):
             self.normal = estimate_normals(self.pos)
         self.order: Tensor | None = None
         self.below: _Below | None = None
+
+    def _allowed_frames(self) -> Tensor | None:
+        """Rotations that map the pose sets to themselves: a grid fixed in the
+        world allows its group alone, data-driven frames allow all (None)."""
+        fixed = {
+            level.poses.rotations
+            for level in self.levels
+            if getattr(level.poses, "align", "principal") == "none"
+        }
+        if not fixed:
+            return None
+        if len(fixed) == 1 and isinstance(name := fixed.pop(), str):
+            return so3.finite_group(name, dtype=torch.float64, device=self.origin.device)
+        return torch.eye(3, dtype=torch.float64, device=self.origin.device)[None]
+
+    def in_world(self, poses: Poses) -> Poses:
+        """Poses of this builder, turned and moved back to where the cloud is."""
+        return Poses(poses.pos @ self.frame.T + self.origin, self.frame @ poses.rot, poses.group)
 
     def level(self, number: int) -> LevelStep:
         """Poses and geometric embedding of a level; those below must be finished."""
@@ -338,6 +370,13 @@ class GraphBuilder:
                 poses, embedding = poses.select(points), embedding[points]
         return LevelStep(self, number, level, poses, points, embedding)
 
+    def sampled(self, step: LevelStep, chosen: Representatives) -> SampledLevel:
+        """What a level sampled, in the coordinates and rows of the cloud given."""
+        points = None
+        if not isinstance(step.level.poses, CentroidPoses):
+            points = self.rows if step.points is None else self.rows[step.points]
+        return SampledLevel(self.in_world(step.poses), points, step.embedding, chosen)
+
     def _points(self, level: Level, number: int) -> Tensor | None:
         """Points of a level as rows of the cloud, or None for all of them."""
         limits = [lv.num_points for lv in self.levels[: number + 1] if lv.num_points is not None]
@@ -352,8 +391,8 @@ class GraphBuilder:
         graph = LevelGraph(
             count=torch.tensor([chosen.num], device=self.pos.device),
             weight=chosen.multiplicity.to(self.pos),
-            pos=poses.pos[point] + self.origin,
-            rot=poses.rot[point, turn],
+            pos=poses.pos[point] @ self.frame.T + self.origin,
+            rot=self.frame @ poses.rot[point, turn],
             basis=0,
         )
         if step.number == 0:

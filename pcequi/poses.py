@@ -21,6 +21,11 @@ from pcequi.ops import knn
 
 # Directions shorter than this share of the cloud's size have no direction.
 DEGENERATE = 1e-9
+# Eigenvalues that agree to this share of the largest span one eigenspace, in
+# which a direction is chosen by rule; else rounding would turn the eigenvectors.
+_ONE_SPACE = 1e-3
+# A fixed unit vector in no special direction, the last resort of tie rules.
+_GENERIC = (0.81, 0.53, 0.2514)
 
 
 @dataclass
@@ -81,12 +86,13 @@ def check_cloud(pos: Tensor, name: str = "pos") -> Tensor:
 def any_perpendicular(direction: Tensor) -> Tensor:
     """A unit vector perpendicular to each unit vector [..., 3].
 
-    Used only where the data fix no direction: the coordinate axis along which
-    ``direction`` is smallest is projected out, which is deterministic.
+    Used only where the data fix no direction: the projection of a fixed one.
 
     **Equivariance:** none; that is why it is a last resort.
     """
-    axis = torch.nn.functional.one_hot(direction.abs().argmin(-1), 3).to(direction)
+    axis = direction.new_tensor(_GENERIC).expand_as(direction)
+    near = (axis * direction).sum(-1, keepdim=True).abs() > 0.9
+    axis = torch.where(near, axis.roll(1, -1), axis)
     side = axis - (axis * direction).sum(-1, keepdim=True) * direction
     return torch.nn.functional.normalize(side, dim=-1)
 
@@ -108,7 +114,9 @@ def frames_from_two(z: Tensor, toward: Tensor, size: Tensor | float = 1.0) -> Te
     side = toward - (toward * z).sum(-1, keepdim=True) * z
     length = side.norm(dim=-1, keepdim=True)
     lost = length <= DEGENERATE * size
-    x = torch.where(lost, any_perpendicular(z), side / length.clamp_min(1e-300))
+    x = torch.where(
+        lost, any_perpendicular(z), side / length.clamp_min(torch.finfo(length.dtype).tiny)
+    )
     # Division by a small length leaves rounding along z: take it off again.
     x = torch.nn.functional.normalize(x - (x * z).sum(-1, keepdim=True) * z, dim=-1)
     return torch.stack([x, torch.linalg.cross(z, x), z], dim=-1)
@@ -121,7 +129,10 @@ def estimate_normals(pos: Tensor, num_neighbors: int = 24) -> Tensor:
     1 - (d / d_max)^2, so that the farthest neighbour has no weight and a tie
     for that place changes nothing. **Sign:** away from the centroid of the
     cloud; where the normal is perpendicular to that direction, away from the
-    centroid of the neighbourhood; where that too is zero, the eigensolver's.
+    centroid of the neighbourhood; where that too is zero, toward a fixed
+    direction. Where the two least variances agree to a thousandth (a line, the
+    inside of a lattice), the normal is the direction in their space nearest to
+    that away from the centroid.
 
     Args:
         pos: one cloud [N, 3].
@@ -137,21 +148,39 @@ def estimate_normals(pos: Tensor, num_neighbors: int = 24) -> Tensor:
     """
     check_cloud(pos)
     out = pos - pos.mean(0)
-    size = out.norm(dim=1).max()
+    size, tiny = out.norm(dim=1).max(), torch.finfo(pos.dtype).tiny
     if len(pos) < 3:
         up = out.new_tensor([0.0, 0.0, 1.0]).expand_as(out)
         length = out.norm(dim=1, keepdim=True)
-        return torch.where(length > DEGENERATE * size, out / length.clamp_min(1e-300), up)
+        return torch.where(length > DEGENERATE * size, out / length.clamp_min(tiny), up)
     index, distance = knn(pos, pos, min(num_neighbors, len(pos)))
-    weight = (1 - (distance / distance[:, -1:].clamp_min(1e-300)).square()).clamp_min(0)
+    weight = (1 - (distance / distance[:, -1:].clamp_min(tiny)).square()).clamp_min(0)
     offset = pos[index] - pos[:, None]
-    mean = (weight[..., None] * offset).sum(1) / weight.sum(1, keepdim=True).clamp_min(1e-300)
+    mean = (weight[..., None] * offset).sum(1) / weight.sum(1, keepdim=True).clamp_min(tiny)
     centered = offset - mean[:, None]
     covariance = torch.einsum("nk,nki,nkj->nij", weight, centered, centered)
-    normal = torch.linalg.eigh(covariance).eigenvectors[:, :, 0]
-    outward, local = (normal * out).sum(1), -(normal * mean).sum(1)
-    side = torch.where(outward.abs() > DEGENERATE * size, outward, local)
+    normal = _smallest_axis(covariance, out, size)
+    side = (normal @ normal.new_tensor(_GENERIC)) * size
+    for direction in (-mean, out):  # the last that is not perpendicular decides
+        along = (normal * direction).sum(1)
+        side = torch.where(along.abs() > DEGENERATE * size, along, side)
     return torch.where(side < 0, -1.0, 1.0).to(pos)[:, None] * normal
+
+
+def _smallest_axis(covariance: Tensor, out: Tensor, size: Tensor) -> Tensor:
+    """Axis of least variance [N, 3]. Where variances agree, the direction in
+    their space nearest to ``out``, or to a fixed one if that is perpendicular."""
+    variance, axes = torch.linalg.eigh(covariance)
+    same = (variance - variance[:, :1]) <= _ONE_SPACE * variance[:, 2:]
+    space = axes * same[:, None, :]
+    chosen = axes[:, :, 0]
+    for direction in (axes.new_tensor(_GENERIC).expand_as(out) * size, out):
+        inside = torch.einsum("nia,nja,nj->ni", space, space, direction)
+        length = inside.norm(dim=1, keepdim=True)
+        usable = (length > DEGENERATE * size) & same[:, 1:2]
+        unit = inside / length.clamp_min(torch.finfo(out.dtype).tiny)
+        chosen = torch.where(usable, unit, chosen)
+    return chosen
 
 
 def principal_frame(pos: Tensor) -> Tensor:
@@ -159,7 +188,7 @@ def principal_frame(pos: Tensor) -> Tensor:
 
     Order and signs of the axes are ambiguous; multiply by the octahedral group
     to cover all 24 right-handed choices. **Degenerate axes** (variances that
-    agree to 1e-7, as in a cube) are fixed by the points themselves: within the
+    agree to a thousandth, as in a cube) are fixed by the points themselves: within the
     degenerate space the direction of that point whose fourth moment
     sum_j (u . x_j)^4 is largest. Points that tie are exchanged by a symmetry of
     the cloud (up to rounding), which makes the choice harmless.
@@ -175,10 +204,10 @@ def principal_frame(pos: Tensor) -> Tensor:
     centered = check_cloud(pos) - pos.mean(0)
     variance, axes = torch.linalg.eigh(centered.T @ centered)
     variance, axes = variance.flip(0), axes.flip(1)
+    axes = torch.where(axes.new_tensor(_GENERIC) @ axes < 0, -axes, axes)
     if variance[0] <= 0:
         return torch.eye(3, dtype=pos.dtype, device=pos.device)
-    gap = 1e-7 if pos.dtype == torch.float64 else 1e-4
-    same = (variance[:-1] - variance[1:]) <= gap * variance[0]
+    same = (variance[:-1] - variance[1:]) <= _ONE_SPACE * variance[0]
     if same[0]:
         space = axes if same[1] else axes[:, :2]
         first = _strongest_direction(centered, space)
@@ -202,8 +231,8 @@ def _strongest_direction(centered: Tensor, space: Tensor) -> Tensor:
     projected = centered @ space
     length = projected.norm(dim=1, keepdim=True)
     if length.max() <= DEGENERATE * centered.norm(dim=1).max():
-        return space[:, 0]
-    unit = projected / length.clamp_min(1e-300)
+        return torch.nn.functional.normalize(space @ (space.T @ space.new_tensor(_GENERIC)), dim=0)
+    unit = projected / length.clamp_min(torch.finfo(length.dtype).tiny)
     moment = (unit @ projected.T).pow(4).sum(1)
     moment = moment.masked_fill(length[:, 0] <= 1e-6 * length.max(), -1.0)
     tied = moment >= moment.max() * (1 - 1e-9)

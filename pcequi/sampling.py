@@ -258,10 +258,12 @@ def _lloyd(x: Tensor, index: Tensor, assignment: Tensor, steps: int) -> Tensor:
         center = torch.where((count > 0)[:, None], mean, center)
         assignment, distance = nearest_center(x, center)
     # The member nearest to its centre; among equals the first in key order.
-    order = torch.argsort(-sampling_key(x), stable=True)
-    step = float(distance.max()) * (1e-8 if x.dtype == torch.float64 else 1e-4)
-    rounded = distance if step == 0 else (distance / step).round()
-    order = order[torch.argsort(rounded[order], stable=True)]
+    # Both are rounded, so that rows that are equal but for noise keep their order.
+    slack = 1e-8 if x.dtype == torch.float64 else 1e-4
+    key = sampling_key(x)
+    order = torch.argsort(_rounded(-key, slack * float(key.abs().max())), stable=True)
+    spread = float((x - x.mean(0)).norm(dim=1).max())
+    order = order[torch.argsort(_rounded(distance, slack * spread)[order], stable=True)]
     order = order[torch.argsort(assignment[order], stable=True)]
     sorted_assignment = assignment[order]
     first = torch.ones_like(sorted_assignment, dtype=torch.bool)
@@ -270,6 +272,10 @@ def _lloyd(x: Tensor, index: Tensor, assignment: Tensor, steps: int) -> Tensor:
     medoid[sorted_assignment[first]] = order[first]
     # A cluster that lost all members keeps its seed, unless another took it.
     return _distinct(medoid, len(x))
+
+
+def _rounded(value: Tensor, step: float) -> Tensor:
+    return value if step == 0 else (value / step).round()
 
 
 def _distinct(index: Tensor, size: int) -> Tensor:

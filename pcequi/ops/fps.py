@@ -8,7 +8,10 @@ largest are tied. Among them the largest ``key`` wins. The caller passes a key
 that does not depend on the cloud's orientation or order (for embeddings: a
 fixed generic linear function of them). Candidates that tie in key too are
 twins that a symmetry of the cloud exchanges: any of them gives the same
-result up to that symmetry, and the first one is taken.
+result up to that symmetry, and the first one is taken. A row that is as far
+from a later pick as from its own, within ``TIE``, stays where it is: a frame
+turned by +90 and by -90 degrees sees a cubic kernel from equal distances, so
+such ties are common on any cloud.
 """
 
 from __future__ import annotations
@@ -21,9 +24,9 @@ from pcequi.ops.backends import HAS_NUMBA
 
 # Relative difference below which two squared distances count as equal: far
 # above float64 rounding of the embeddings, far below differences of shape.
-TIE = {torch.float64: 1e-9, torch.float32: 1e-5}
+TIE = {torch.float64: 1e-8, torch.float32: 1e-5}
 # Squared distances below this share of the squared spread are zero.
-ZERO = {torch.float64: 1e-20, torch.float32: 1e-11}
+ZERO = {torch.float64: 1e-14, torch.float32: 1e-11}
 
 
 def farthest_point_sampling(
@@ -99,10 +102,12 @@ def _fps_torch(x, num, start, key, zero, stop):
     for m in range(num):
         index.append(pick)
         new = (x - x[pick]).square().sum(1)
-        closer = new < d2 * (1 - TIE[x.dtype])  # a tie belongs to the earlier pick
+        # A tie belongs to the earlier pick, and copies count as ties.
+        closer = new < d2 * (1 - TIE[x.dtype]) - zero
         d2 = torch.where(closer, new, d2)
         assignment = torch.where(closer, m, assignment)
         assignment[pick] = m
+        d2[pick] = 0
         taken[pick] = True
         left = d2.masked_fill(taken, -1.0)
         worst = left.max()

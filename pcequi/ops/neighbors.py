@@ -10,6 +10,8 @@ from pcequi.ops.backends import HAS_TORCH_CLUSTER
 
 # Rows of the distance matrix held at once by the pure torch path.
 _CHUNK = 2048
+# Distances closer than this share of the largest are equal.
+_TIE = {torch.float64: 1e-9, torch.float32: 1e-5}
 
 
 def _clouds(size: int, batch: Tensor | None, device) -> Tensor:
@@ -38,7 +40,7 @@ def knn(
 
     Returns:
         ``index`` [Q, k] into ``source`` and ``distance`` [Q, k], nearest first.
-        Equal distances come in no particular order.
+            Equal distances (to ``_TIE`` of the largest) come in the order of the rows.
 
     Raises:
         ArgumentError: ``k`` is below 1 or above the size of a cloud.
@@ -59,10 +61,18 @@ def knn(
         q0, q1 = int(ptr_q[cloud]), int(ptr_q[cloud + 1])
         for chunk in range(q0, q1, _CHUNK):
             d = _distances(query[chunk : min(chunk + _CHUNK, q1)], source[s0:s1])
-            value, index = d.topk(k, dim=1, largest=False)
+            index = _ranked(d).topk(k, dim=1, largest=False).indices
             indices.append(index + s0)
-            distances.append(value)
+            distances.append(d.gather(1, index))
     return torch.cat(indices), torch.cat(distances)
+
+
+def _ranked(distance: Tensor) -> Tensor:
+    """Numbers that order each row by distance, then by column; all different."""
+    step = _TIE[distance.dtype] * distance.max().clamp_min(torch.finfo(distance.dtype).tiny)
+    return (distance / step).double().round() * distance.shape[1] + torch.arange(
+        distance.shape[1], dtype=torch.float64, device=distance.device
+    )
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:

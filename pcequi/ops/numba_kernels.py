@@ -40,13 +40,14 @@ def fps(x, num, start, key, tie, zero, stop):
                 for c in range(dim):
                     diff = x[p, c] - x[pick, c]
                     total += diff * diff
-                # A tie belongs to the earlier pick, whichever way it rounds.
-                if total < d2[p] * (1 - tie):
+                # A tie belongs to the earlier pick, and copies count as ties.
+                if total < d2[p] * (1 - tie) - zero:
                     d2[p] = total
                     assignment[p] = m
             if not taken[p] and d2[p] > worst:
                 worst = d2[p]
         assignment[pick] = m
+        d2[pick] = 0
         if stop > 0 and worst <= stop:
             break
         if worst <= zero:

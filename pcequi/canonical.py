@@ -1,0 +1,133 @@
+"""One pose and one order for all rotated, shifted and shuffled copies of a cloud.
+
+Selections (FPS, nearest neighbours, medoids, degenerate axes) are decided by
+distances. On a symmetric cloud distances tie, and no rule that looks at one
+candidate at a time can break a tie in the same way in every copy: once a first
+corner of a cube is picked, its three neighbours look alike, and so do mirror
+images. So the cloud itself is brought to one pose and one order first, and
+every later "the first of equals" means the same in every copy.
+
+The pose is chosen among candidates that turn with the cloud, by the largest
+value of a fixed generic function of the turned points. Candidates that tie
+there are exchanged by a symmetry of the cloud: either gives the same result.
+Nothing but ties depends on it: the frames of the poses are the samplers' own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pcequi import rotations as so3
+from pcequi.poses import DEGENERATE
+
+# The order is that of coordinates rounded to this share of the cloud's size:
+# rounding that differs between copies then cannot change it.
+_ORDER = 2.0**-30
+# Relative differences below which variances, moments and scores are equal.
+_TIE = 1e-3
+_SAME = 1e-12
+# Frames and points in the score's array at once.
+_CHUNK = 2**20
+
+
+def canonical_pose(pos: Tensor, group: Tensor | None, normal: Tensor | None = None):
+    """The canonical frame and order of a centred cloud.
+
+    Args:
+        pos: one cloud [N, 3], centred, float64.
+        group: the only frames allowed [G, 3, 3]; None: principal axes in any
+            order and sign (degenerate axes: toward all points that qualify).
+        normal: unit normals [N, 3], where they are given.
+
+    Returns:
+        ``frame`` [3, 3]; ``rows`` [N], the canonical order; and the cloud and
+        its normals (or None) in that frame, in that order.
+
+    **Equivariance:** the turned cloud is the same for all copies under SE(3)
+    (under ``group`` where that is given) and under the order of the points,
+    except that points that coincide with different normals keep their order.
+    """
+    size = float(pos.norm(dim=1).max())
+    if size == 0:
+        frame = torch.eye(3, dtype=pos.dtype, device=pos.device)
+    else:
+        frames = _principal_candidates(pos) if group is None else group
+        frame = frames[int(_first_largest(_score(pos / size, normal, frames)))]
+    turned = pos @ frame
+    turned_normal = None if normal is None else normal @ frame
+    values = _rounded(turned, size * _ORDER)
+    if normal is not None:
+        values = torch.cat([values, _rounded(turned_normal, _ORDER)], 1)
+    rows = torch.arange(len(pos), device=pos.device)
+    for column in range(values.shape[1] - 1, -1, -1):
+        rows = rows[torch.argsort(values[rows, column], stable=True)]
+    return frame, rows, turned[rows], None if normal is None else turned_normal[rows]
+
+
+def _rounded(values: Tensor, step: float) -> Tensor:
+    return (values / step).round() if step > 0 else values
+
+
+def _first_largest(value: Tensor) -> Tensor:
+    return (value >= value.max() - _SAME * (1 + value.abs().max())).int().argmax()
+
+
+def _score(pos: Tensor, normal: Tensor | None, frames: Tensor) -> Tensor:
+    """A generic function of the cloud seen from each frame [F]: no symmetry but
+    the cloud's own leaves it unchanged."""
+    wave = pos.new_tensor([[2.9, -1.7, 1.1], [0.6, 2.3, -3.1], [-2.2, 1.3, 2.6]])
+    phase = pos.new_tensor([0.3, 1.1, 2.0])
+    step = max(1, _CHUNK // len(pos))
+    scores = []
+    for some in frames.split(step):
+        seen = pos @ (some @ wave.T).transpose(0, 1).flatten(1)  # [N, F * W]
+        if normal is not None:
+            seen = seen + normal @ (some @ wave.flip(0).T).transpose(0, 1).flatten(1)
+        waves = (seen.view(len(pos), -1, len(wave)) + phase).sin()
+        scores.append(waves.mean((0, 2)))
+    return torch.cat(scores)
+
+
+def _principal_candidates(pos: Tensor) -> Tensor:
+    """Principal axes in all 24 right-handed orders and signs; where variances
+    agree, once for each direction that the points themselves offer."""
+    variance, axes = torch.linalg.eigh(pos.T @ pos)
+    same = (variance[1:] - variance[:-1]) <= _TIE * variance[2]
+    if same.all():
+        pairs = [
+            (first, second)
+            for first in _strongest_directions(pos, axes)
+            for second in _strongest_directions(pos, _complement(first))
+        ]
+    elif same.any():
+        alone = axes[:, 2] if same[0] else axes[:, 0]
+        space = axes[:, :2] if same[0] else axes[:, 1:]
+        pairs = [(alone, second) for second in _strongest_directions(pos, space)]
+    else:
+        pairs = [(axes[:, 0], axes[:, 1])]
+    bases = torch.stack([torch.stack([a, b, torch.linalg.cross(a, b)], 1) for a, b in pairs])
+    turns = so3.octahedral_group(dtype=pos.dtype, device=pos.device)
+    return (bases[:, None] @ turns).flatten(0, 1)
+
+
+def _complement(direction: Tensor) -> Tensor:
+    """An orthonormal basis [3, 2] of the plane perpendicular to a direction."""
+    return torch.linalg.svd(direction[None]).Vh[1:].T
+
+
+def _strongest_directions(pos: Tensor, space: Tensor) -> list[Tensor]:
+    """Unit directions in ``space`` [3, d] toward the points of largest fourth
+    moment, one of each pair of opposites."""
+    projected = pos @ space
+    length = projected.norm(dim=1, keepdim=True)
+    if length.max() <= DEGENERATE * pos.norm(dim=1).max():
+        return [space[:, 0]]
+    far = length[:, 0] > 1e-6 * length.max()
+    unit = projected[far] / length[far]
+    moment = (unit @ projected.T).pow(4).sum(1)
+    found: list[Tensor] = []
+    for direction in unit[moment >= moment.max() * (1 - 1e-9)]:
+        if not found or torch.stack(found).mv(direction).abs().max() < 1 - 1e-7:
+            found.append(direction)
+    return [space @ direction for direction in found]
