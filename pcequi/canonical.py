@@ -121,7 +121,7 @@ def _strongest_directions(pos: Tensor, space: Tensor) -> list[Tensor]:
     moment, one of each pair of opposites."""
     projected = pos @ space
     length = projected.norm(dim=1, keepdim=True)
-    if length.max() <= DEGENERATE * pos.norm(dim=1).max():
+    if length.max() <= DEGENERATE[pos.dtype] * pos.norm(dim=1).max():
         return [space[:, 0]]
     far = length[:, 0] > 1e-6 * length.max()
     unit = projected[far] / length[far]

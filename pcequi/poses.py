@@ -20,7 +20,7 @@ from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.ops import knn
 
 # Directions shorter than this share of the cloud's size have no direction.
-DEGENERATE = 1e-9
+DEGENERATE = {torch.float64: 1e-9, torch.float32: 1e-5}
 # Eigenvalues that agree to this share of the largest span one eigenspace, in
 # which a direction is chosen by rule; else rounding would turn the eigenvectors.
 _ONE_SPACE = 1e-3
@@ -113,7 +113,7 @@ def frames_from_two(z: Tensor, toward: Tensor, size: Tensor | float = 1.0) -> Te
     """
     side = toward - (toward * z).sum(-1, keepdim=True) * z
     length = side.norm(dim=-1, keepdim=True)
-    lost = length <= DEGENERATE * size
+    lost = length <= DEGENERATE[z.dtype] * size
     x = torch.where(
         lost, any_perpendicular(z), side / length.clamp_min(torch.finfo(length.dtype).tiny)
     )
@@ -152,7 +152,7 @@ def estimate_normals(pos: Tensor, num_neighbors: int = 24) -> Tensor:
     if len(pos) < 3:
         up = out.new_tensor([0.0, 0.0, 1.0]).expand_as(out)
         length = out.norm(dim=1, keepdim=True)
-        return torch.where(length > DEGENERATE * size, out / length.clamp_min(tiny), up)
+        return torch.where(length > DEGENERATE[pos.dtype] * size, out / length.clamp_min(tiny), up)
     index, distance = knn(pos, pos, min(num_neighbors, len(pos)))
     weight = (1 - (distance / distance[:, -1:].clamp_min(tiny)).square()).clamp_min(0)
     offset = pos[index] - pos[:, None]
@@ -163,7 +163,7 @@ def estimate_normals(pos: Tensor, num_neighbors: int = 24) -> Tensor:
     side = (normal @ normal.new_tensor(_GENERIC)) * size
     for direction in (-mean, out):  # the last that is not perpendicular decides
         along = (normal * direction).sum(1)
-        side = torch.where(along.abs() > DEGENERATE * size, along, side)
+        side = torch.where(along.abs() > DEGENERATE[pos.dtype] * size, along, side)
     return torch.where(side < 0, -1.0, 1.0).to(pos)[:, None] * normal
 
 
@@ -177,7 +177,7 @@ def _smallest_axis(covariance: Tensor, out: Tensor, size: Tensor) -> Tensor:
     for direction in (axes.new_tensor(_GENERIC).expand_as(out) * size, out):
         inside = torch.einsum("nia,nja,nj->ni", space, space, direction)
         length = inside.norm(dim=1, keepdim=True)
-        usable = (length > DEGENERATE * size) & same[:, 1:2]
+        usable = (length > DEGENERATE[out.dtype] * size) & same[:, 1:2]
         unit = inside / length.clamp_min(torch.finfo(out.dtype).tiny)
         chosen = torch.where(usable, unit, chosen)
     return chosen
@@ -190,8 +190,9 @@ def principal_frame(pos: Tensor) -> Tensor:
     to cover all 24 right-handed choices. **Degenerate axes** (variances that
     agree to a thousandth, as in a cube) are fixed by the points themselves: within the
     degenerate space the direction of that point whose fourth moment
-    sum_j (u . x_j)^4 is largest. Points that tie are exchanged by a symmetry of
-    the cloud (up to rounding), which makes the choice harmless.
+    sum_j (u . x_j)^4 is largest. The first of points that tie is taken;
+    ``pcequi.canonical`` brings all copies of a cloud to one pose and order
+    first, so that in a pose graph this is always the same one.
 
     Args:
         pos: one cloud [N, 3].
@@ -230,7 +231,7 @@ def _strongest_direction(centered: Tensor, space: Tensor) -> Tensor:
     """Unit direction in ``space`` [3, d] toward the point of largest fourth moment."""
     projected = centered @ space
     length = projected.norm(dim=1, keepdim=True)
-    if length.max() <= DEGENERATE * centered.norm(dim=1).max():
+    if length.max() <= DEGENERATE[centered.dtype] * centered.norm(dim=1).max():
         return torch.nn.functional.normalize(space @ (space.T @ space.new_tensor(_GENERIC)), dim=0)
     unit = projected / length.clamp_min(torch.finfo(length.dtype).tiny)
     moment = (unit @ projected.T).pow(4).sum(1)
@@ -314,10 +315,10 @@ class TangentPoses:
         size = out.norm(dim=1).max()
         toward = -out
         flat = (toward - (toward * normal).sum(1, keepdim=True) * normal).norm(dim=1)
-        if (flat <= DEGENERATE * size).any() and len(pos) > 2:
+        if (flat <= DEGENERATE[pos.dtype] * size).any() and len(pos) > 2:
             index, _ = knn(pos, pos, min(self.num_neighbors, len(pos)))
             local = pos[index].mean(1) - pos
-            toward = torch.where((flat <= DEGENERATE * size)[:, None], local, toward)
+            toward = torch.where((flat <= DEGENERATE[pos.dtype] * size)[:, None], local, toward)
         base = frames_from_two(normal, toward, size)
         group = so3.cyclic_group(self.num_rotations, dtype=pos.dtype, device=pos.device)
         return Poses(pos, base[:, None] @ group, group)
