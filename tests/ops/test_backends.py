@@ -1,0 +1,67 @@
+"""Nothing optional is needed: a network runs with numpy and torch alone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import sys
+HIDDEN = ("numba", "torch_cluster", "open3d")
+
+finders = list(sys.meta_path)
+
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] not in HIDDEN:
+            return next(filter(None, (f.find_spec(name, path, target) for f in finders)), None)
+
+sys.meta_path[:] = [Hide()]
+import torch
+torch.set_num_threads(1)
+from pcequi.models import GroupConvClassifier
+from pcequi.ops import HAS_NUMBA, HAS_TORCH_CLUSTER
+from pcequi.pose_graph import Level, build_pose_graph
+from pcequi.poses import CentroidPoses, TangentPoses
+from pcequi.sampling import FeatureSampler
+
+assert not HAS_NUMBA and not HAS_TORCH_CLUSTER
+levels = [
+    Level(0.6, TangentPoses(4), FeatureSampler(num=12, refine=1), kernel_points=7),
+    Level(1.5, CentroidPoses("O"), kernel_points=7),
+]
+torch.manual_seed(0)
+model = GroupConvClassifier(levels, 3, channels=[4, 6]).eval()
+pos = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+print([round(v, 5) for v in model(build_pose_graph(pos, levels))[0].tolist()])
+assert not any(name in sys.modules for name in HIDDEN)
+"""
+
+
+def run(program):
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True, text=True, timeout=120, env=environment, cwd=root,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_network_runs_without_optional_packages_and_gives_the_same():
+    hidden = run(PROGRAM)
+    seen = PROGRAM.replace('("numba", "torch_cluster", "open3d")', "()")
+    seen = seen.replace("assert not HAS_NUMBA and not HAS_TORCH_CLUSTER\n", "")
+    assert hidden == run(seen) and hidden.startswith("[")
+
+
+def test_switches_turn_backends_off(monkeypatch):
+    from pcequi.ops.backends import _importable
+
+    assert _importable("json", "PCEQUI_NO_SUCH_THING")
+    monkeypatch.setenv("PCEQUI_NO_SUCH_THING", "1")
+    assert not _importable("json", "PCEQUI_NO_SUCH_THING")
+    monkeypatch.setenv("PCEQUI_NO_SUCH_THING", "0")
+    assert _importable("json", "PCEQUI_NO_SUCH_THING")
+    assert not _importable("no_such_module_anywhere", "UNSET_SWITCH")

@@ -1,0 +1,148 @@
+"""Farthest-point sampling against a slow reference that is written differently."""
+
+import pytest
+import torch
+
+from pcequi.errors import ArgumentError
+from pcequi.ops import fps as module
+from pcequi.ops import nearest_center
+from pcequi.ops.fps import TIE, ZERO, farthest_point_sampling
+
+
+def reference(x, num, key):
+    """Picks by the rules of the docstring, with a whole distance matrix and loops."""
+    square = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square()
+    spread = (x - x.mean(0)).square().sum(1)
+    tie = TIE[x.dtype]
+
+    def best(values, rows):
+        top = max(float(values[r]) for r in rows)
+        tied = [r for r in rows if float(values[r]) >= top * (1 - tie)]
+        high = max(float(key[r]) for r in tied)
+        return next(r for r in tied if float(key[r]) >= high - tie * float(key.abs().max()))
+
+    picks = [best(spread, range(len(x)))]
+    while len(picks) < num:
+        left = [r for r in range(len(x)) if r not in picks]
+        nearest = square[:, picks].min(1).values
+        if max(float(nearest[r]) for r in left) <= ZERO[x.dtype] * float(spread.max()):
+            picks.append(left[0])
+        else:
+            picks.append(best(nearest, left))
+    return torch.tensor(picks), square[:, picks].min(1).values.sqrt()
+
+
+def clouds():
+    generator = torch.Generator().manual_seed(3)
+    lattice = torch.cartesian_prod(*[torch.arange(3, dtype=torch.float64)] * 3)
+    yield "generic", torch.randn(40, 5, dtype=torch.float64, generator=generator)
+    yield "lattice", lattice
+    yield "copies", torch.randn(8, 4, dtype=torch.float64, generator=generator).repeat(4, 1)
+    yield "one row", torch.ones(1, 3, dtype=torch.float64)
+    yield "one place", torch.ones(6, 3, dtype=torch.float64)
+
+
+@pytest.fixture(params=list(clouds()), ids=lambda pair: pair[0])
+def rows(request):
+    return request.param[1]
+
+
+@pytest.fixture(params=("numba", "torch"))
+def backend(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setattr(module, "HAS_NUMBA", False)
+    elif not module.HAS_NUMBA:
+        pytest.skip("numba is not installed")
+
+
+def test_picks_and_distances_equal_the_reference(rows, backend):
+    key = torch.randn(len(rows), dtype=rows.dtype, generator=torch.Generator().manual_seed(1))
+    for num in {1, len(rows) // 2 or 1, len(rows)}:
+        index, assignment, distance = farthest_point_sampling(rows, num, key=key)
+        expected, least = reference(rows, num, key)
+        assert index.tolist() == expected.tolist()
+        torch.testing.assert_close(distance, least, atol=1e-7, rtol=1e-7)
+        own = (rows - rows[index[assignment]]).norm(dim=1)
+        torch.testing.assert_close(own, least, atol=1e-7, rtol=1e-7)
+        assert assignment[index].tolist() == list(range(num))
+
+
+def test_exact_count_and_no_repeats(rows, backend):
+    index, _, _ = farthest_point_sampling(rows, len(rows))
+    assert sorted(index.tolist()) == list(range(len(rows)))
+
+
+def test_copies_are_picked_only_when_nothing_else_is_left(backend):
+    x = torch.randn(8, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    index, _, distance = farthest_point_sampling(x.repeat(4, 1), 8)
+    assert sorted((index % 8).tolist()) == list(range(8))
+    assert distance.max() == 0
+
+
+def test_the_largest_key_wins_a_tie(backend):
+    square = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]], dtype=torch.float64)
+    for winner in range(4):
+        key = torch.zeros(4, dtype=torch.float64)
+        key[winner] = 1
+        assert farthest_point_sampling(square, 1, key=key)[0].item() == winner
+
+
+def test_a_row_between_two_picks_stays_with_the_earlier(backend):
+    line = torch.tensor([[-1.0], [1.0], [0.0]], dtype=torch.float64)
+    for nudge in (-1e-13, 0.0, 1e-13):
+        line[2] = nudge
+        index, assignment, _ = farthest_point_sampling(line, 2)
+        assert index[assignment[2]] == index[0]
+
+
+def test_picks_do_not_depend_on_the_order_of_the_rows(backend, generator):
+    x = torch.randn(50, 4, dtype=torch.float64, generator=generator)
+    key = x @ x.new_tensor([1.0, 0.3, -0.2, 0.7])
+    index, _, _ = farthest_point_sampling(x, 12, key=key)
+    order = torch.randperm(50, generator=generator)
+    moved, _, _ = farthest_point_sampling(x[order], 12, key=key[order])
+    assert order[moved].tolist() == index.tolist()
+
+
+def test_tolerance_stops_at_the_first_count_that_covers(backend, generator):
+    x = torch.randn(60, 3, dtype=torch.float64, generator=generator)
+    index, _, distance = farthest_point_sampling(x, 60, tolerance=1.0)
+    assert distance.max() <= 1.0 and 1 < len(index) < 60
+    _, _, before = farthest_point_sampling(x, len(index) - 1)
+    assert before.max() > 1.0
+
+
+def test_float32_and_torch_twin_agree(generator):
+    if not module.HAS_NUMBA:
+        pytest.skip("numba is not installed")
+    from pcequi.ops import numba_kernels
+
+    for dtype in (torch.float32, torch.float64):
+        x = torch.randn(70, 6, generator=generator, dtype=torch.float64).to(dtype)
+        key = x[:, 0].contiguous()
+        args = (x.numpy(), 20, 5, key.numpy(), TIE[dtype], 0.0, -1.0)
+        compiled = numba_kernels.fps(*args)
+        plain = module._fps_torch(x, 20, torch.tensor(5), key, 0.0, -1.0)
+        for a, b in zip(compiled, plain, strict=True):
+            torch.testing.assert_close(torch.from_numpy(a), b)
+
+
+@pytest.mark.parametrize("num", [0, 5])
+def test_an_impossible_count_is_refused(num):
+    with pytest.raises(ArgumentError, match=rf"`num` \(={num}\) must be between 1 and .* \(=4\)"):
+        farthest_point_sampling(torch.zeros(4, 2), num)
+
+
+def test_nearest_center_is_the_nearest_and_the_first_of_equals(monkeypatch, generator):
+    x = torch.randn(50, 4, dtype=torch.float64, generator=generator)
+    center = torch.cat([x[:7], x[:3]])  # the last three tie with the first three
+    results = []
+    for numba in (module.HAS_NUMBA, False):
+        monkeypatch.setattr(module, "HAS_NUMBA", numba)
+        assignment, distance = nearest_center(x, center)
+        torch.testing.assert_close(
+            distance, torch.cdist(x, center).min(1).values, atol=1e-7, rtol=0
+        )
+        assert assignment.max() < 7
+        results.append(assignment)
+    assert torch.equal(*results)

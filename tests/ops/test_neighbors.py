@@ -1,0 +1,101 @@
+"""Neighbour search: complete, exact, in a stated order, cloud by cloud."""
+
+import pytest
+import torch
+
+from pcequi.errors import ArgumentError
+from pcequi.ops import knn, neighbors, pairs_within
+from pcequi.rotations import random_rotations
+
+pytestmark = pytest.mark.backend
+
+
+def pair_set(pairs):
+    return set(zip(pairs[0].tolist(), pairs[1].tolist(), strict=True))
+
+
+@pytest.fixture(params=("torch", "torch-cluster"))
+def backend(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setattr(neighbors, "HAS_TORCH_CLUSTER", False)
+    elif not neighbors.HAS_TORCH_CLUSTER:
+        pytest.skip("torch-cluster is not installed")
+    else:
+        monkeypatch.setattr(neighbors, "_CHUNK", 1)  # so that it is used for few points
+
+
+def test_knn_against_a_full_sort(generator):
+    source = torch.randn(40, 3, dtype=torch.float64, generator=generator)
+    query = torch.randn(9, 3, dtype=torch.float64, generator=generator)
+    index, distance = knn(source, query, 6)
+    expected = (query[:, None] - source).norm(dim=2).sort(1)
+    assert torch.equal(index, expected.indices[:, :6])
+    torch.testing.assert_close(distance, expected.values[:, :6])
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-14])
+def test_equal_distances_come_in_the_order_of_the_rows(noise, generator):
+    lattice = torch.cartesian_prod(*[torch.arange(3, dtype=torch.float64)] * 3)
+    moved = lattice + noise * torch.randn(lattice.shape, generator=generator)
+    index, _ = knn(moved, lattice[13:14], 7)
+    assert index[0, 0] == 13  # the middle, then its six faces
+    assert index[0, 1:].tolist() == [4, 10, 12, 14, 16, 22]
+
+
+def test_knn_keeps_clouds_apart(generator):
+    source = torch.randn(12, 3, generator=generator)
+    batch = torch.tensor([0] * 5 + [1] * 7)
+    index, _ = knn(source, source, 4, batch, batch)
+    assert (batch[index] == batch[:, None]).all()
+    alone, _ = knn(source[5:], source[5:], 4)
+    assert torch.equal(index[5:] - 5, alone)
+
+
+def test_chunks_change_nothing(monkeypatch, generator):
+    source = torch.randn(30, 3, generator=generator)
+    index, pairs = knn(source, source, 5)[0], pairs_within(source, source, 1.0)
+    monkeypatch.setattr(neighbors, "HAS_TORCH_CLUSTER", False)
+    monkeypatch.setattr(neighbors, "_CHUNK", 7)
+    assert torch.equal(index, knn(source, source, 5)[0])
+    assert pair_set(pairs) == pair_set(pairs_within(source, source, 1.0))
+
+
+def test_pairs_are_complete_and_sorted(backend, generator):
+    source = torch.rand(150, 3, generator=generator)  # more than 32 within the radius
+    query = torch.rand(20, 3, generator=generator)
+    row, col = pairs_within(source, query, 0.6)
+    expected = ((query[:, None] - source).norm(dim=2) <= 0.6).nonzero()
+    assert pair_set((row, col)) == set(map(tuple, expected.tolist()))
+    assert (row[1:] >= row[:-1]).all()
+    assert torch.bincount(row).max() > 32
+
+
+def test_pairs_keep_clouds_apart(backend, generator):
+    source = torch.rand(20, 3, generator=generator)
+    batch = torch.tensor([0] * 8 + [1] * 12)
+    row, col = pairs_within(source, source, 5.0, batch, batch)
+    assert len(row) == 8 * 8 + 12 * 12
+    assert torch.equal(batch[row], batch[col])
+
+
+def test_pairs_do_not_change_when_all_turn(backend, generator):
+    source = torch.randn(80, 3, dtype=torch.float64, generator=generator)
+    turn = random_rotations(1, generator=generator, dtype=torch.float64)[0]
+    moved = source @ turn.T
+    assert pair_set(pairs_within(source, source, 0.9)) == pair_set(pairs_within(moved, moved, 0.9))
+
+
+def test_copies_are_at_distance_zero():
+    place = torch.full((5, 3), 0.1)
+    assert knn(place, place, 5)[1].abs().max() == 0
+    assert len(pairs_within(place, place, 1e-9)[0]) == 25
+
+
+def test_bad_arguments():
+    cloud = torch.zeros(3, 3)
+    with pytest.raises(ArgumentError, match=r"`k` \(=4\) must be between 1 and .*\(=3\)"):
+        knn(cloud, cloud, 4)
+    with pytest.raises(ArgumentError, match=r"`k` \(=0\)"):
+        knn(cloud, cloud, 0)
+    with pytest.raises(ArgumentError, match=r"`radius` \(=0.0\) must be positive"):
+        pairs_within(cloud, cloud, 0.0)

@@ -1,0 +1,78 @@
+"""Sparse products and coalescing against dense matrices, in value and gradient."""
+
+import pytest
+import torch
+
+from pcequi.ops import coalesce_rows, grouped_spmm, sparse
+
+
+@pytest.fixture(params=("numba", "torch"))
+def backend(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setattr(sparse, "HAS_NUMBA", False)
+    elif not sparse.HAS_NUMBA:
+        pytest.skip("numba is not installed")
+
+
+def block(rows, cols, generator, dtype):
+    dense = torch.randn(rows, cols, generator=generator, dtype=dtype)
+    return dense * (torch.rand(rows, cols, generator=generator) < 0.5)
+
+
+def as_groups(blocks):
+    """Blocks as one CSR with local columns, one empty cloud allowed."""
+    counts = torch.cat([(b != 0).sum(1) for b in blocks])
+    ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    col = torch.cat([b.nonzero()[:, 1] for b in blocks])
+    val = torch.cat([b[b != 0] for b in blocks])
+    rows = torch.tensor([0] + [len(b) for b in blocks]).cumsum(0)
+    columns = torch.tensor([0] + [b.shape[1] for b in blocks]).cumsum(0)
+    return ptr, col, val, rows, columns
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_product_equals_the_dense_one(backend, dtype, generator):
+    blocks = [block(r, c, generator, dtype) for r, c in ((4, 3), (0, 2), (5, 6))]
+    x = torch.randn(11, 7, generator=generator, dtype=dtype, requires_grad=True)
+    weight = torch.randn(9, 7, generator=generator, dtype=dtype)
+    out = grouped_spmm(x, *as_groups(blocks))
+    expected = torch.block_diag(*blocks) @ x
+    torch.testing.assert_close(out, expected)
+    (gradient,) = torch.autograd.grad((out * weight).sum(), x)
+    (reference,) = torch.autograd.grad((expected * weight).sum(), x)
+    torch.testing.assert_close(gradient, reference)
+
+
+def test_gradcheck(backend, generator):
+    blocks = [block(3, 4, generator, torch.float64), block(2, 3, generator, torch.float64)]
+    x = torch.randn(7, 2, generator=generator, dtype=torch.float64, requires_grad=True)
+    groups = as_groups(blocks)
+    assert torch.autograd.gradcheck(lambda x: grouped_spmm(x, *groups), (x,))
+
+
+def test_sixteen_bit_columns_give_the_same(backend, generator):
+    ptr, col, val, rows, columns = as_groups([block(6, 5, generator, torch.float32)])
+    x = torch.randn(5, 3, generator=generator)
+    wide = grouped_spmm(x, ptr, col, val, rows, columns)
+    assert torch.equal(wide, grouped_spmm(x, ptr, col.short(), val, rows, columns))
+
+
+def test_coalesced_is_the_sum_of_the_entries(backend, generator):
+    row = torch.randint(0, 6, (60,), generator=generator)
+    col = torch.randint(0, 4, (60,), generator=generator)
+    val = torch.randn(60, generator=generator, dtype=torch.float64)
+    ptr, out_col, out_val = coalesce_rows(row, col, val, 7, 4)  # the last row stays empty
+    dense = torch.zeros(7, 4, dtype=torch.float64).index_put_((row, col), val, accumulate=True)
+    rebuilt = torch.zeros_like(dense)
+    for r in range(7):
+        here = slice(int(ptr[r]), int(ptr[r + 1]))
+        assert len(out_col[here].unique()) == len(out_col[here])
+        rebuilt[r, out_col[here]] = out_val[here]
+    torch.testing.assert_close(rebuilt, dense)
+    assert len(out_val) == len(torch.unique(row * 4 + col))
+
+
+def test_nothing_to_coalesce(backend):
+    none = torch.zeros(0, dtype=torch.long)
+    ptr, col, val = coalesce_rows(none, none, torch.zeros(0), 3, 2)
+    assert ptr.tolist() == [0, 0, 0, 0] and len(col) == len(val) == 0

@@ -1,0 +1,211 @@
+"""Pose sets: proper frames that move with the cloud, on every kind of cloud."""
+
+import pytest
+import torch
+
+from pcequi.errors import ArgumentError, DataError, ShapeError
+from pcequi.poses import (
+    CentroidPoses,
+    GridPoses,
+    PairPoses,
+    TangentPoses,
+    any_perpendicular,
+    check_cloud,
+    estimate_normals,
+    frames_from_two,
+    principal_frame,
+    sampler_from_dict,
+    sampler_to_dict,
+)
+from pcequi.rotations import finite_group, random_rotations
+
+SAMPLERS = [
+    GridPoses("O"), GridPoses("C4"), GridPoses(5), GridPoses("O", "principal"), TangentPoses(6),
+    PairPoses(3), CentroidPoses("O"),
+]  # fmt: skip
+DATA_DRIVEN = [GridPoses("O", "principal"), TangentPoses(8), PairPoses(4), CentroidPoses("O")]
+
+
+def assert_frames(rot, atol=1e-9):
+    eye = torch.eye(3, dtype=rot.dtype).expand_as(rot)
+    torch.testing.assert_close(rot.transpose(-1, -2) @ rot, eye, atol=atol, rtol=0)
+    assert (torch.linalg.det(rot) > 0).all()
+
+
+def set_distance(a, b):
+    """Largest distance from a frame of one set to the nearest of the other."""
+    a, b = a.flatten(-2), b.flatten(-2)
+    return float(torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").amin(-1).max())
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_frames_are_rotations_on_degenerate_clouds(sampler, dtype, degenerate_cloud):
+    poses = sampler(degenerate_cloud.to(dtype))
+    assert poses.rot.dtype == dtype and torch.isfinite(poses.rot).all()
+    assert_frames(poses.rot, atol=1e-4 if dtype == torch.float32 else 1e-9)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_frames_are_rotations_and_group_factors_them(sampler, solid_cloud):
+    poses = sampler(solid_cloud)
+    points = 1 if isinstance(sampler, CentroidPoses) else len(solid_cloud)
+    assert poses.rot.shape == (points, poses.num_rotations, 3, 3)
+    assert poses.num == points * poses.num_rotations
+    assert_frames(poses.rot)
+    if poses.group is not None:
+        torch.testing.assert_close(poses.rot[:, :1] @ poses.group, poses.rot + 0)
+
+
+@pytest.mark.parametrize("sampler", DATA_DRIVEN, ids=str)
+def test_pose_sets_turn_and_move_with_a_generic_cloud(sampler, make_blob, generator):
+    pos = make_blob(50)
+    before = sampler(pos)
+    for turn in random_rotations(3, generator=generator, dtype=torch.float64):
+        after = sampler(pos @ turn.T + 3.0)
+        torch.testing.assert_close(after.pos, before.pos @ turn.T + 3.0)
+        assert set_distance(turn @ before.rot, after.rot) < 1e-9
+
+
+@pytest.mark.parametrize("name", ["T", "O", "I", "C4"])
+def test_a_grid_is_mapped_to_itself_by_its_group_alone(name, make_blob):
+    pos = make_blob(10)
+    before = GridPoses(name)(pos)
+    for turn in finite_group(name, dtype=torch.float64):
+        assert set_distance(turn @ before.rot, GridPoses(name)(pos @ turn.T).rot) < 1e-12
+    other = random_rotations(1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)[0]
+    assert set_distance(other @ before.rot, before.rot) > 0.1
+
+
+def test_normals_of_a_sphere_point_outward(named_cloud):
+    pos = named_cloud("sphere")
+    # Eighty points: the tangent plane is seen through a wide cap.
+    assert ((estimate_normals(pos, 9) * pos).sum(1) > 0.97).all()
+
+
+def test_normals_of_a_plane_are_perpendicular_and_agree(named_cloud):
+    pos = named_cloud("coplanar")
+    normal = estimate_normals(pos)
+    assert (normal[:, 2].abs() > 1 - 1e-9).all()
+    assert (normal[:, 2] == normal[0, 2]).all()
+
+
+def test_normals_turn_with_the_cloud(make_blob, generator):
+    pos = make_blob(60)
+    turn = random_rotations(1, generator=generator, dtype=torch.float64)[0]
+    normal = estimate_normals(pos, 12)
+    torch.testing.assert_close(estimate_normals(pos @ turn.T + 1, 12), normal @ turn.T)
+
+
+def test_inside_a_lattice_the_normal_is_the_way_out(named_cloud):
+    pos = named_cloud("grid")
+    axis = ((pos.abs() > 1e-9).sum(1) == 1).nonzero()[:, 0]
+    normal = estimate_normals(pos, 7)[axis]
+    expected = torch.nn.functional.normalize(pos[axis], dim=1)
+    inner = pos[axis].norm(dim=1) < 0.4
+    torch.testing.assert_close(normal[inner], expected[inner])
+
+
+def test_given_normals_are_used_and_scaled(make_blob):
+    pos = make_blob(12)
+    poses = TangentPoses(3)(pos, pos * 5)
+    expected = torch.nn.functional.normalize(pos, dim=1)
+    torch.testing.assert_close(poses.rot[:, 0, :, 2], expected)
+
+
+def test_tangent_poses_look_at_the_centroid(make_blob):
+    pos = make_blob(30)
+    base = TangentPoses(4)(pos).rot[:, 0]
+    to_center = pos.mean(0) - pos
+    assert (torch.einsum("nji,nj->ni", base, to_center)[:, 1].abs() < 1e-12).all()
+    assert (torch.einsum("nji,nj->ni", base, to_center)[:, 0] > 0).all()
+
+
+def test_pair_poses_look_at_neighbours(make_blob):
+    pos = make_blob(30)
+    rot = PairPoses(3, 8)(pos).rot
+    offset = torch.nn.functional.normalize(pos - pos[:, None], dim=2)
+    local = torch.einsum("nkji,nmj->nkmi", rot, offset.nan_to_num())
+    in_plane = (local[..., 1].abs() < 1e-9) & (local[..., 0] > 0)
+    assert in_plane.any(2).all()  # every frame has a point straight ahead
+
+
+def test_principal_frame_orders_variances_and_turns(make_blob, generator):
+    pos = make_blob(50)
+    frame = principal_frame(pos)
+    spread = ((pos - pos.mean(0)) @ frame).square().sum(0)
+    assert spread[0] > spread[1] > spread[2]
+    turn = random_rotations(1, generator=generator, dtype=torch.float64)[0]
+    group = finite_group("O", dtype=torch.float64)
+    moved = principal_frame(pos @ turn.T)
+    assert set_distance((turn @ frame @ group)[None], (moved @ group)[None]) < 1e-9
+
+
+# In a cube the fourth moment across a diagonal is the same in every direction:
+# there the canonical order decides, see tests/test_canonical.py.
+@pytest.mark.parametrize("name", ["corners", "prism"])
+def test_degenerate_principal_axes_differ_by_a_symmetry_of_the_cloud(name, named_cloud, generator):
+    pos = named_cloud(name)
+    frame = principal_frame(pos)
+    for turn in random_rotations(3, generator=generator, dtype=torch.float64):
+        order = torch.randperm(len(pos), generator=generator)
+        moved = principal_frame((pos @ turn.T)[order])
+        seen = (pos @ turn.T) @ moved  # the turned cloud in its own frame
+        group = finite_group("O", dtype=torch.float64)
+        group = torch.cat([group, -group])  # with mirror images
+        images = torch.einsum("gij,ni->gnj", group, pos @ frame)
+        nearest = torch.cdist(images, seen.expand(48, -1, -1)).amin(2).amax(1)
+        assert nearest.min() < 1e-6
+
+
+def test_any_perpendicular_and_frames_of_parallel_directions(generator):
+    z = torch.nn.functional.normalize(torch.randn(200, 3, generator=generator).double(), dim=1)
+    z = torch.cat([z, torch.eye(3).double(), z.new_tensor([[0.81, 0.53, 0.2514]])])
+    z = torch.nn.functional.normalize(z, dim=1)
+    side = any_perpendicular(z)
+    assert ((side * z).sum(1).abs() < 1e-12).all()
+    assert ((side.norm(dim=1) - 1).abs() < 1e-12).all()
+    assert_frames(frames_from_two(z, 3 * z))
+    assert_frames(frames_from_two(z, torch.zeros_like(z)))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_samplers_survive_a_round_trip(sampler):
+    assert sampler_from_dict(sampler_to_dict(sampler)) == sampler
+
+
+@pytest.mark.parametrize(
+    ("pos", "error", "message"),
+    [
+        ([[0.0, 0, 0]], ShapeError, r"`pos` \(=list\) must be a tensor"),
+        (torch.zeros(3), ShapeError, r"`pos` \(=\[3\]\) must be a tensor of shape \[points, 3\]"),
+        (torch.zeros(4, 2), ShapeError, r"`pos` \(=\[4, 2\]\)"),
+        (torch.zeros(4, 3, dtype=torch.long), ShapeError, "call `.float\\(\\)`"),
+        (torch.zeros(0, 3), DataError, "is empty; a cloud needs at least one point"),
+        (torch.tensor([[0.0, 0, 0], [0, torch.nan, 0]]), DataError, "has 1 points .* point 1 = "),
+        (torch.tensor([[torch.inf, 0, 0]]), DataError, "NaN or infinite .*; remove them"),
+    ],
+)
+def test_unusable_clouds_are_refused(pos, error, message):
+    with pytest.raises(error, match=message):
+        check_cloud(pos)
+    for sampler in (GridPoses("T"), TangentPoses(), PairPoses(), CentroidPoses()):
+        with pytest.raises(error, match=message):
+            sampler(pos)
+
+
+def test_bad_arguments():
+    with pytest.raises(ArgumentError, match=r"`align` \(='up'\) must be 'none' or 'principal'"):
+        GridPoses("O", "up")
+    with pytest.raises(ArgumentError, match="X7"):
+        GridPoses("X7")
+    with pytest.raises(ArgumentError, match=r"`num_rotations` \(=0\) must be at least 1"):
+        TangentPoses(0)
+    with pytest.raises(ArgumentError, match=r"`num_rotations` \(=9\) must be between 1 and .*=5"):
+        PairPoses(9, 5)
+    with pytest.raises(ArgumentError, match=r"`type` \(='Nothing'\) must be one of"):
+        sampler_from_dict({"type": "Nothing"})
+    with pytest.raises(ShapeError, match=r"`normal` \(=\[2, 3\]\) must match `pos` \(=\[4, 3\]\)"):
+        TangentPoses()(torch.rand(4, 3), torch.rand(2, 3))
+    with pytest.raises(DataError, match="zero, NaN or infinite; drop it to estimate"):
+        PairPoses()(torch.rand(4, 3), torch.zeros(4, 3))
