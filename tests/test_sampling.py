@@ -1,0 +1,177 @@
+"""Sampling of representatives: budgets, consistency, batches, baselines, errors."""
+
+import pytest
+import torch
+
+from pcequi.errors import ArgumentError, DataError, ShapeError
+from pcequi.sampling import FeatureSampler, sampling_key
+
+VARIANTS = [
+    FeatureSampler(num=9),
+    FeatureSampler(num=9, refine=2),
+    FeatureSampler(num=9, refine=2, center="mean"),
+    FeatureSampler(ratio=0.3),
+    FeatureSampler(tolerance=1.5),
+    FeatureSampler(num=9, method="random"),
+    FeatureSampler(num=9, method="random", refine=1),
+    FeatureSampler(num=8, method="spatial"),
+    FeatureSampler(),
+]
+
+
+def sample(sampler, x, seed=0, **more):
+    more.setdefault("num_rotations", 2)
+    more.setdefault("pos", x[::2, :3].repeat_interleave(2, 0))
+    return sampler(x, generator=torch.Generator().manual_seed(seed), **more)
+
+
+@pytest.fixture
+def rows(generator):
+    return torch.randn(40, 5, dtype=torch.float64, generator=generator)
+
+
+@pytest.mark.parametrize("sampler", VARIANTS, ids=str)
+def test_the_parts_of_a_choice_fit_each_other(sampler, rows):
+    chosen = sample(sampler, rows)
+    assert len(chosen.index.unique()) == chosen.num
+    assert torch.equal(chosen.assignment[chosen.index], torch.arange(chosen.num))
+    assert torch.equal(chosen.multiplicity, torch.bincount(chosen.assignment))
+    assert chosen.multiplicity.sum() == 40 and chosen.multiplicity.min() >= 1
+    assert chosen.covering_radius.item() == chosen.distance.max().item()
+    if sampler.method != "spatial" and sampler.center == "medoid":
+        apart = torch.cdist(rows, rows[chosen.index])
+        torch.testing.assert_close(chosen.distance, apart.min(1).values, atol=1e-7, rtol=0)
+    own = rows[chosen.index[chosen.assignment]]
+    if sampler.center == "mean":
+        means = [rows[chosen.assignment == m].mean(0) for m in range(chosen.num)]
+        own = torch.stack(means)[chosen.assignment]
+    torch.testing.assert_close(chosen.distance, (rows - own).norm(dim=1), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("sampler", VARIANTS, ids=str)
+def test_the_same_generator_gives_the_same(sampler, rows):
+    first, second = sample(sampler, rows), sample(sampler, rows)
+    assert torch.equal(first.index, second.index)
+    assert torch.equal(first.assignment, second.assignment)
+
+
+def test_random_follows_its_generator_and_no_other(rows):
+    sampler = FeatureSampler(num=9, method="random")
+    first = sample(sampler, rows).index
+    torch.manual_seed(123)
+    assert torch.equal(first, sample(sampler, rows).index)
+    assert not torch.equal(first, sample(sampler, rows, seed=1).index)
+
+
+@pytest.mark.parametrize("sampler", [v for v in VARIANTS if v.method == "fps"], ids=str)
+def test_a_cloud_in_a_batch_is_sampled_as_alone(sampler, rows, generator):
+    sizes = [1, 40, 6]
+    parts = [torch.randn(n, 5, dtype=torch.float64, generator=generator) for n in sizes]
+    batch = torch.repeat_interleave(torch.arange(3), torch.tensor(sizes))
+    together = sampler(torch.cat(parts), batch)
+    first = start = 0
+    for cloud, part in enumerate(parts):
+        alone = sampler(part)
+        mine = together.batch == cloud
+        assert torch.equal(together.index[mine] - start, alone.index)
+        assert torch.equal(together.assignment[batch == cloud] - first, alone.assignment)
+        assert torch.equal(together.multiplicity[mine], alone.multiplicity)
+        assert together.covering_radius[cloud] == alone.covering_radius[0]
+        first, start = first + alone.num, start + len(part)
+
+
+def test_budgets(rows):
+    assert sample(FeatureSampler(num=7), rows).num == 7
+    assert sample(FeatureSampler(num=99), rows).num == 40
+    assert sample(FeatureSampler(ratio=0.25), rows).num == 10
+    assert sample(FeatureSampler(ratio=1e-9), rows).num == 1
+    assert sample(FeatureSampler(), rows).num == 40
+    few = sample(FeatureSampler(tolerance=2.0), rows)
+    many = sample(FeatureSampler(tolerance=1.0), rows)
+    assert 1 <= few.num < many.num < 40
+    assert few.covering_radius <= 2.0 and many.covering_radius <= 1.0
+    assert sample(FeatureSampler(tolerance=1.0, num=5), rows).num == 5
+
+
+def test_error_falls_with_the_budget_and_with_refinement(rows):
+    radii = [sample(FeatureSampler(num=n), rows).covering_radius.item() for n in (2, 8, 20, 40)]
+    assert radii == sorted(radii, reverse=True) and radii[-1] == 0
+    plain = sample(FeatureSampler(num=8), rows).distance.square().mean()
+    medoid = sample(FeatureSampler(num=8, refine=4), rows).distance.square().mean()
+    mean = sample(FeatureSampler(num=8, refine=4, center="mean"), rows).distance.square().mean()
+    assert mean < medoid < plain
+
+
+def test_spatial_keeps_all_rotations_of_the_points_it_keeps(rows):
+    chosen = sample(FeatureSampler(num=10, method="spatial"), rows)
+    assert torch.equal(chosen.index[::2] + 1, chosen.index[1::2])
+    assert torch.equal(chosen.index[chosen.assignment] % 2, torch.arange(40) % 2)
+    pos = rows[::2, :3]
+    nearest = torch.cdist(pos, pos[chosen.index[::2] // 2]).argmin(1)
+    assert torch.equal(chosen.assignment[::2] // 2, nearest)
+
+
+def test_seeds_limit_where_representatives_come_from(rows):
+    seeds = torch.arange(0, 40, 2)
+    chosen = sample(FeatureSampler(num=6, refine=1), rows, seed_rows=seeds)
+    assert (chosen.index % 2 == 0).all() and len(chosen.assignment) == 40
+    alone = sample(FeatureSampler(num=6, refine=1), rows[seeds], pos=rows[seeds, :3])
+    assert torch.equal(chosen.index, seeds[alone.index])
+
+
+@pytest.mark.parametrize("refine", [0, 2])
+def test_copies_are_told_apart_by_nobody(refine, generator):
+    x = torch.randn(5, 3, dtype=torch.float64, generator=generator).repeat(4, 1)
+    chosen = FeatureSampler(num=12, refine=refine)(x)
+    assert chosen.num == 12 and len(chosen.index.unique()) == 12
+    assert chosen.covering_radius < 1e-7
+    places = FeatureSampler(num=5, refine=refine)(x).index % 5
+    assert len(places.unique()) == 5
+
+
+def test_key_is_linear_and_tells_mirror_images_apart(rows):
+    key = sampling_key(rows)
+    torch.testing.assert_close(sampling_key(2 * rows), 2 * key)
+    mirrored = rows.flip(1)
+    assert ((sampling_key(mirrored) - key).abs() > 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "best"}, r"`method` \(='best'\) must be one of"),
+        ({"center": "top"}, r"`center` \(='top'\) must be one of"),
+        ({"num": 0}, r"`num` \(=0\) must be at least 1"),
+        ({"ratio": 0.0}, r"`ratio` \(=0.0\) must be in \(0, 1\]"),
+        ({"ratio": 1.5}, r"`ratio` \(=1.5\)"),
+        ({"tolerance": -1.0}, r"`tolerance` \(=-1.0\) must be positive"),
+        ({"num": 3, "ratio": 0.5}, r"`num` \(=3\) and `ratio` \(=0.5\) are two budgets"),
+        ({"tolerance": 0.1, "method": "random"}, r"`tolerance` \(=0.1\) needs `method` 'fps'"),
+        ({"refine": -1}, r"`refine` \(=-1\) must be 0 or more"),
+    ],
+)
+def test_impossible_settings_are_refused(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        FeatureSampler(**arguments)
+
+
+def test_unusable_input_is_refused(rows):
+    sampler = FeatureSampler(num=50)
+    with pytest.raises(ArgumentError, match=r"`num` \(=50\) must be at most .* \(=40\) of cloud 0"):
+        sampler(rows, strict=True)
+    with pytest.raises(ShapeError, match=r"`embedding` \(=\[5\]\)"):
+        sampler(torch.zeros(5))
+    with pytest.raises(ShapeError, match="must be floating"):
+        sampler(torch.zeros(5, 2, dtype=torch.long))
+    with pytest.raises(DataError, match="has no pose"):
+        sampler(torch.zeros(0, 3))
+    with pytest.raises(DataError, match="NaN or infinite"):
+        sampler(torch.full((3, 3), torch.nan))
+    with pytest.raises(ShapeError, match=r"`batch` \(=\[3\]\) must be \[poses\] \(=40\)"):
+        sampler(rows, torch.zeros(3, dtype=torch.long))
+    with pytest.raises(DataError, match="`batch` is not sorted; sort the poses by cloud first"):
+        sampler(rows, torch.arange(40).flip(0))
+    with pytest.raises(DataError, match="`batch` skips cloud 1"):
+        sampler(rows, 2 * (torch.arange(40) // 20))
+    with pytest.raises(ArgumentError, match=r"`pos` \(=None\) is needed by `method` 'spatial'"):
+        FeatureSampler(num=3, method="spatial")(rows)
