@@ -8,6 +8,7 @@ the end, so that a group closes to rounding in whatever dtype is asked for.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -102,6 +103,7 @@ def cyclic_group(
     return torch.from_numpy(matrices + 0.0).to(device=device, dtype=dtype)
 
 
+@functools.cache
 def _signed_permutations(even_only: bool) -> np.ndarray:
     """Signed permutation matrices of determinant one, the identity first."""
     found = []
@@ -134,7 +136,7 @@ def tetrahedral_group(
     **Equivariance:** a constant; left multiplication by any of its elements
     permutes it.
     """
-    return torch.from_numpy(_signed_permutations(even_only=True)).to(device=device, dtype=dtype)
+    return torch.tensor(_signed_permutations(even_only=True), device=device, dtype=dtype)
 
 
 def octahedral_group(
@@ -155,7 +157,7 @@ def octahedral_group(
     **Equivariance:** a constant; left multiplication by any of its elements
     permutes it.
     """
-    return torch.from_numpy(_signed_permutations(even_only=False)).to(device=device, dtype=dtype)
+    return torch.tensor(_signed_permutations(even_only=False), device=device, dtype=dtype)
 
 
 def icosahedral_group(

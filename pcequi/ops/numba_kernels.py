@@ -66,19 +66,39 @@ def fps(x, num, start, key, tie, zero, stop):
 
 
 @njit(cache=True, nogil=True, fastmath=_REORDER)
-def first_minimum(score, slack):
-    """Per row, the first column within ``slack`` of the row's minimum."""
+def nearest_of_screened(score, x, center, screen, slack):
+    """Per row, the first column whose exact half squared distance is within
+    ``slack`` of the smallest, among columns whose score is within ``screen`` of
+    the row's lowest; and the squared distance to it."""
     rows, columns = score.shape
-    result = np.empty(rows, np.int64)
+    dim = x.shape[1]
+    index = np.empty(rows, np.int64)
+    square = np.empty(rows, x.dtype)
+    near = np.empty(columns, np.int64)
+    half = np.empty(columns, x.dtype)
     for r in range(rows):
         low = score[r, 0]
         for c in range(1, columns):
             low = min(low, score[r, c])
+        count = 0
         for c in range(columns):
-            if score[r, c] <= low + slack:
-                result[r] = c
+            if score[r, c] <= low + screen:
+                near[count] = c
+                count += 1
+        best = np.inf
+        for i in range(count):
+            total = x.dtype.type(0)
+            for d in range(dim):
+                diff = x[r, d] - center[near[i], d]
+                total += diff * diff
+            half[i] = total / 2
+            best = min(best, half[i])
+        for i in range(count):
+            if half[i] <= best + slack:
+                index[r] = near[i]
+                square[r] = 2 * half[i]
                 break
-    return result
+    return index, square
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath=True)
