@@ -124,7 +124,7 @@ class SE3Kernel(torch.nn.Module):
         rotation_width: support about an anchor, radians, at most pi.
 
     Attributes:
-        points [num_points, 3], anchors [num_rotations, 3, 3]: buffers.
+        points [num_points, 3], anchors [num_rotations, 3, 3]: constants, float64.
 
     Raises:
         ArgumentError: an argument is outside the ranges above.
@@ -140,8 +140,9 @@ class SE3Kernel(torch.nn.Module):
         if not 0 < rotation_width <= math.pi:
             raise ArgumentError(f"`rotation_width` (={rotation_width}) must be in (0, pi]")
         points, self.width = kernel_points(num_points)
-        self.register_buffer("points", points.float(), persistent=False)
-        self.register_buffer("anchors", anchor_rotations(num_rotations).float(), persistent=False)
+        # Constants in float64, cast where they are used: as buffers they would
+        # lose digits whenever the module passes through float32.
+        self.points, self.anchors = points, anchor_rotations(num_rotations)
         self.num_points, self.num_rotations = num_points, num_rotations
         self.rotation_width = rotation_width
 

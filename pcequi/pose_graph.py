@@ -29,6 +29,7 @@ from pcequi.poses import (
     estimate_normals,
     sampler_from_dict,
     sampler_to_dict,
+    unit_normals,
 )
 from pcequi.sampling import FeatureSampler, Representatives, sampling_key
 
@@ -313,7 +314,7 @@ class GraphBuilder:
         self.frame, self.rows, self.pos, self.normal = canonical_pose(
             pos.double() - pos.double().mean(0),
             self._allowed_frames(),
-            None if normal is None else normal.double(),
+            None if normal is None else unit_normals(pos, normal, 0).double(),
         )
         if self.normal is None and any(
             level.normals or hasattr(level.poses, "num_neighbors") for level in levels
@@ -524,24 +525,67 @@ def pose_operator(
             anchors.contiguous().numpy(), edge, _ANGLE_TIE,
         )
         return tuple(map(torch.from_numpy, out))
+    edges = pose_edges(pos, rot, source, level)
+    target = edges.edge_index[1]
+    space = space_basis(edges.offset, points, width)
+    # Every anchor reads every neighbour once, so one anchor's edges make the mass.
+    mass = pos.new_zeros(len(pos)).index_add_(0, target, space.sum(1)) / len(anchors)
+    space = space / mass.clamp_min(torch.finfo(pos.dtype).tiny)[target][:, None]
+    turned = edges.rotation @ anchors[edges.anchor].mT
+    factor = rotation_basis(turned, anchors[:1], level.rotation_width)  # anchors[0] is I
+    value = space * factor
+    edge, point = value.nonzero(as_tuple=True)
+    row = (target[edge] * len(points) + point) * len(anchors) + edges.anchor[edge]
+    col = assignment.flatten()[edges.edge_index[0, edge]]
+    return coalesce_rows(row, col, value[edge, point], len(pos) * level.basis, below)
+
+
+@dataclass
+class PoseEdges:
+    """Bipartite edges between poses, before anything is shared or added up.
+
+    Attributes:
+        edge_index: [2, E], source poses (point * K + rotation) above, targets below.
+        offset: position of the source seen from the target, in units of the
+            radius [E, 3].
+        rotation: frame of the source seen from the target [E, 3, 3].
+        anchor: anchor of the kernel for which the source was chosen [E].
+    """
+
+    edge_index: Tensor
+    offset: Tensor
+    rotation: Tensor
+    anchor: Tensor
+
+
+def pose_edges(pos: Tensor, rot: Tensor, source: Poses, level: Level) -> PoseEdges:
+    """The support of some poses: at each source point within the radius, and
+    for each anchor, the pose nearest in rotation to the anchor.
+
+    With one anchor these edges and relative poses are what ``nn.GroupConv``
+    takes, and give what the compressed operator gives.
+
+    Args:
+        pos: [T, 3], rot: [T, 3, 3], the target poses.
+        source: poses of the level below, [S] points with K rotations.
+        level: settings.
+
+    **Equivariance:** unchanged when all poses move together.
+    """
+    anchors = anchor_rotations(level.kernel_rotations).to(pos)
     target, near = pairs_within(source.pos, pos, level.radius)
     frame = rot[target]
     offset = torch.einsum("eij,ei->ej", frame, source.pos[near] - pos[target]) / level.radius
-    space = space_basis(offset, points, width)
-    mass = pos.new_zeros(len(pos)).index_add_(0, target, space.sum(1))
-    space = space / mass.clamp_min(torch.finfo(pos.dtype).tiny)[target][:, None]
     wanted = torch.einsum("eij,ajk->eaik", frame, anchors).flatten(2)
-    score = wanted @ source.rot.flatten(2)[near].transpose(1, 2)  # traces [E, A, K]
+    score = wanted @ source.rot.flatten(2)[near].mT  # traces [E, A, K]
     best = score.max(-1, keepdim=True).values
     turn = (score >= best - _ANGLE_TIE).int().argmax(-1)
-    relative = frame.transpose(1, 2)[:, None] @ source.rot[near[:, None], turn]
-    phi = torch.stack(
-        [rotation_basis(relative[:, a], anchors[a : a + 1], level.rotation_width)[:, 0]
-         for a in range(len(anchors))], 1,
+    rotation = frame.mT[:, None] @ source.rot[near[:, None], turn]
+    pose = near[:, None] * source.num_rotations + turn
+    count = len(anchors)
+    return PoseEdges(
+        torch.stack([pose.flatten(), target.repeat_interleave(count)]),
+        offset.repeat_interleave(count, 0),
+        rotation.flatten(0, 1),
+        torch.arange(count, device=pos.device).repeat(len(target)),
     )
-    value = space[:, :, None] * phi[:, None, :]
-    edge, point, anchor = value.nonzero(as_tuple=True)
-    row = (target[edge] * len(points) + point) * len(anchors) + anchor
-    col = assignment[near[edge], turn[edge, anchor]]
-    value = value[edge, point, anchor]
-    return coalesce_rows(row, col, value, len(pos) * level.basis, below)
