@@ -41,7 +41,7 @@ EXPLANATIONS = {
     "invariance_symmetric": "worst over cube, grid and sphere, float64: exact ties everywhere",
     "permutation": "worst, generic clouds, new order of the points, float64",
     "permutation_symmetric": "worst, cube, grid and sphere, new order of the points, float64",
-    "finite_group_error": "worst, frames fixed in the world, rotations of a cube and a shift, float64",
+    "finite_group_error": "worst, frames fixed in the world, a cube's rotations, shifts, float64",
     "grid_error": "median, frames fixed in the world, all poses kept: what the grid costs",
     "grid_error_sampled": "the same with the network's budgets: the selection jumps too",
     "dense_agreement": "worst, all poses as representatives against dense, float32",
