@@ -151,6 +151,11 @@ class SE3Kernel(torch.nn.Module):
         """Size of the basis."""
         return self.num_points * self.num_rotations
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Kernel points and anchors; ``num`` is their product."""
+        return self.num_points, self.num_rotations
+
     def forward(self, offset: Tensor, rotation: Tensor | None = None) -> Tensor:
         """Values [E, num] at relative poses: ``offset`` [E, 3] in units of the
         radius, ``rotation`` [E, 3, 3] (None: identity everywhere)."""

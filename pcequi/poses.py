@@ -310,7 +310,7 @@ class TangentPoses:
     def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
         """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
         check_cloud(pos)
-        normal = _unit_normals(pos, normal, self.num_neighbors)
+        normal = unit_normals(pos, normal, self.num_neighbors)
         out = pos - pos.mean(0)
         size = out.norm(dim=1).max()
         toward = -out
@@ -353,7 +353,7 @@ class PairPoses:
     def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
         """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
         check_cloud(pos)
-        normal = _unit_normals(pos, normal, self.num_neighbors)
+        normal = unit_normals(pos, normal, self.num_neighbors)
         k = min(self.num_neighbors, len(pos))
         index, _ = knn(pos, pos, k)
         ranks = torch.linspace(k - 1, min(k - 1, k // self.num_rotations), self.num_rotations)
@@ -382,7 +382,14 @@ class CentroidPoses:
         return Poses(pos.mean(0, keepdim=True), frames.rot[:1], frames.group)
 
 
-def _unit_normals(pos: Tensor, normal: Tensor | None, num_neighbors: int) -> Tensor:
+def unit_normals(pos: Tensor, normal: Tensor | None, num_neighbors: int) -> Tensor:
+    """Given normals, checked and scaled to length one, or estimated ones [N, 3].
+
+    Raises:
+        ShapeError, DataError: given normals that do not fit or have no direction.
+
+    **Equivariance:** turn with the cloud.
+    """
     if normal is None:
         return estimate_normals(pos, num_neighbors)
     if normal.shape != pos.shape:
