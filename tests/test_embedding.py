@@ -37,9 +37,7 @@ def reference(poses, pos, radius, num_points, normal=None):
 @pytest.mark.parametrize("num_points", [7, 15, 25])
 @pytest.mark.parametrize("with_normals", [False, True])
 @pytest.mark.backend
-def test_geometric_embedding_is_the_formula(
-    backend, sampler, num_points, with_normals, make_blob
-):
+def test_geometric_embedding_is_the_formula(backend, sampler, num_points, with_normals, make_blob):
     pos = make_blob(25)
     poses, normal = sampler(pos), estimate_normals(pos) if with_normals else None
     z = geometric_embedding(poses, pos, 0.7, num_points, normal)

@@ -1,0 +1,175 @@
+"""GroupConv: the formula, its gradient, its equivariance, its use in PyG."""
+
+import pytest
+import torch
+
+from pcequi.errors import ShapeError
+from pcequi.kernels import SE3Kernel, anchor_rotations, kernel_points
+from pcequi.nn import GroupConv
+from pcequi.pose_graph import Level, build_pose_graph
+from pcequi.poses import GridPoses, TangentPoses
+from pcequi.rotations import random_rotations
+from pcequi.sampling import FeatureSampler
+
+
+def edges(generator, sources=8, targets=5, num=30):
+    index = torch.stack(
+        [
+            torch.randint(0, sources, (num,), generator=generator),
+            torch.randint(0, targets, (num,), generator=generator),
+        ]
+    )
+    offset = 0.5 * torch.randn(num, 3, dtype=torch.float64, generator=generator)
+    rotation = random_rotations(num, generator=generator, dtype=torch.float64)
+    return index, (offset, rotation)
+
+
+@pytest.fixture
+def conv():
+    torch.manual_seed(0)
+    layer = GroupConv(3, 4, SE3Kernel(7, 4, rotation_width=2.0)).double()
+    torch.nn.init.normal_(layer.bias)
+    return layer
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_forward_is_the_formula(normalize, generator):
+    torch.manual_seed(0)
+    conv = GroupConv(3, 4, SE3Kernel(7, 2), normalize=normalize).double()
+    torch.nn.init.normal_(conv.bias)
+    index, (offset, rotation) = edges(generator)
+    x = torch.randn(8, 3, dtype=torch.float64, generator=generator)
+    out = conv((x, None), index, (offset, rotation), size=(8, 5))
+    weight = conv.weight.view(14, 3, 4)
+    for g in range(5):
+        here = (index[1] == g).nonzero()[:, 0]
+        phi = conv.kernel(offset[here], rotation[here])
+        mass = conv.kernel(offset[here]).view(len(here), 7, 2)[:, :, 0].sum() if normalize else 1.0
+        value = torch.einsum("eb,ec,bcd->d", phi, x[index[0, here]], weight) / mass
+        torch.testing.assert_close(out[g], value + conv.bias)
+
+
+def test_gradcheck(conv, generator):
+    index, (offset, rotation) = edges(generator, num=12)
+    x = torch.randn(8, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+
+    def run(x, weight, bias):
+        replaced = {"weight": weight, "bias": bias}
+        arguments = ((x, None), index, (offset, rotation), (8, 5))
+        return torch.func.functional_call(conv, replaced, arguments)
+
+    assert torch.autograd.gradcheck(run, (x, conv.weight, conv.bias), fast_mode=True)
+    small = GroupConv(2, 2, SE3Kernel(1, 2)).double()
+    pose = (offset, rotation)
+    x = x.detach()[:, :2].requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: small(x, index, pose), (x,))
+
+
+def test_gradcheck_of_the_compressed_form(make_blob, levels_of):
+    torch.manual_seed(0)
+    graph = build_pose_graph(make_blob(12), levels_of(num=6))
+    level, sources = graph.levels[1], graph.levels[0].count
+    conv = GroupConv(2, 2, SE3Kernel(7, 4)).double()
+    x = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
+
+    def run(x, weight):
+        return torch.func.functional_call(conv, {"weight": weight}, (x,))
+
+    conv.forward = lambda x: conv.compressed(x, level, sources)
+    assert torch.autograd.gradcheck(run, (x, conv.weight), fast_mode=True)
+
+
+def test_the_output_of_a_pose_stays_when_all_poses_move(conv, make_blob, generator):
+    pos = make_blob(10)
+    rot = random_rotations(10, generator=generator, dtype=torch.float64)
+    index = torch.cartesian_prod(torch.arange(10), torch.arange(10)).T
+    x = torch.randn(10, 3, dtype=torch.float64, generator=generator)
+
+    def run(pos, rot):
+        source, target = index
+        offset = torch.einsum("eij,ei->ej", rot[target], pos[source] - pos[target]) / 0.8
+        return conv(x, index, (offset, rot[target].transpose(1, 2) @ rot[source]))
+
+    before = run(pos, rot)
+    turn = random_rotations(1, generator=generator, dtype=torch.float64)[0]
+    after = run(pos @ turn.T + 3, turn @ rot)
+    print(f"group convolution, all poses moved: {(after - before).abs().max().item():.1e}")
+    torch.testing.assert_close(after, before, atol=1e-12, rtol=0)
+    assert (run(pos @ turn.T, rot) - before).abs().max() > 1e-3  # frames left behind
+
+
+@pytest.mark.parametrize("sampler", [GridPoses("O"), TangentPoses(4)], ids=str)
+def test_explicit_edges_give_the_compressed_layer(sampler, make_blob, generator):
+    """One anchor: each pose reads, at each neighbour, the pose nearest in rotation."""
+    pos, radius = make_blob(15), 0.8
+    levels = [Level(0.5, sampler), Level(radius, sampler, kernel_points=7, rotation_width=2.0)]
+    graph, sampled = build_pose_graph(pos, levels, embeddings=True)
+    poses = sampled[1].poses
+    k = poses.num_rotations
+    frames = poses.rot.flatten(0, 1)
+    trace = torch.einsum("gij,skij->gsk", frames, poses.rot + 0)
+    close = torch.cdist(poses.pos, poses.pos).repeat_interleave(k, 0) <= radius
+    target, point = close.nonzero().T
+    source = point * k + trace.argmax(2)[target, point]
+    offset = poses.pos[point] - poses.pos[target // k]
+    offset = torch.einsum("eij,ei->ej", frames[target], offset) / radius
+    relative = frames[target].transpose(1, 2) @ frames[source]
+    torch.manual_seed(0)
+    conv = GroupConv(3, 4, SE3Kernel(7, 1, rotation_width=2.0)).double()
+    # In the same order as the graph: dense levels keep theirs.
+    x = torch.randn(15 * k, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    explicit = conv(x, torch.stack([source, target]), (offset, relative))
+    compressed = conv.compressed(x, graph.levels[1], graph.levels[0].count)
+    # 1e-6: the layer keeps its kernel points in float32.
+    torch.testing.assert_close(explicit, compressed, atol=1e-6, rtol=0)
+    gradients = [torch.autograd.grad(out.square().sum(), x)[0] for out in (explicit, compressed)]
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=0)
+
+
+def test_one_anchor_reads_what_its_rotation_says(generator):
+    anchors = anchor_rotations(4)
+    conv = GroupConv(1, 4, SE3Kernel(1, 4, rotation_width=1.0), bias=False).double()
+    conv.weight.data.copy_(torch.eye(4))
+    index = torch.zeros(2, 1, dtype=torch.long)
+    for a in range(4):
+        pose = (torch.zeros(1, 3, dtype=torch.float64), anchors[a : a + 1])
+        out = conv(torch.ones(1, 1, dtype=torch.float64), index, pose)[0]
+        torch.testing.assert_close(out, torch.eye(4, dtype=torch.float64)[a], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_initial_weights_neither_drown_nor_explode(alike, make_blob):
+    """Features that are all different, and all the same: the two extremes."""
+    levels = [Level(0.4, GridPoses("O")), Level(0.7, GridPoses("O"), FeatureSampler(num=60))]
+    graph = build_pose_graph(make_blob(60), levels)
+    variances = []
+    for seed in range(5):
+        torch.manual_seed(seed)
+        conv = GroupConv(32, 64, SE3Kernel(15)).double()
+        x = torch.randn(1 if alike else 60 * 24, 32, dtype=torch.float64).expand(60 * 24, 32)
+        out = conv.compressed(x.contiguous(), graph.levels[1], graph.levels[0].count)
+        variances.append(out.var().item())
+    print(f"variance out for one in, features alike {alike}: {sum(variances) / 5:.2f}")
+    assert 0.05 < sum(variances) / 5 < 2
+
+
+def test_a_target_without_neighbours_gets_the_bias(conv):
+    none = torch.zeros(2, 0, dtype=torch.long)
+    pose = (torch.zeros(0, 3, dtype=torch.float64), None)
+    out = conv(torch.ones(2, 3, dtype=torch.float64), none, pose)
+    torch.testing.assert_close(out, conv.bias.expand(2, 4))
+
+
+def test_width_of_the_basis_and_repr(conv):
+    assert conv.weight.shape == (7 * 4 * 3, 4)
+    assert repr(conv) == "GroupConv(3, 4, basis=28)"
+    assert GroupConv(3, 4, SE3Kernel(7), bias=False).bias is None
+    assert len(kernel_points(7)[0]) == 7
+
+
+def test_wrong_shapes_are_refused(conv):
+    index = torch.zeros(2, 6, dtype=torch.long)
+    with pytest.raises(ShapeError, match=r"`x` \(=\[8, 2\]\) must be \[num_src, in_channels \(=3"):
+        conv(torch.zeros(8, 2), index, (torch.zeros(6, 3), None))
+    with pytest.raises(ShapeError, match=r"`relative_pose\[0\]` \(=\[5, 3\]\) must be \[edges, 3"):
+        conv(torch.zeros(8, 3).double(), index, (torch.zeros(5, 3), None))

@@ -1,0 +1,43 @@
+"""Pooling stands for all poses: representatives count as often as poses they replace."""
+
+import torch
+
+from pcequi.nn import GroupPool
+from pcequi.pose_graph import LevelGraph
+
+
+def level(count, weight):
+    none = torch.zeros(0)
+    return LevelGraph(torch.tensor(count), torch.tensor(weight), none, none, 0)
+
+
+def reference(x, level):
+    rows = []
+    for cloud in range(len(level.count)):
+        mine = level.batch == cloud
+        poses = x[mine].repeat_interleave(level.weight[mine].long(), 0)
+        rows.append(torch.cat([poses.mean(0), poses.max(0).values]))
+    return torch.stack(rows)
+
+
+def test_mean_is_that_of_all_poses_and_maximum_too(generator):
+    for count in ([3, 3], [1, 4, 2]):
+        weight = [float(i % 4 + 1) for i in range(sum(count))]
+        graph = level(count, weight)
+        x = torch.randn(sum(count), 5, dtype=torch.float64, generator=generator)
+        torch.testing.assert_close(GroupPool()(x, graph), reference(x, graph))
+
+
+def test_gradcheck_for_equal_and_unequal_counts(generator):
+    for count in ([3, 3], [1, 4]):
+        graph = level(count, [float(i + 1) for i in range(sum(count))])
+        x = torch.randn(sum(count), 2, dtype=torch.float64, generator=generator)
+        assert torch.autograd.gradcheck(lambda x, g=graph: GroupPool()(x, g), x.requires_grad_())
+
+
+def test_order_of_representatives_does_not_matter(generator):
+    weight = [1.0, 2, 3, 4, 5, 6]
+    x = torch.randn(6, 3, dtype=torch.float64, generator=generator)
+    order = torch.tensor([2, 0, 1, 5, 4, 3])
+    moved = GroupPool()(x[order], level([3, 3], [weight[i] for i in order]))
+    torch.testing.assert_close(moved, GroupPool()(x, level([3, 3], weight)))

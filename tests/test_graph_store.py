@@ -1,0 +1,125 @@
+"""A graph from the store is the fresh one, to the rounding of 16-bit values."""
+
+import json
+
+import pytest
+import torch
+
+from pcequi import graph_store
+from pcequi.errors import DataError, FileError
+from pcequi.graph_store import GraphStore, pack, store_key
+from pcequi.pose_graph import PoseGraph, build_pose_graph
+from pcequi.rotations import random_rotations
+
+
+@pytest.fixture
+def clouds(make_blob):
+    return [make_blob(n, n).float() for n in (12, 20, 7, 31, 9)]
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(graph_store, "CHUNK", 2)
+
+
+def test_stored_graphs_equal_fresh_ones(tmp_path, clouds, levels_of, network):
+    levels = levels_of(num=10)
+    told = []
+    store = GraphStore.build(
+        tmp_path, clouds, levels, workers=1, progress=lambda *counts: told.append(counts)
+    )
+    assert len(store) == 5 and told == [(2, 5), (4, 5), (5, 5)] and store.levels == levels
+    rows = [4, 0, 3]
+    stored = store.batch(rows)
+    fresh = PoseGraph.batch(
+        [build_pose_graph(clouds[r].double(), levels, dtype=torch.float32) for r in rows]
+    )
+    for a, b in zip(stored.levels, fresh.levels, strict=True):
+        assert a.basis == b.basis
+        for name in ("count", "weight", "pos", "rot", "lift"):
+            x, y = getattr(a, name), getattr(b, name)
+            assert (x is None and y is None) or torch.equal(x, y), name
+        if a.val is not None:
+            assert torch.equal(a.entries.long(), b.entries.long())
+            assert torch.equal(a.col.long(), b.col.long())
+            torch.testing.assert_close(a.val, b.val, rtol=2.0**-11, atol=2.0**-24)
+    model = network(levels)
+    with torch.no_grad():
+        change = (model(stored.to(torch.float64)) - model(fresh.to(torch.float64))).abs().max()
+    print(f"cached graph against fresh one, largest change of a logit: {float(change):.1e}")
+    assert change < 0.02
+
+
+def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path, clouds, levels_of, monkeypatch):
+    levels = levels_of(num=6)
+    GraphStore.build(tmp_path, clouds, levels, workers=1)
+    folder = next(tmp_path.iterdir())
+    (folder / "store.json").unlink()
+    (folder / "chunk-00001.safetensors").unlink()
+    with pytest.raises(FileError, match="holds no finished graph store"):
+        GraphStore(folder)
+    built = []
+    whole = graph_store._build_chunk
+    monkeypatch.setattr(graph_store, "_build_chunk", lambda job: built.append(job[1]) or whole(job))
+    store = GraphStore.build(tmp_path, clouds, levels, workers=1)
+    assert built == [2] and len(store) == 5
+    GraphStore.build(tmp_path, clouds, levels, workers=1)
+    assert built == [2]
+
+
+def test_rotations_are_applied_first(tmp_path, clouds, levels_of, generator):
+    levels = levels_of(num=6)
+    turns = random_rotations(5, generator=generator)
+    plain = GraphStore.build(tmp_path, clouds, levels, workers=1).batch([3])
+    turned = GraphStore.build(tmp_path, clouds, levels, rotations=turns, workers=1).batch([3])
+    moved = plain.levels[0].pos @ turns[3].T
+    torch.testing.assert_close(turned.levels[0].pos, moved, atol=1e-5, rtol=0)
+    torch.testing.assert_close(turned.levels[0].lift, plain.levels[0].lift, atol=1e-5, rtol=0)
+
+
+def test_the_key_sees_all_that_matters(clouds, levels_of, generator, monkeypatch):
+    levels = levels_of(num=6)
+    moved = [clouds[0] + 1e-6, *clouds[1:]]
+    keys = [
+        store_key(clouds, levels, None),
+        store_key(moved, levels, None),
+        store_key(clouds, levels_of(num=7), None),
+        store_key(clouds, levels, random_rotations(5, generator=generator)),
+    ]
+    monkeypatch.setattr(graph_store, "VERSION", graph_store.VERSION + 1)
+    keys.append(store_key(clouds, levels, None))
+    assert len(set(keys)) == 5
+    assert keys[-1] == store_key([c.clone() for c in clouds], levels, None)
+
+
+def test_damage_is_reported(tmp_path, clouds, levels_of):
+    GraphStore.build(tmp_path, clouds, levels_of(num=6), workers=1)
+    folder = next(tmp_path.iterdir())
+    (folder / "chunk-00000.safetensors").write_bytes(b"not a chunk")
+    with pytest.raises(FileError, match="chunk-00000.* missing or damaged; delete it"):
+        GraphStore(folder)
+    (folder / "store.json").write_text("{")
+    with pytest.raises(FileError, match="holds no finished graph store"):
+        GraphStore(folder)
+
+
+def test_unusable_clouds_are_named(tmp_path, clouds, levels_of):
+    clouds[3] = clouds[3] / 0
+    with pytest.raises(DataError, match="cloud 3: `pos` has 31 points that are NaN or infinite"):
+        GraphStore.build(tmp_path, clouds, levels_of(num=6), workers=1)
+    with pytest.raises(DataError, match=r"`clouds` \(=\[\]\) is empty"):
+        GraphStore.build(tmp_path, [], levels_of())
+
+
+def test_large_columns_do_not_overflow(make_blob, levels_of):
+    graph = build_pose_graph(make_blob(12), levels_of(num=6))
+    graph.levels[1].col = graph.levels[1].col + 40000
+    assert pack(graph)["1.col"].dtype == torch.int32
+    assert int(pack(graph)["1.col"].max()) >= 40000
+
+
+def test_a_store_names_its_settings(tmp_path, clouds, levels_of):
+    levels = levels_of(num=6)
+    GraphStore.build(tmp_path, clouds, levels, workers=1)
+    header = json.loads((tmp_path / store_key(clouds, levels, None) / "store.json").read_text())
+    assert header["size"] == 5 and len(header["levels"]) == 3

@@ -1,0 +1,183 @@
+"""Pose graphs: what a level reads, batching, round trips, bad and odd input."""
+
+import json
+
+import pytest
+import torch
+from torch_geometric.data import Batch, Data
+
+from pcequi import pose_graph
+from pcequi.errors import ArgumentError, DataError, ShapeError
+from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, pose_operator
+from pcequi.poses import CentroidPoses, GridPoses, PairPoses, TangentPoses
+from pcequi.sampling import FeatureSampler
+
+SAMPLERS = [
+    GridPoses("O"), GridPoses(7), GridPoses("O", "principal"), TangentPoses(6), PairPoses(3),
+]  # fmt: skip
+
+
+def dense_rows(level):
+    """A as a dense matrix [M * B, columns]."""
+    row = torch.repeat_interleave(torch.arange(len(level.entries)), level.entries.long())
+    matrix = level.val.new_zeros(len(level.entries), int(level.col.max()) + 1)
+    return matrix.index_put_((row, level.col.long()), level.val, accumulate=True)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_degenerate_clouds_run_through_graph_and_network(
+    sampler, degenerate_cloud, levels_of, network
+):
+    levels = levels_of(sampler, last=CentroidPoses("O"), refine=1)
+    model = network(levels)
+    for dtype in (torch.float32, torch.float64):
+        graph = build_pose_graph(degenerate_cloud.to(dtype), levels)
+        for level in graph.levels:
+            for name in pose_graph.TENSORS:
+                value = getattr(level, name)
+                assert value is None or torch.isfinite(value).all(), name
+        assert torch.isfinite(model(graph.to(torch.float64))).all()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+@pytest.mark.parametrize("anchors", [1, 4])
+def test_operator_of_numba_equals_its_torch_twin(sampler, anchors, make_blob, monkeypatch):
+    poses = sampler(make_blob(20))
+    below = torch.randint(0, 9, poses.rot.shape[:2], generator=torch.Generator().manual_seed(0))
+    level = Level(0.7, sampler, kernel_points=7, kernel_rotations=anchors, rotation_width=2.0)
+    pos, rot = poses.pos[:6], poses.rot[:6, 1 % poses.num_rotations]
+
+    def dense():
+        ptr, col, val = pose_operator(pos, rot, poses, below, 9, level)
+        matrix = val.new_zeros(6 * level.basis, 9)
+        row = torch.repeat_interleave(torch.arange(len(ptr) - 1), ptr[1:] - ptr[:-1])
+        return matrix.index_put_((row, col), val, accumulate=True)
+
+    if not pose_graph.HAS_NUMBA:
+        pytest.skip("numba is not installed")
+    compiled = dense()
+    monkeypatch.setattr(pose_graph, "HAS_NUMBA", False)
+    torch.testing.assert_close(dense(), compiled, atol=1e-10, rtol=0)
+    assert compiled.abs().sum() > 1
+
+
+@pytest.mark.backend
+def test_a_whole_graph_without_numba_is_the_same(make_blob, levels_of, monkeypatch):
+    levels = levels_of(TangentPoses(4), refine=1)
+    pos = make_blob(30)
+    compiled = build_pose_graph(pos, levels)
+    for module in ("embedding", "pose_graph", "ops.fps", "ops.sparse"):
+        monkeypatch.setattr(f"pcequi.{module}.HAS_NUMBA", False)
+    plain = build_pose_graph(pos, levels)
+    for a, b in zip(compiled.levels, plain.levels, strict=True):
+        assert torch.equal(a.weight, b.weight)
+        torch.testing.assert_close(a.pos, b.pos)
+        if a.val is not None:
+            torch.testing.assert_close(dense_rows(a), dense_rows(b), atol=1e-9, rtol=0)
+
+
+def test_the_basis_of_a_pose_shares_one_unit_of_mass(make_blob):
+    # One anchor and shared frames: the rotation factor is one everywhere.
+    grid = GridPoses("O")
+    levels = [Level(0.5, grid, FeatureSampler(num=30)), Level(0.9, grid, FeatureSampler(num=11))]
+    level = build_pose_graph(make_blob(30), levels).levels[1]
+    assert level.basis == 15 and level.num == 11
+    mass = dense_rows(level).sum(1).view(11, 15).sum(1)
+    torch.testing.assert_close(mass, torch.ones_like(mass))
+
+
+def test_what_a_level_sampled_is_told_in_world_coordinates(make_blob, levels_of):
+    pos = make_blob(40) + 5
+    levels = levels_of(TangentPoses(4), num=10)
+    graph, sampled = build_pose_graph(pos, levels, embeddings=True)
+    for level, told in zip(graph.levels[:2], sampled[:2], strict=True):
+        torch.testing.assert_close(told.poses.pos, pos[told.points])
+        point, turn = told.chosen.index // 4, told.chosen.index % 4
+        torch.testing.assert_close(level.pos, told.poses.pos[point])
+        torch.testing.assert_close(level.rot, told.poses.rot[point, turn])
+        assert torch.equal(level.weight.long(), told.chosen.multiplicity)
+    assert len(sampled[0].points.unique()) == 20 and len(sampled[1].points) == 14
+    assert sampled[2].points is None
+    torch.testing.assert_close(sampled[2].poses.pos[0], pos.mean(0))
+
+
+def test_budgets_and_types(make_blob, levels_of):
+    graph = build_pose_graph(make_blob(40).float(), levels_of(num=10))
+    assert [level.num for level in graph.levels] == [10, 10, 24]  # the last is dense
+    assert graph.levels[0].weight.sum() == 20 * 24 and graph.levels[1].weight.sum() == 14 * 24
+    assert graph.levels[1].val.dtype == graph.levels[0].lift.dtype == torch.float32
+    double = build_pose_graph(make_blob(40).float(), levels_of(num=10), dtype=torch.float64)
+    assert double.levels[1].val.dtype == torch.float64
+    assert double.to(torch.float32).levels[1].val.dtype == torch.float32
+    assert double.to(torch.float32).levels[1].col.dtype == double.levels[1].col.dtype
+
+
+def test_all_ways_of_batching_are_one(make_blob, levels_of):
+    levels = levels_of(num=10)
+    graphs = [build_pose_graph(make_blob(n, n), levels) for n in (12, 25, 7)]
+    direct = PoseGraph.batch(graphs)
+    batch = Batch.from_data_list([graph.store(Data()) for graph in graphs])
+    loaded = PoseGraph.load(batch)
+    for a, b in zip(direct.levels, loaded.levels, strict=True):
+        assert a.basis == b.basis
+        for name in pose_graph.TENSORS:
+            x, y = getattr(a, name), getattr(b, name)
+            assert (x is None and y is None) or torch.equal(x, y), name
+    assert direct.levels[0].count.tolist() == [10, 10, 10]
+    assert torch.equal(direct.levels[0].batch, torch.arange(3).repeat_interleave(10))
+
+
+@pytest.mark.parametrize("sampler", [*SAMPLERS, CentroidPoses("T")], ids=str)
+def test_levels_survive_json(sampler):
+    level = Level(
+        0.4, sampler, FeatureSampler(ratio=0.5, refine=1, seeds=9, center="mean"), num_points=7,
+        kernel_points=21, kernel_rotations=8, rotation_width=1.0, normals=True,
+    )  # fmt: skip
+    assert Level.from_dict(json.loads(json.dumps(level.to_dict()))) == level
+    assert level.basis == 168 and level.lift_channels == 84
+
+
+def test_a_level_with_another_budget_keeps_the_rest():
+    level = Level(0.4, sampling=FeatureSampler(num=8, refine=2, seeds=3))
+    assert level.with_budget().sampling.is_dense
+    assert level.with_budget(ratio=0.5).sampling == FeatureSampler(ratio=0.5, refine=2, seeds=3)
+
+
+def test_impossible_levels_are_refused(make_blob):
+    with pytest.raises(ArgumentError, match=r"`radius` \(=0\) must be positive"):
+        Level(0)
+    with pytest.raises(ArgumentError, match=r"`num_points` \(=0\) must be at least 1, or None"):
+        Level(1, num_points=0)
+    with pytest.raises(ArgumentError, match=r"`num` \(=8\) kernel points"):
+        Level(1, kernel_points=8)
+    with pytest.raises(ArgumentError, match=r"`num_rotations` \(=5\)"):
+        Level(1, kernel_rotations=5)
+    with pytest.raises(ArgumentError, match=r"`levels` \(=\[\]\) must hold at least one Level"):
+        build_pose_graph(make_blob(5), [])
+    with pytest.raises(ArgumentError, match="`levels\\[0\\].poses` cannot be CentroidPoses"):
+        build_pose_graph(make_blob(5), [Level(1, CentroidPoses())])
+    with pytest.raises(ArgumentError, match="apply `pcequi.transforms.BuildPoseGraph` first"):
+        PoseGraph.load(Data())
+
+
+def test_unusable_clouds_are_refused(make_blob, levels_of):
+    pos, levels = make_blob(9), levels_of()
+    with pytest.raises(DataError, match="is empty"):
+        build_pose_graph(pos[:0], levels)
+    with pytest.raises(ShapeError, match=r"`pos` \(=\[9, 2\]\)"):
+        build_pose_graph(pos[:, :2], levels)
+    with pytest.raises(DataError, match="NaN or infinite"):
+        build_pose_graph(pos / 0, levels)
+    with pytest.raises(ShapeError, match=r"`normal` \(=\[4, 3\]\) must match `pos` \(=\[9, 3\]\)"):
+        build_pose_graph(pos, levels, normal=pos[:4])
+    with pytest.raises(DataError, match="`normal` has vectors that are zero"):
+        build_pose_graph(pos, levels, normal=0 * pos)
+
+
+def test_given_normals_are_seen(make_blob):
+    levels = [Level(0.6, GridPoses("O"), FeatureSampler(num=9), normals=True)]
+    pos = make_blob(20)
+    given = build_pose_graph(pos, levels, normal=torch.ones_like(pos)).levels[0].lift
+    mass, normal = given.view(9, 15, 4)[..., 0], given.view(9, 15, 4)[..., 1:]
+    # All normals are one vector: each basis function sees it times its mass.
+    torch.testing.assert_close(normal.norm(dim=2), mass)

@@ -1,0 +1,43 @@
+"""The transform attaches what PyG's own loader can batch."""
+
+import pytest
+import torch
+from torch_geometric.data import Data
+from torch_geometric.loader import DataLoader
+
+from pcequi.errors import DataError
+from pcequi.pose_graph import TENSORS, PoseGraph, build_pose_graph
+from pcequi.transforms import BuildPoseGraph
+
+
+def test_loader_batches_as_pose_graph_does(make_blob, levels_of, network):
+    levels = levels_of(num=10)
+    clouds = [make_blob(n, n) for n in (15, 22, 9)]
+    transform = BuildPoseGraph(levels)
+    data = [transform(Data(pos=pos, y=torch.tensor([i]))) for i, pos in enumerate(clouds)]
+    batch = next(iter(DataLoader(data, batch_size=3)))
+    graph = PoseGraph.batch([build_pose_graph(pos, levels) for pos in clouds])
+    for a, b in zip(PoseGraph.load(batch).levels, graph.levels, strict=True):
+        for name in TENSORS:
+            x, y = getattr(a, name), getattr(b, name)
+            assert (x is None and y is None) or torch.equal(x, y), name
+    model = network(levels)
+    torch.testing.assert_close(model(batch), model(graph))
+    assert batch.y.tolist() == [0, 1, 2] and batch.num_graphs == 3
+
+
+def test_normals_of_the_data_are_used(make_blob, levels_of):
+    from dataclasses import replace
+
+    levels = [replace(level, normals=True) for level in levels_of(num=8)]
+    pos = make_blob(15)
+    plain = BuildPoseGraph(levels)(Data(pos=pos))
+    given = BuildPoseGraph(levels)(Data(pos=pos, normal=pos.flip(1)))
+    assert not torch.equal(plain.graph0_lift, given.graph0_lift)
+
+
+def test_data_without_points_is_refused(levels_of):
+    transform = BuildPoseGraph(levels_of())
+    with pytest.raises(DataError, match=r"`data.pos` \(=None\) is needed"):
+        transform(Data())
+    assert repr(transform) == "BuildPoseGraph(3 levels)"
