@@ -444,6 +444,7 @@ class LevelStep:
             num_rotations=k,
             seed_rows=self._seed_rows(),
             generator=generator,
+            strict=False,  # levels meet clouds of any size
         )
 
     def _seed_rows(self) -> Tensor | None:

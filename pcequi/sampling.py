@@ -59,7 +59,7 @@ class FeatureSampler:
     """Chooses representative poses, by a budget and a method.
 
     Args:
-        num: representatives a cloud (clouds with fewer poses keep them all).
+        num: representatives a cloud.
         ratio: or a share of each cloud's poses, in (0, 1].
         tolerance: or a bound on the covering radius, in units of the embedding;
             with ``num`` too, ``num`` is the most that are taken.
@@ -130,7 +130,7 @@ class FeatureSampler:
         num_rotations: int = 1,
         seed_rows: Tensor | None = None,
         generator: torch.Generator | None = None,
-        strict: bool = False,
+        strict: bool = True,
     ) -> Representatives:
         """Sample representatives.
 
@@ -141,7 +141,8 @@ class FeatureSampler:
             num_rotations: K, poses of a point are consecutive; for "spatial".
             seed_rows: rows (of one cloud) on which FPS and Lloyd run.
             generator: for ``method="random"``.
-            strict: raise when ``num`` exceeds the poses of a cloud.
+            strict: raise when ``num`` exceeds the poses of a cloud; otherwise
+                such a cloud keeps them all.
 
         Raises:
             ShapeError, DataError, ArgumentError: unusable input; the message
@@ -154,7 +155,8 @@ class FeatureSampler:
             if strict and self.num is not None and self.num > stop - start:
                 raise ArgumentError(
                     f"`num` (={self.num}) must be at most the number of poses "
-                    f"(={stop - start}) of cloud {cloud}"
+                    f"(={stop - start}) of cloud {cloud}; lower it, or pass `strict=False` to "
+                    "keep every pose of small clouds"
                 )
             where = None if pos is None else pos[start:stop]
             index, assignment, distance = self._sample(
