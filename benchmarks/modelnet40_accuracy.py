@@ -23,7 +23,9 @@ PROTOCOLS = {"z/SO3": ("z/z",), "SO3/SO3": ()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--source", required=True, help="packed file or folder of ModelNet40")
     parser.add_argument("--protocol", nargs="+", default=list(PROTOCOLS), choices=list(PROTOCOLS))
     parser.add_argument("--preset", default="default")
@@ -32,7 +34,9 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--threads", type=int, help="by default all cores")
-    parser.add_argument("--workers", type=int, help="processes that precompute; by default all cores")
+    parser.add_argument(
+        "--workers", type=int, help="processes that precompute; by default all cores"
+    )
     parser.add_argument("--cache", help="of precomputed graphs")
     parser.add_argument("--runs", default="runs", help="folder of the runs")
     args = parser.parse_args()
@@ -64,12 +68,16 @@ def main() -> None:
 def merge(report: dict, preset: str) -> None:
     """Add a run's figures to the results, in place of those of the same run."""
     path = RESULTS / "modelnet40-accuracy.json"
-    results = json.loads(path.read_text()) if path.exists() else {
-        "command": "python benchmarks/modelnet40_accuracy.py --source FILE --seed 0",
-        "data": "ModelNet40, official split, 1,024 points, xyz only",
-        "reported": "last epoch, no epoch or weights picked on the test split",
-        "runs": [],
-    }
+    results = (
+        json.loads(path.read_text())
+        if path.exists()
+        else {
+            "command": "python benchmarks/modelnet40_accuracy.py --source FILE --seed 0",
+            "data": "ModelNet40, official split, 1,024 points, xyz only",
+            "reported": "last epoch, no epoch or weights picked on the test split",
+            "runs": [],
+        }
+    )
     settings = {k: v for k, v in report["settings"].items() if k not in ("source", "root")}
     for protocol, accuracy in report["accuracy"].items():
         row = {

@@ -51,13 +51,18 @@ def measure(pos: torch.Tensor, kind: str, generator: torch.Generator) -> dict:
     z = geometric_embedding(poses, pos, radius, points, normal).flatten(0, 1)
     spread = (z - z.mean(0)).square().sum(1).mean()
     k = poses.num_rotations
-    seeds = (torch.randperm(len(pos), generator=generator)[:64, None] * k + torch.arange(k)).flatten()
+    seeds = (
+        torch.randperm(len(pos), generator=generator)[:64, None] * k + torch.arange(k)
+    ).flatten()
     out = {}
     for num in BUDGETS:
         for name, method in methods(num).items():
             chosen = method(
-                z, pos=poses.pos.repeat_interleave(k, 0), num_rotations=k,
-                seed_rows=seeds if method.seeds else None, generator=generator,
+                z,
+                pos=poses.pos.repeat_interleave(k, 0),
+                num_rotations=k,
+                seed_rows=seeds if method.seeds else None,
+                generator=generator,
             )
             out[name, num] = (
                 float(chosen.distance.square().mean() / spread),
@@ -67,7 +72,9 @@ def measure(pos: torch.Tensor, kind: str, generator: torch.Generator) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--source", help="packed file or folder of ModelNet40")
     parser.add_argument("--root", help="where data sets are kept")
     parser.add_argument("--shapes", type=int, default=16)
@@ -76,8 +83,12 @@ def main() -> None:
     data = ModelNet(args.root, name="40", train=False, source=args.source)
     generator = torch.Generator().manual_seed(args.seed)
     rows = torch.randperm(len(data), generator=generator)[: args.shapes].tolist()
-    figures = {"command": "python benchmarks/sampling_table.py --source FILE", "seed": args.seed,
-               "shapes": args.shapes, "data": "ModelNet40 test split, 1,024 points"}
+    figures = {
+        "command": "python benchmarks/sampling_table.py --source FILE",
+        "seed": args.seed,
+        "shapes": args.shapes,
+        "data": "ModelNet40 test split, 1,024 points",
+    }
     for kind in POSES:
         found = [
             measure(data[row].pos.double(), kind, generator)

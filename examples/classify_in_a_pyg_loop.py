@@ -39,7 +39,9 @@ def main(quick: bool) -> None:
                 optimizer.step()
             model.eval()
             with torch.no_grad():
-                hits = [(model(b).argmax(1) == b.y).float() for b in DataLoader(test, batch_size=64)]
+                hits = [
+                    (model(b).argmax(1) == b.y).float() for b in DataLoader(test, batch_size=64)
+                ]
             print(f"epoch {epoch}: {torch.cat(hits).mean():.1%} of the rotated test clouds")
 
 

@@ -69,9 +69,7 @@ def _distinct_points(points: Tensor) -> tuple[Tensor, Tensor]:
     key = (points * 2**16).round().long()
     _, slot = torch.unique(key, dim=0, return_inverse=True)
     first = torch.full((int(slot.max()) + 1,), len(points), device=points.device)
-    first = first.scatter_reduce(
-        0, slot, torch.arange(len(points), device=points.device), "amin"
-    )
+    first = first.scatter_reduce(0, slot, torch.arange(len(points), device=points.device), "amin")
     return points[first], slot
 
 

@@ -125,12 +125,19 @@ class GraphStore:
         folder = Path(folder) / store_key(clouds, levels, rotations)
         folder.mkdir(parents=True, exist_ok=True)
         starts = range(0, len(clouds), CHUNK)
-        missing = [s for s in starts if not (folder / f"chunk-{s // CHUNK:05d}.safetensors").exists()]
+        missing = [
+            s for s in starts if not (folder / f"chunk-{s // CHUNK:05d}.safetensors").exists()
+        ]
         workers = min(workers or os.cpu_count() or 1, max(1, len(missing)))
         done = len(starts) - len(missing)
         jobs = (
-            (folder, s, list(clouds[s : s + CHUNK]), list(levels),
-             None if rotations is None else rotations[s : s + CHUNK])
+            (
+                folder,
+                s,
+                list(clouds[s : s + CHUNK]),
+                list(levels),
+                None if rotations is None else rotations[s : s + CHUNK],
+            )
             for s in missing
         )
         for _ in _run(jobs, workers):
@@ -204,7 +211,7 @@ def pack(graph: PoseGraph) -> dict[str, Tensor]:
 def _read_chunk(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError) as error:
         raise FileError(f"{path} is missing or damaged; delete it and precompute again") from error
 

@@ -146,7 +146,6 @@ class LevelGraph:
         clouds = torch.arange(len(self.count), device=self.count.device)
         return torch.repeat_interleave(clouds, self.count)
 
-
     def to(self, *args, **kwargs) -> LevelGraph:
         """Move every tensor, as ``Tensor.to`` (a dtype applies to floating ones)."""
 
@@ -307,7 +306,9 @@ class GraphBuilder:
         if not levels:
             raise ArgumentError("`levels` (=[]) must hold at least one Level")
         if isinstance(levels[0].poses, CentroidPoses):
-            raise ArgumentError("`levels[0].poses` cannot be CentroidPoses: it lifts local geometry")
+            raise ArgumentError(
+                "`levels[0].poses` cannot be CentroidPoses: it lifts local geometry"
+            )
         self.levels = list(levels)
         self.origin = pos.mean(0).double()
         # Rows and frames below are the canonical ones; results are turned back.
@@ -449,7 +450,11 @@ class LevelStep:
 
     def _seed_rows(self) -> Tensor | None:
         seeds, k = self.level.sampling.seeds, self.poses.num_rotations
-        if seeds is None or self.builder.order is None or isinstance(self.level.poses, CentroidPoses):
+        if (
+            seeds is None
+            or self.builder.order is None
+            or isinstance(self.level.poses, CentroidPoses)
+        ):
             return None
         if seeds >= len(self.poses.pos):
             return None
@@ -475,8 +480,12 @@ class LevelStep:
         else:
             index, target, num_rows = chosen.index, None, chosen.num
         ptr, col, val = pose_operator(
-            self.poses.pos[index // k], self.poses.rot[index // k, index % k],
-            below.poses, below.assignment, below.num, self.level,
+            self.poses.pos[index // k],
+            self.poses.rot[index // k, index % k],
+            below.poses,
+            below.assignment,
+            below.num,
+            self.level,
         )
         if target is None:
             return ptr, col, val
@@ -484,9 +493,7 @@ class LevelStep:
         row = torch.repeat_interleave(torch.arange(len(ptr) - 1), ptr[1:] - ptr[:-1])
         member = target[row // basis]
         val = val / chosen.multiplicity.to(val)[member]
-        return coalesce_rows(
-            member * basis + row % basis, col, val, num_rows * basis, below.num
-        )
+        return coalesce_rows(member * basis + row % basis, col, val, num_rows * basis, below.num)
 
 
 def pose_operator(
@@ -522,8 +529,14 @@ def pose_operator(
         arrays = [t.contiguous().numpy() for t in (pos, rot, source.pos, frames, assignment)]
         edge = 1 + 2 * math.cos(level.rotation_width)
         out = numba_kernels.operator(
-            *arrays, below, level.radius, points.numpy(), width,
-            anchors.contiguous().numpy(), edge, _ANGLE_TIE,
+            *arrays,
+            below,
+            level.radius,
+            points.numpy(),
+            width,
+            anchors.contiguous().numpy(),
+            edge,
+            _ANGLE_TIE,
         )
         return tuple(map(torch.from_numpy, out))
     edges = pose_edges(pos, rot, source, level)

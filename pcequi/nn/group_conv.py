@@ -136,6 +136,7 @@ def sparse_product(x: Tensor, level: LevelGraph, sources: Tensor) -> Tensor:
 
     **Equivariance:** as invariant as the entries of A are.
     """
+
     def pointer(counts: Tensor) -> Tensor:
         return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 

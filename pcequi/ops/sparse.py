@@ -58,9 +58,7 @@ class _GroupedSpmm(torch.autograd.Function):
 
             grad = _compute_dtype(grad).contiguous()
             out = grad.new_empty(ctx.size, grad.shape[1])
-            numba_kernels.spmm_transposed(
-                *_numpy(rows, columns, ptr, col, val, grad), out.numpy()
-            )
+            numba_kernels.spmm_transposed(*_numpy(rows, columns, ptr, col, val, grad), out.numpy())
         else:
             row, source = _coordinates(ptr, col, rows, columns)
             out = grad.new_zeros(ctx.size, grad.shape[1])
