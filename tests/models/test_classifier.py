@@ -1,0 +1,77 @@
+"""The classifier: settings, shapes, training signal, errors."""
+
+import json
+
+import pytest
+import torch
+
+from pcequi.errors import ArgumentError
+from pcequi.models import PRESETS, GroupConvClassifier, preset
+from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
+from pcequi.sampling import FeatureSampler
+
+
+def test_settings_are_json_and_make_the_network_again(levels_of, network, make_blob):
+    model = network(levels_of(num=8))
+    settings = json.loads(json.dumps(model.settings))
+    again = GroupConvClassifier.from_settings(settings).double().eval()
+    again.load_state_dict(model.state_dict())
+    graph = build_pose_graph(make_blob(20), again.levels)
+    assert again.levels == model.levels
+    torch.testing.assert_close(again(graph), model(graph))
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_presets_run_and_every_weight_learns(name, make_blob):
+    torch.manual_seed(0)
+    model = GroupConvClassifier.from_preset(name, num_classes=3)
+    for level in model.levels:
+        assert Level.from_dict(level.to_dict()) == level
+    graph = PoseGraph.batch([build_pose_graph(make_blob(40, s), model.levels) for s in (0, 1)])
+    out = model.train()(graph.to(torch.float32))
+    assert out.shape == (2, 3)
+    out.square().sum().backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, parameter_name
+
+
+def test_logits_depend_on_the_cloud(levels_of, network, make_blob):
+    model = network(levels_of(num=8))
+    graphs = [build_pose_graph(make_blob(30, s), model.levels) for s in (0, 1)]
+    first, second = (model(graph)[0] for graph in graphs)
+    assert (first - second).norm() > 0.1 * first.norm()
+
+
+def test_impossible_settings_are_refused(levels_of):
+    levels = levels_of()
+    with pytest.raises(
+        ArgumentError, match=r"`channels` \(=\[4, 8\]\) must have one entry a level"
+    ):
+        GroupConvClassifier(levels, 3, channels=[4, 8])
+    with pytest.raises(ArgumentError, match="at least two levels"):
+        GroupConvClassifier(levels[:1], 3, channels=[4])
+    with pytest.raises(ArgumentError, match=r"`num_classes` \(=0\) must be at least 1"):
+        GroupConvClassifier(levels, 0, channels=[4, 8, 8])
+    with pytest.raises(ArgumentError, match=r"`name` \(='huge'\) must be one of"):
+        preset("huge")
+
+
+def test_a_refined_network_uses_means_where_asked(levels_of, network, make_blob):
+    model = network(levels_of(num=8, refine=1))
+    means = levels_of(num=8, refine=1, center="mean")
+    pos = make_blob(30)
+    medoid, mean = (build_pose_graph(pos, levels) for levels in (model.levels, means))
+    assert mean.levels[1].val.numel() > medoid.levels[1].val.numel()
+    assert (model(mean) - model(medoid)).abs().max() > 1e-6
+    dense = build_pose_graph(pos, levels_of(num=None))
+    total = (dense.levels[0].lift * dense.levels[0].weight[:, None]).sum(0)
+    kept = (mean.levels[0].lift * mean.levels[0].weight[:, None]).sum(0)
+    torch.testing.assert_close(kept, total)  # means keep the sum over all poses
+
+
+def test_a_ratio_and_a_tolerance_run_too(network, make_blob, levels_of):
+    model = network(levels_of(num=8))
+    for sampling in (FeatureSampler(ratio=0.1), FeatureSampler(tolerance=0.2, num=50)):
+        levels = [level.with_budget() for level in model.levels]
+        levels[0] = Level(0.5, levels[0].poses, sampling, num_points=20)
+        assert torch.isfinite(model(build_pose_graph(make_blob(25), levels))).all()
