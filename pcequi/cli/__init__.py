@@ -15,6 +15,7 @@ from pcequi.cli.evaluate import evaluate
 from pcequi.cli.precompute import precompute
 from pcequi.cli.predict import predict
 from pcequi.cli.train import train
+from pcequi.cli.view import view
 from pcequi.errors import PcequiError
 
 __all__ = ["app", "main"]
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, train, evaluate, predict, precompute, check):
+for command in (demo, train, evaluate, predict, precompute, view, check):
     app.command()(command)
 
 

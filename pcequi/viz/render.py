@@ -1,0 +1,213 @@
+"""Pictures and windows of scenes, drawn by Open3D in a process of its own.
+
+Without a display Open3D's visualizer draws through EGL. Graphics drivers can
+crash or hang; in another process, with a time limit, that becomes an error
+that says what to do.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from pcequi.errors import ArgumentError, FileError, MissingPackageError, PcequiError
+from pcequi.viz import worker
+from pcequi.viz.annotate import annotate
+from pcequi.viz.scene import Scene
+
+RENDERERS = ("auto", "egl", "software", "window")
+ENDINGS = (".png", ".gif")
+DEBIAN_PACKAGES = "libusb-1.0-0 libegl1 libgl1 libgl1-mesa-dri libx11-6 libudev1 libidn2-0"
+_INSTALL = f'pip install "pcequi[viz]", and on Debian or Ubuntu apt-get install {DEBIAN_PACKAGES}'
+# Pictures are drawn larger and made smaller: the edges of the spheres are smooth.
+_OVERSAMPLING = 2
+_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
+
+
+NO_DISPLAY = (
+    "there is no display for a window ($DISPLAY is not set): save a picture instead "
+    "(`pcequi view FILE --save out.png`, or out.gif)"
+)
+
+
+class RenderError(PcequiError, RuntimeError):
+    """No picture could be drawn; the message says why, and what to try."""
+
+
+def has_display() -> bool:
+    """Whether a window can be opened: on Linux, $DISPLAY or $WAYLAND_DISPLAY is set.
+
+    **Equivariance:** does not apply.
+    """
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in _DISPLAYS)
+
+
+def check_open3d() -> None:
+    """Make sure that Open3D is installed, without importing it.
+
+    Raises:
+        MissingPackageError: it is not.
+
+    **Equivariance:** does not apply.
+    """
+    if importlib.util.find_spec("open3d") is None:
+        raise MissingPackageError(f"drawing needs Open3D, which is not installed: {_INSTALL}")
+
+
+def save_picture(
+    scene: Scene,
+    path: str | Path,
+    *,
+    size: int = 640,
+    frames: int = 36,
+    renderer: str = "auto",
+    timeout: float = 120.0,
+) -> Path:
+    """Draw a scene into a file; no display is needed.
+
+    Args:
+        scene: what to draw.
+        path: ``.png``, or ``.gif`` for clouds that turn once about the vertical.
+        size: pixels for each cloud (width and height).
+        frames: pictures of a turn; for ``.gif``.
+        renderer: "egl" (the machine's own driver, no display), "software"
+            (Mesa on the CPU, no display), "window" (a hidden window on the
+            display); "auto" tries them in this order.
+        timeout: seconds after which an attempt is given up.
+
+    Returns:
+        The path.
+
+    Raises:
+        ArgumentError: an ending, a renderer or a number that cannot be.
+        FileError: the folder cannot be written to.
+        MissingPackageError: Open3D or a system library is missing.
+        RenderError: no renderer drew the picture.
+
+    **Equivariance:** colours are those of the scene; the camera stands still.
+    """
+    path = check_picture_path(path)
+    if renderer not in RENDERERS:
+        raise ArgumentError(f"`renderer` (={renderer!r}) must be one of {', '.join(RENDERERS)}")
+    for name, value, least in (("size", size, 32), ("frames", frames, 2)):
+        if value < least:
+            raise ArgumentError(f"`{name}` (={value}) must be at least {least}")
+    check_open3d()
+    count = frames if path.suffix.lower() == ".gif" else 1
+    pixels = [size * len(scene.parts) * _OVERSAMPLING, size * _OVERSAMPLING]
+    attempts = RENDERERS[1:] if renderer == "auto" else (renderer,)
+    failures = []
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / "scene.npz"
+        scene.save(saved)
+        for attempt in attempts:
+            if attempt == "window" and not has_display():
+                failures.append("window: no display ($DISPLAY is not set)")
+                continue
+            arguments = ["draw", saved, folder, *pixels, count]
+            problem = _run_worker(arguments, _environment(attempt), timeout)
+            drawn = sorted(Path(folder).glob("[0-9]*.png"))
+            if problem is None and len(drawn) == count:
+                _write(path, annotate(scene, drawn, size))
+                return path
+            failures.append(f"{attempt}: {problem or 'it wrote no picture'}")
+            for file in drawn:
+                file.unlink()
+    raise RenderError(
+        f"no picture could be drawn ({'; '.join(failures)}); install a driver for drawing on the "
+        "CPU (Debian, Ubuntu: apt-get install libegl1 libgl1-mesa-dri), or choose another "
+        f"renderer among {', '.join(RENDERERS[1:])}"
+    )
+
+
+def show_window(scene: Scene, title: str = "pcequi") -> None:
+    """Show a scene in a window that can be turned, until the user closes it.
+
+    Raises:
+        MissingPackageError: Open3D or a system library is missing.
+        RenderError: there is no display, or the window could not be opened.
+
+    **Equivariance:** does not apply.
+    """
+    if not has_display():
+        raise RenderError(NO_DISPLAY)
+    check_open3d()
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / "scene.npz"
+        scene.save(saved)
+        problem = _run_worker(["show", saved, title], dict(os.environ), None)
+    if problem:
+        raise RenderError(f"no window could be opened ({problem}): save a picture instead")
+
+
+def check_picture_path(path: str | Path) -> Path:
+    """The path of a picture, checked before anything is computed.
+
+    Raises:
+        ArgumentError: not a ``.png`` or ``.gif``.
+        FileError: its folder does not exist.
+
+    **Equivariance:** does not apply.
+    """
+    path = Path(path).expanduser()
+    if path.suffix.lower() not in ENDINGS:
+        raise ArgumentError(f"`path` (={str(path)!r}) must end in {' or '.join(ENDINGS)}")
+    if not path.parent.is_dir():
+        raise FileError(f"`path` (={str(path)!r}): its folder does not exist; make it first")
+    return path
+
+
+def _environment(renderer: str) -> dict[str, str]:
+    """Of the process that draws off-screen."""
+    values = dict(os.environ)
+    if renderer != "window":  # else Open3D would open a hidden window there
+        for name in _DISPLAYS:
+            values.pop(name, None)
+    if renderer == "software":
+        values |= {"LIBGL_ALWAYS_SOFTWARE": "1", "GALLIUM_DRIVER": "llvmpipe"}
+    return values
+
+
+def _run_worker(arguments: list, environment: dict, timeout: float | None) -> str | None:
+    """What went wrong, or None."""
+    command = [sys.executable, "-m", worker.__name__, *map(str, arguments)]
+    package_root = str(Path(__file__).parents[2])
+    inherited = environment.get("PYTHONPATH")
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, inherited]))
+    try:
+        done = subprocess.run(
+            command, env=environment, timeout=timeout, capture_output=True, text=True
+        )
+    except subprocess.TimeoutExpired:
+        return f"gave up after {timeout:.0f} s"
+    if done.returncode == 0:
+        return None
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    last = lines[-1] if lines else "no message"
+    if done.returncode == worker.NO_OPEN3D:
+        raise MissingPackageError(f"drawing needs Open3D, which does not load ({last}): {_INSTALL}")
+    if done.returncode == worker.NO_CONTEXT:
+        return "no graphics context"
+    if done.returncode < 0:
+        return f"the driver crashed (signal {-done.returncode})"
+    return f"status {done.returncode}: {last}"
+
+
+def _write(path: Path, pictures: list) -> None:
+    first, *others = pictures
+    try:
+        if path.suffix.lower() == ".png":
+            first.save(path)
+            return
+        # One palette for all frames, or colours would flicker.
+        palette = first.quantize(256)
+        frames = [picture.quantize(palette=palette, dither=0) for picture in pictures]
+        frames[0].save(
+            path, save_all=True, append_images=frames[1:], duration=3600 // len(frames), loop=0
+        )
+    except OSError as error:
+        raise FileError(f"`path` (={str(path)!r}) cannot be written: {error}") from error

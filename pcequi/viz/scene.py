@@ -1,0 +1,195 @@
+"""What a picture shows, as plain arrays, and as Open3D geometries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pcequi.errors import ArgumentError, ShapeError
+
+AXIS_COLORS = ((0.85, 0.10, 0.10), (0.10, 0.60, 0.15), (0.10, 0.25, 0.85))
+# Distance of the centres of neighbouring clouds, in their largest radii.
+SPACING = 2.15
+_SPHERE = 8  # resolution of Open3D's sphere: 224 triangles
+
+
+@dataclass
+class CloudPart:
+    """One cloud of a picture.
+
+    Attributes:
+        pos: [N, 3].
+        color: [N, 3] in [0, 1].
+        size: radius of each point's sphere [N], in the units of ``pos``; a
+            number for all. None: chosen by the number of points.
+        frame_pos: position of each drawn frame [F, 3].
+        frame_rot: columns are its axes, drawn red, green, blue [F, 3, 3].
+        title: written below the cloud.
+
+    Raises:
+        ShapeError: an array has another shape.
+
+    **Equivariance:** does not apply: it holds what it is given.
+    """
+
+    pos: np.ndarray
+    color: np.ndarray
+    size: np.ndarray | float | None = None
+    frame_pos: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    frame_rot: np.ndarray = field(default_factory=lambda: np.zeros((0, 3, 3)))
+    title: str = ""
+
+    def __post_init__(self):
+        for name in ("pos", "color", "frame_pos", "frame_rot"):
+            setattr(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+        if self.pos.ndim != 2 or self.pos.shape[1] != 3 or len(self.pos) == 0:
+            raise ShapeError(f"`pos` (={list(self.pos.shape)}) must be [N, 3], at least one point")
+        size = self.default_size() if self.size is None else self.size
+        self.size = np.broadcast_to(np.asarray(size, dtype=np.float64), len(self.pos)).copy()
+        frames = len(self.frame_pos)
+        wanted = {"color": self.pos.shape, "frame_pos": (frames, 3), "frame_rot": (frames, 3, 3)}
+        for name, shape in wanted.items():
+            found = getattr(self, name).shape
+            if found != shape:
+                raise ShapeError(f"`{name}` (={list(found)}) must be {list(shape)}")
+
+    @property
+    def center(self) -> np.ndarray:
+        """Middle of the points [3], about which the cloud turns."""
+        return self.pos.mean(0)
+
+    @property
+    def radius(self) -> float:
+        """Of the sphere about ``center`` that holds all points; 1 for a single place."""
+        return float(np.linalg.norm(self.pos - self.center, axis=1).max()) or 1.0
+
+    def default_size(self) -> float:
+        """Radius of spheres that about cover a surface with these points."""
+        return self.radius * min(0.08, 0.75 / np.sqrt(len(self.pos)))
+
+
+@dataclass
+class Scene:
+    """Clouds side by side.
+
+    Attributes:
+        parts: at least one.
+        legend: one line written on the picture.
+        scale: ends of a colour scale, as text; ("", "") for none.
+
+    Raises:
+        ArgumentError: no part.
+
+    **Equivariance:** does not apply.
+    """
+
+    parts: Sequence[CloudPart]
+    legend: str = ""
+    scale: tuple[str, str] = ("", "")
+
+    def __post_init__(self):
+        if not self.parts:
+            raise ArgumentError("`parts` (=[]) must hold at least one cloud")
+
+    @property
+    def radius(self) -> float:
+        """Largest radius of a part."""
+        return max(part.radius for part in self.parts)
+
+    def save(self, path: str | Path) -> None:
+        """Write the arrays that ``load`` needs to draw, as ``.npz``."""
+        arrays = {
+            f"{name}{number}": getattr(part, name)
+            for number, part in enumerate(self.parts)
+            for name in ("pos", "color", "size", "frame_pos", "frame_rot")
+        }
+        np.savez(path, num=len(self.parts), **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Scene:
+        """The parts that ``save`` wrote, without texts."""
+        names = ("pos", "color", "size", "frame_pos", "frame_rot")
+        with np.load(path, allow_pickle=False) as file:
+            return cls(
+                [
+                    CloudPart(**{name: file[f"{name}{number}"] for name in names})
+                    for number in range(int(file["num"]))
+                ]
+            )
+
+    def offsets(self, right: np.ndarray) -> np.ndarray:
+        """Where the parts' centres go: side by side along ``right`` [3] -> [parts, 3]."""
+        place = np.arange(len(self.parts)) - (len(self.parts) - 1) / 2
+        return place[:, None] * SPACING * self.radius * np.asarray(right)
+
+
+def part_geometry(part: CloudPart, offset: np.ndarray):
+    """An Open3D ``TriangleMesh`` of a cloud: a sphere a point, three sticks a frame.
+
+    Args:
+        part: the cloud.
+        offset: where its centre goes [3].
+
+    **Equivariance:** turns with the cloud.
+    """
+    import open3d as o3d
+
+    ball = o3d.geometry.TriangleMesh.create_sphere(1.0, _SPHERE)
+    vertices, faces = np.asarray(ball.vertices), np.asarray(ball.triangles)
+    where = part.pos - part.center + offset
+    count = len(where)
+    shapes = [
+        (
+            where[:, None] + part.size[:, None, None] * vertices,
+            np.tile(vertices, (count, 1, 1)),
+            part.color,
+            faces,
+        )
+    ]
+    if len(part.frame_pos):
+        shapes += _sticks(part, offset)
+    points, normals, colors, triangles, first = [], [], [], [], 0
+    for position, normal, color, face in shapes:
+        copies, corners = position.shape[:2]
+        points.append(position.reshape(-1, 3))
+        normals.append(normal.reshape(-1, 3))
+        colors.append(np.repeat(color, corners, axis=0))
+        start = first + corners * np.arange(copies)[:, None, None]
+        triangles.append((face + start).reshape(-1, 3))
+        first += copies * corners
+    mesh = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(np.concatenate(points)),
+        o3d.utility.Vector3iVector(np.concatenate(triangles).astype(np.int32)),
+    )
+    mesh.vertex_normals = o3d.utility.Vector3dVector(np.concatenate(normals))
+    mesh.vertex_colors = o3d.utility.Vector3dVector(np.concatenate(colors))
+    return mesh
+
+
+def _sticks(part: CloudPart, offset: np.ndarray) -> list[tuple]:
+    """Cylinders along the axes of the frames, as in ``part_geometry``."""
+    import open3d as o3d
+
+    length, width = 0.16 * part.radius, 0.012 * part.radius
+    stick = o3d.geometry.TriangleMesh.create_cylinder(width, length, 8, 1)
+    stick.compute_vertex_normals()
+    # Open3D's cylinder lies about the z axis: from 0 to ``length`` here.
+    vertices = np.asarray(stick.vertices) + [0, 0, length / 2]
+    normals, faces = np.asarray(stick.vertex_normals), np.asarray(stick.triangles)
+    where = part.frame_pos - part.center + offset
+    result = []
+    for axis, color in enumerate(AXIS_COLORS):
+        # Columns y, z, x for the x axis and so on: any frame whose third is the axis.
+        turn = part.frame_rot[:, :, [(axis + 1) % 3, (axis + 2) % 3, axis]]
+        result.append(
+            (
+                where[:, None] + vertices @ turn.swapaxes(1, 2),
+                normals @ turn.swapaxes(1, 2),
+                np.tile(color, (len(where), 1)),
+                faces,
+            )
+        )
+    return result
