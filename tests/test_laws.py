@@ -226,8 +226,9 @@ def test_law_3_scale_where_normalised(levels_of, network, make_blob):
 # 4. A cloud alone is the same cloud in a batch.
 
 
-def test_law_4_alone_as_in_a_batch(levels_of, network, make_blob):
-    model = network(levels_of(num=12))
+@pytest.mark.parametrize("budget", [{"num": 12}, {"num": None, "ratio": 0.05}], ids=str)
+def test_law_4_alone_as_in_a_batch(budget, levels_of, network, make_blob):
+    model = network(levels_of(**budget))  # with a ratio, counts differ from cloud to cloud
     graphs = [build_pose_graph(make_blob(n, n), model.levels) for n in (3, 40, 17)]
     with torch.no_grad():
         together = model(PoseGraph.batch(graphs))
