@@ -33,6 +33,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.05)
+    parser.add_argument("--entry-dropout", type=float, default=0.3)
+    parser.add_argument("--keep-frames", type=int, default=8)
     parser.add_argument("--threads", type=int, help="by default all cores")
     parser.add_argument(
         "--workers", type=int, help="processes that precompute; by default all cores"
@@ -50,7 +52,12 @@ def main() -> None:
                 also=PROTOCOLS[protocol],
                 preset=args.preset,
                 fit=FitSettings(
-                    epochs=args.epochs, lr=args.lr, weight_decay=args.weight_decay, seed=seed
+                    epochs=args.epochs,
+                    lr=args.lr,
+                    weight_decay=args.weight_decay,
+                    seed=seed,
+                    entry_dropout=args.entry_dropout,
+                    keep_frames=args.keep_frames,
                 ),
             )
             run = Path(args.runs) / f"accuracy-{args.preset}-{protocol.replace('/', '-')}-{seed}"

@@ -44,6 +44,12 @@ def train(
     lr: Annotated[float, typer.Option(help="Largest learning rate.")] = 3e-3,
     label_smoothing: Annotated[float, typer.Option(help="Of the cross-entropy.")] = 0.1,
     weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.05,
+    entry_dropout: Annotated[
+        float, typer.Option(help="Share of the graphs' entries dropped while training.")
+    ] = 0.0,
+    keep_frames: Annotated[
+        int | None, typer.Option(help="Frames of the last level that a training step sees.")
+    ] = None,
     val_share: Annotated[
         float, typer.Option(help="Share of the training clouds held out and measured.")
     ] = 0.0,
@@ -96,6 +102,8 @@ def train(
             lr=lr,
             weight_decay=weight_decay,
             label_smoothing=label_smoothing,
+            entry_dropout=entry_dropout,
+            keep_frames=keep_frames,
             seed=seed,
             precision="bfloat16" if bfloat16 else "float32",
         ),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pcequi.errors import ArgumentError, DataError, FileError, PcequiError
 from pcequi.graph_store import GraphStore
+from pcequi.training.augment import augment
 from pcequi.training.files import read_tensors, write_tensors, write_text
 from pcequi.training.progress import progress_bar
 from pcequi.training.splits import check_labels
@@ -41,6 +42,8 @@ class FitSettings:
         weight_decay: of AdamW, on matrices only.
         label_smoothing: of the cross-entropy.
         clip: largest norm of the gradient.
+        entry_dropout: share of the graph's entries dropped, see ``augment``.
+        keep_frames: poses of the last level that a training step sees; None: all.
         seed: of the weights, batches, dropout and the validation share.
         precision: ``"float32"``, or ``"bfloat16"`` for automatic casts.
 
@@ -55,6 +58,8 @@ class FitSettings:
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     clip: float = 1.0
+    entry_dropout: float = 0.0
+    keep_frames: int | None = None
     seed: int = 0
     precision: str = "float32"
 
@@ -68,7 +73,9 @@ class FitSettings:
         for name in ("lr", "clip"):
             if not getattr(self, name) > 0:
                 raise ArgumentError(f"`{name}` (={getattr(self, name)}) must be positive")
-        for name in ("warmup", "label_smoothing"):
+        if self.keep_frames is not None and self.keep_frames < 1:
+            raise ArgumentError(f"`keep_frames` (={self.keep_frames}) must be at least 1, or None")
+        for name in ("warmup", "label_smoothing", "entry_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ArgumentError(f"`{name}` (={getattr(self, name)}) must be in [0, 1)")
         if not self.weight_decay >= 0 or self.seed < 0:
@@ -307,6 +314,7 @@ class _Run:
         with _seeded(_mix(settings.seed, epoch, 2), self.device):
             load = lambda rows: (store.batch(rows).to(self.device), labels[rows].to(self.device))  # noqa: E731
             for graph, target in prefetch(load, batches):
+                graph = augment(graph, settings.entry_dropout, settings.keep_frames)
                 rate = one_cycle(step, total, settings.lr, settings.warmup)
                 for group in self.optimizer.param_groups:
                     group["lr"] = rate

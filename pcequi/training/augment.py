@@ -1,0 +1,86 @@
+"""Augmentation of pose graphs while training: no graph is built again for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from pcequi.errors import ArgumentError
+from pcequi.pose_graph import LevelGraph, PoseGraph
+
+
+def drop_entries(level: LevelGraph, share: float) -> LevelGraph:
+    """Drop a random share of the entries of A and scale up the rest.
+
+    An entry is what a pose sees of one representative in one place, so this is
+    to the graph what dropping points is to the cloud.
+
+    Args:
+        level: with a sparse matrix A.
+        share: in [0, 1).
+
+    Raises:
+        ArgumentError: ``share`` is outside its range.
+
+    **Equivariance:** entries are drawn independently of geometry; the expected
+    output is unchanged.
+    """
+    if not 0 <= share < 1:
+        raise ArgumentError(f"`share` (={share}) must be in [0, 1)")
+    if share == 0 or level.val is None:
+        return level
+    kept = torch.rand_like(level.val) >= share
+    return replace(level, val=level.val * kept / (1 - share))
+
+
+def keep_poses(level: LevelGraph, num: int) -> LevelGraph:
+    """Keep ``num`` random poses of each cloud, with their rows of A.
+
+    On the last level, whose poses are global frames, a cloud must then be told
+    from whichever few frames are left.
+
+    Args:
+        level: with a sparse matrix A and equally many poses in every cloud;
+            any other level is returned as it is.
+        num: at least 1.
+
+    Raises:
+        ArgumentError: ``num`` is below 1.
+
+    **Equivariance:** poses are drawn independently of geometry.
+    """
+    if num < 1:
+        raise ArgumentError(f"`num` (={num}) must be at least 1")
+    count = level.count
+    if level.entries is None or (count != count[0]).any() or num >= int(count[0]):
+        return level
+    clouds, size = len(count), int(count[0])
+    order = torch.rand(clouds, size, device=count.device).argsort(1)[:, :num].sort(1).values
+    first = torch.arange(clouds, device=count.device)[:, None] * size
+    rows = (order + first).flatten()
+    entries = level.entries.view(-1, level.basis)
+    kept = torch.zeros(len(entries), dtype=torch.bool, device=count.device)
+    kept[rows] = True
+    inside = torch.repeat_interleave(kept, entries.sum(1))
+    return LevelGraph(
+        count=torch.full_like(count, num),
+        weight=level.weight[rows],
+        pos=level.pos[rows],
+        rot=level.rot[rows],
+        basis=level.basis,
+        entries=entries[rows].flatten(),
+        col=level.col[inside],
+        val=level.val[inside],
+    )
+
+
+def augment(graph: PoseGraph, entry_dropout: float = 0.0, keep_frames: int | None = None):
+    """``drop_entries`` on every level above the first, ``keep_poses`` on the last.
+
+    **Equivariance:** as its two parts: blind to geometry.
+    """
+    levels = [graph.levels[0], *(drop_entries(lv, entry_dropout) for lv in graph.levels[1:])]
+    if keep_frames is not None and len(levels) > 1:
+        levels[-1] = keep_poses(levels[-1], keep_frames)
+    return PoseGraph(levels)
