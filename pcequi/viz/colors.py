@@ -55,7 +55,9 @@ def feature_basis(embedding) -> FeatureBasis:
     Raises:
         ShapeError: not a matrix with rows and columns.
 
-    **Equivariance:** as invariant as the embeddings, and to their order.
+    **Equivariance:** as invariant as the embeddings, and to their order, where
+    the first four variances differ; components of equal variance are any basis
+    of their space.
     """
     rows = _matrix("embedding", embedding)
     mean = rows.mean(0)

@@ -184,7 +184,9 @@ def level_scene(
         legend = "embedding distance to the representative; right end: covering radius"
         scale = ("0", f"{largest:.2g}")
     elif coloring == "feature":
-        basis = colors.feature_basis(first.sampled.embedding.flatten(0, 1))
+        # Of the shown poses alone: over all rotations of a finite group components
+        # come in sets of equal variance, of which rounding would choose.
+        basis = colors.feature_basis(first.shown(first.sampled.embedding))
         legend = "first three principal components of the embedding as red, green, blue"
     else:
         palette = colors.representative_palette(first.centers())

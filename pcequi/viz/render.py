@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from pcequi.errors import ArgumentError, FileError, MissingPackageError, PcequiError
 from pcequi.viz import worker
 from pcequi.viz.annotate import annotate
@@ -65,7 +67,7 @@ def save_picture(
     size: int = 640,
     frames: int = 36,
     renderer: str = "auto",
-    timeout: float = 120.0,
+    timeout: float | None = None,
 ) -> Path:
     """Draw a scene into a file; no display is needed.
 
@@ -77,7 +79,8 @@ def save_picture(
         renderer: "egl" (the machine's own driver, no display), "software"
             (Mesa on the CPU, no display), "window" (a hidden window on the
             display); "auto" tries them in this order.
-        timeout: seconds after which an attempt is given up.
+        timeout: seconds after which an attempt is given up; by default 60, and
+            5 more for each frame.
 
     Returns:
         The path.
@@ -99,6 +102,7 @@ def save_picture(
     check_open3d()
     count = frames if path.suffix.lower() == ".gif" else 1
     pixels = [size * len(scene.parts) * _OVERSAMPLING, size * _OVERSAMPLING]
+    timeout = 60.0 + 5 * count if timeout is None else timeout
     attempts = RENDERERS[1:] if renderer == "auto" else (renderer,)
     failures = []
     with tempfile.TemporaryDirectory() as folder:
@@ -204,10 +208,22 @@ def _write(path: Path, pictures: list) -> None:
             first.save(path)
             return
         # One palette for all frames, or colours would flicker.
-        palette = first.quantize(256)
-        frames = [picture.quantize(palette=palette, dither=0) for picture in pictures]
+        palette = first.quantize(255)
+        frames = [_indexed(picture, palette) for picture in pictures]
         frames[0].save(
             path, save_all=True, append_images=frames[1:], duration=3600 // len(frames), loop=0
         )
     except OSError as error:
         raise FileError(f"`path` (={str(path)!r}) cannot be written: {error}") from error
+
+
+def _indexed(picture, palette):
+    """A picture in 255 given colours and exact white, which averaging would tint."""
+    from PIL import Image
+
+    index = np.array(picture.quantize(palette=palette, dither=0))
+    index[(np.asarray(picture) == 255).all(2)] = 255
+    result = Image.fromarray(index)
+    colors = palette.getpalette()[: 255 * 3]
+    result.putpalette(colors + [255] * (256 * 3 - len(colors)))
+    return result

@@ -66,27 +66,11 @@ def draw_frames(scene: Scene, folder: Path, width: int, height: int, count: int)
     """Write ``count`` pictures of the turning clouds as ``0000.png`` and on."""
     import open3d as o3d
 
-    visualizer = o3d.visualization.Visualizer()
-    if not visualizer.create_window("pcequi", width, height, visible=False):
+    opened = _open(scene, "pcequi", width, height, visible=False)
+    if opened is None:
         return NO_CONTEXT
-    option = visualizer.get_render_option()
-    if option is None:
-        return NO_CONTEXT
-    option.background_color = np.ones(3)
-    # The renderer's own lights differ from driver to driver and wash colours out.
-    option.light_on = False
-    option.mesh_show_back_face = False
+    visualizer, meshes, colors = opened
     offsets = scene.offsets(RIGHT)
-    meshes = [part_geometry(part, offset) for part, offset in zip(scene.parts, offsets)]
-    colors = [np.asarray(mesh.vertex_colors).copy() for mesh in meshes]
-    for mesh, color in zip(meshes, colors):
-        shade(mesh, color)
-        visualizer.add_geometry(mesh)
-    intrinsic, extrinsic = camera(scene, width, height)
-    parameters = o3d.camera.PinholeCameraParameters()
-    parameters.intrinsic = o3d.camera.PinholeCameraIntrinsic(width, height, intrinsic)
-    parameters.extrinsic = extrinsic
-    view = visualizer.get_view_control()
     step = o3d.geometry.get_rotation_matrix_from_axis_angle(UP * 2 * np.pi / count)
     for number in range(count):
         if number:
@@ -94,7 +78,6 @@ def draw_frames(scene: Scene, folder: Path, width: int, height: int, count: int)
                 mesh.rotate(step, center=offset)
                 shade(mesh, color)
                 visualizer.update_geometry(mesh)
-        view.convert_from_pinhole_camera_parameters(parameters, allow_arbitrary=True)
         visualizer.poll_events()
         visualizer.update_renderer()
         file = folder / f"{number:04d}.png"
@@ -107,14 +90,39 @@ def draw_frames(scene: Scene, folder: Path, width: int, height: int, count: int)
 
 def show(scene: Scene, title: str) -> int:
     """Open a window until the user closes it."""
+    opened = _open(scene, title, 600 * len(scene.parts), 600, visible=True)
+    if opened is None:
+        return NO_CONTEXT
+    opened[0].run()
+    opened[0].destroy_window()
+    return 0
+
+
+def _open(scene: Scene, title: str, width: int, height: int, visible: bool):
+    """A visualizer with the scene in view, its meshes and their colours in full light."""
     import open3d as o3d
 
+    visualizer = o3d.visualization.Visualizer()
+    if not visualizer.create_window(title, width, height, visible=visible):
+        return None
+    option = visualizer.get_render_option()
+    if option is None:
+        return None
+    option.background_color = np.ones(3)
+    # The renderer's own lights differ from driver to driver and wash colours out.
+    option.light_on = False
+    option.mesh_show_back_face = False
     meshes = [part_geometry(*pair) for pair in zip(scene.parts, scene.offsets(RIGHT))]
-    o3d.visualization.draw_geometries(
-        meshes, window_name=title, width=1200, height=700,
-        lookat=[0, 0, 0], up=UP, front=FRONT, zoom=0.6,
-    )  # fmt: skip
-    return 0
+    colors = [np.asarray(mesh.vertex_colors).copy() for mesh in meshes]
+    for mesh, color in zip(meshes, colors):
+        shade(mesh, color)
+        visualizer.add_geometry(mesh)
+    parameters = o3d.camera.PinholeCameraParameters()
+    intrinsic, parameters.extrinsic = camera(scene, width, height)
+    parameters.intrinsic = o3d.camera.PinholeCameraIntrinsic(width, height, intrinsic)
+    view = visualizer.get_view_control()
+    view.convert_from_pinhole_camera_parameters(parameters, allow_arbitrary=True)
+    return visualizer, meshes, colors
 
 
 def main(arguments: list[str]) -> int:

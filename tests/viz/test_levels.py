@@ -1,0 +1,114 @@
+"""A turned copy is sampled by itself and gets the same colours."""
+
+import numpy as np
+import pytest
+import torch
+
+from pcequi.errors import ArgumentError
+from pcequi.poses import GridPoses, TangentPoses
+from pcequi.rotations import random_rotations
+from pcequi.viz.levels import COLORINGS, describe, level_scene, match_copy, sample_level
+
+
+def compare(pos, levels, level=1, rotation=0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    turn = random_rotations(1, generator=generator, dtype=torch.float64)[0]
+    view = sample_level(pos, levels, level, rotation)
+    copy, figures = match_copy(view, sample_level(pos @ turn.T, levels, level, rotation), turn)
+    return view, copy, figures, turn
+
+
+@pytest.mark.parametrize("coloring", COLORINGS)
+@pytest.mark.parametrize("poses", [GridPoses("O", "principal"), TangentPoses(4)])
+def test_a_turned_copy_has_the_same_colours(make_blob, levels_of, coloring, poses):
+    view, copy, figures, _ = compare(make_blob(), levels_of(poses), rotation=2)
+    first, second = level_scene([view, copy], ["", ""], coloring=coloring).parts
+    np.testing.assert_allclose(first.color, second.color, atol=1e-6)
+    np.testing.assert_array_equal(first.size > first.size.min(), second.size > second.size.min())
+    assert figures["same_representative"] == 1 and figures["points_in_both"] == 20
+    assert figures["embedding_difference"] < 1e-9
+
+
+def test_second_level(make_blob, levels_of):
+    view, _, figures, _ = compare(make_blob(), levels_of(), level=2, rotation=23)
+    assert figures["same_representative"] == 1 and len(view.sampled.points) == 14
+
+
+def test_colours_follow_the_points(make_blob, levels_of, generator):
+    pos = make_blob()
+    order = torch.randperm(len(pos), generator=generator)
+    for coloring in COLORINGS:
+        colors = [
+            level_scene([sample_level(cloud, levels_of())], [""], coloring=coloring).parts[0].color
+            for cloud in (pos, pos[order])
+        ]
+        np.testing.assert_allclose(colors[1], colors[0][order.numpy()], atol=1e-6)
+
+
+def test_what_is_not_equivariant_shows(make_blob, levels_of):
+    """Frames fixed in the world: the copy's colours must differ, or the picture lies."""
+    _, _, figures, _ = compare(make_blob(), levels_of(GridPoses("O", "none")))
+    assert figures["same_representative"] < 0.9
+    assert figures["embedding_difference"] > 1e-3
+
+
+def test_names_come_from_embeddings_not_from_order(make_blob, levels_of):
+    view, copy, _, turn = compare(make_blob(), levels_of())
+    backwards = torch.arange(view.sampled.chosen.num).flip(0)
+    copy.sampled.chosen.index = copy.sampled.chosen.index[backwards]
+    copy.sampled.chosen.assignment = backwards[copy.sampled.chosen.assignment]
+    renamed, figures = match_copy(view, copy, turn)
+    assert figures["same_representative"] == 1
+    assert torch.equal(renamed.names, backwards)
+
+
+def test_highlight_and_frames_turn_with_the_cloud(make_blob, levels_of):
+    view, copy, _, turn = compare(make_blob(), levels_of())
+    for highlight in (None, 3):
+        scene = level_scene([view, copy], ["a", "b"], highlight=highlight, frames=True)
+        first, second = scene.parts
+        assert 1 <= len(first.frame_pos) <= 24
+        wanted, found = (
+            np.concatenate([pos[:, :, None], rot], axis=2).reshape(-1, 12)
+            for pos, rot in (
+                (first.frame_pos @ turn.numpy().T, turn.numpy() @ first.frame_rot),
+                (second.frame_pos, second.frame_rot),
+            )
+        )
+        # As sets: poses at equal distances from a representative have no order.
+        apart = np.abs(wanted[:, None] - found[None]).max(-1)
+        assert apart.min(0).max() < 1e-6 and apart.min(1).max() < 1e-6
+        np.testing.assert_allclose(first.color, second.color, atol=1e-6)
+    found = describe(view, 3)
+    weight = int(view.sampled.chosen.multiplicity[3])
+    assert found["highlight"]["poses"] == weight and found["representatives"] == 24
+    assert found["highlight"]["points"] <= found["points_with_poses"] == 20
+
+
+def test_degenerate_clouds_have_a_scene(degenerate_cloud, levels_of):
+    view, copy, _, _ = compare(degenerate_cloud, levels_of())
+    for coloring in COLORINGS:
+        scene = level_scene([view, copy], ["", ""], coloring=coloring, frames=True)
+        assert all(np.isfinite(part.color).all() and part.radius > 0 for part in scene.parts)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"level": 0}, r"`level` \(=0\) must be 1 to 3"),
+        ({"level": 4}, r"`level` \(=4\) must be 1 to 3"),
+        ({"level": 3}, r"`level` \(=3\) .* choose a lower level"),
+        ({"rotation": 24}, r"`rotation` \(=24\) must be 0 to 23"),
+    ],
+)
+def test_levels_that_cannot_be_shown(make_blob, levels_of, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        sample_level(make_blob(), levels_of(), **options)
+
+
+def test_colourings_that_do_not_exist(make_blob, levels_of):
+    view = sample_level(make_blob(), levels_of())
+    with pytest.raises(ArgumentError, match=r"`color` \(='rainbow'\) must be one of"):
+        level_scene([view], [""], coloring="rainbow")
+    with pytest.raises(ArgumentError, match=r"`highlight` \(=99\) must be a representative"):
+        level_scene([view], [""], highlight=99)

@@ -1,0 +1,154 @@
+"""Pictures have what they should show; what prevents one is said clearly."""
+
+import importlib.util
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pcequi.errors import ArgumentError, FileError, MissingPackageError
+from pcequi.viz import RenderError, has_display, save_picture, show_window
+from pcequi.viz import render as rendering
+from pcequi.viz.worker import NO_CONTEXT, NO_OPEN3D
+
+
+def pixels(picture, size):
+    return np.asarray(picture.convert("RGB"), dtype=int)[:size]
+
+
+@pytest.mark.render
+def test_a_picture_shows_both_clouds(first_picture):
+    with Image.open(first_picture) as picture:
+        assert picture.width == 240 and picture.height > 120
+        image = pixels(picture, 120)
+    assert (image[0] == 255).all() and (image[:, 120] == 255).all()
+    covered = (image < 250).any(2)
+    left, right = image[:, :120][covered[:, :120]], image[:, 120:][covered[:, 120:]]
+    assert 0.05 < covered[:, :120].mean() < 0.9 and 0.05 < covered[:, 120:].mean() < 0.9
+    assert np.median(left[:, 0] - left[:, 2]) > 60  # red
+    assert np.median(right[:, 2] - right[:, 0]) > 60  # blue
+    # The green axis of the frame; no point is green. Shaded: more than one red.
+    assert (left[:, 1] - left[:, [0, 2]].max(1) > 20).any()
+    assert len(np.unique(left[:, 0])) > 10
+
+
+@pytest.mark.render
+def test_a_gif_turns(first_picture, two_clouds, tmp_path):
+    file = save_picture(two_clouds, tmp_path / "out.gif", size=60, frames=3)
+    with Image.open(file) as picture:
+        assert picture.n_frames == 3 and picture.info["loop"] == 0
+        images = []
+        for number in range(3):
+            picture.seek(number)
+            images.append(pixels(picture, 60))
+    assert (images[0][0, 0] == 255).all()
+    for one, other in ((0, 1), (1, 2), (2, 0)):
+        assert (np.abs(images[one] - images[other]).max(2) > 60).mean() > 0.02
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"path": "out.jpg"}, r"`path` \(='.*out.jpg'\) must end in .png or .gif"),
+        ({"renderer": "crayon"}, r"`renderer` \(='crayon'\) must be one of auto, egl"),
+        ({"size": 3}, r"`size` \(=3\) must be at least 32"),
+        ({"frames": 1}, r"`frames` \(=1\) must be at least 2"),
+    ],
+)
+def test_arguments_that_cannot_be(two_clouds, tmp_path, options, message):
+    options = {"path": "out.png"} | options
+    options["path"] = tmp_path / options["path"]
+    with pytest.raises(ArgumentError, match=message):
+        save_picture(two_clouds, **options)
+
+
+def test_the_folder_must_exist(two_clouds, tmp_path):
+    with pytest.raises(FileError, match="its folder does not exist"):
+        save_picture(two_clouds, tmp_path / "none" / "out.png")
+
+
+def test_without_open3d(two_clouds, monkeypatch, tmp_path):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "open3d" else found(name)
+    )
+    with pytest.raises(MissingPackageError, match=r'pip install "pcequi\[viz\]".*libusb'):
+        save_picture(two_clouds, tmp_path / "out.png")
+
+
+def test_without_a_display(two_clouds, monkeypatch):
+    monkeypatch.setattr(rendering.sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert not has_display()
+    with pytest.raises(RenderError, match="no display .* --save out.png"):
+        show_window(two_clouds)
+
+
+@pytest.fixture
+def broken_worker(monkeypatch):
+    """Replace the process that draws; returns the environments that it was given."""
+    monkeypatch.setattr(rendering, "check_open3d", lambda: None)
+    monkeypatch.setattr(rendering, "has_display", lambda: False)
+    monkeypatch.setenv("DISPLAY", ":7")
+
+    def replace(status=0, error=None):
+        environments = []
+
+        def run(command, env, timeout, **_):
+            environments.append(env)
+            if error:
+                raise error
+            return subprocess.CompletedProcess(command, status, "", "some words\nlast words\n")
+
+        monkeypatch.setattr(rendering.subprocess, "run", run)
+        return environments
+
+    return replace
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "message"),
+    [
+        (-11, None, r"egl: the driver crashed \(signal 11\)"),
+        (1, None, "status 1: last words"),
+        (NO_CONTEXT, None, "no graphics context"),
+        (0, None, "it wrote no picture"),
+        (0, subprocess.TimeoutExpired("x", 65), "gave up after 65 s"),
+    ],
+)
+def test_a_driver_that_fails_is_reported(
+    two_clouds, broken_worker, tmp_path, status, error, message
+):
+    environments = broken_worker(status, error)
+    with pytest.raises(RenderError, match=message) as caught:
+        save_picture(two_clouds, tmp_path / "out.png")
+    assert "libgl1-mesa-dri" in str(caught.value) and "window: no display" in str(caught.value)
+    # First the machine's driver, then the CPU; never the display.
+    assert [env.get("LIBGL_ALWAYS_SOFTWARE") for env in environments] == [None, "1"]
+    assert not any("DISPLAY" in env for env in environments)
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_a_renderer_can_be_chosen(two_clouds, broken_worker, tmp_path):
+    environments = broken_worker(-6)
+    with pytest.raises(RenderError, match="software: the driver crashed"):
+        save_picture(two_clouds, tmp_path / "out.png", renderer="software")
+    assert len(environments) == 1
+
+
+def test_an_open3d_that_does_not_load(two_clouds, broken_worker, tmp_path):
+    broken_worker(NO_OPEN3D)
+    with pytest.raises(MissingPackageError, match=r"does not load \(last words\).*libusb-1.0-0"):
+        save_picture(two_clouds, tmp_path / "out.png")
+
+
+def test_the_package_loads_without_torch_and_open3d():
+    code = "import sys, pcequi.viz; print('torch' in sys.modules, 'open3d' in sys.modules)"
+    root = Path(rendering.__file__).parents[2]
+    done = subprocess.run(
+        [rendering.sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=60
+    )
+    assert done.stdout.split() == ["False", "False"], done.stderr

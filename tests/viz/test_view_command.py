@@ -1,0 +1,100 @@
+"""``pcequi view``."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pcequi.cli import main
+from pcequi.models import presets
+from pcequi.viz import render
+
+
+@pytest.fixture
+def view(monkeypatch, tmp_path, capsys, make_blob, levels_of):
+    """Run `pcequi view` on a small cloud, with a small network and without a display."""
+    monkeypatch.setitem(
+        presets.PRESETS, "tiny", lambda: {"levels": levels_of(), "channels": [4, 4, 4]}
+    )
+    monkeypatch.setattr(render, "has_display", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    np.savetxt("cloud.xyz", make_blob().numpy())
+
+    def call(*arguments):
+        try:
+            main(["view", *map(str, arguments)])
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        return (code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Scenes that were drawn, without drawing them."""
+    scenes = []
+    monkeypatch.setattr(render, "check_open3d", lambda: None)
+    monkeypatch.setattr(render, "save_picture", lambda scene, *_, **options: scenes.append(scene))
+    monkeypatch.setattr(render, "show_window", lambda scene, title: scenes.append(scene))
+    return scenes
+
+
+TINY = ["cloud.xyz", "--preset", "tiny"]
+
+
+def test_a_turned_copy_as_json(view, drawn):
+    options = ["--rotated", "--save", "out.png", "--frames", "--highlight", 2, "--budget", 8]
+    code, out, err = view(*TINY, *options, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["copy"]["same_representative"] == 1 and found["representatives"] == 8
+    assert found["highlight"]["representative"] == 2 and found["saved"] == "out.png"
+    first, second = drawn[0].parts
+    np.testing.assert_allclose(first.color, second.color)
+    turn = np.array(found["copy"]["rotation"])
+    np.testing.assert_allclose(second.pos, first.pos @ turn.T)
+    # The seed turns the copy.
+    code, out, _ = view(*TINY, *options, "--seed", 1, "--json")
+    assert not np.allclose(json.loads(out)["copy"]["rotation"], turn)
+
+
+def test_for_people_and_in_a_window(view, drawn, monkeypatch):
+    monkeypatch.setattr(render, "has_display", lambda: True)
+    code, out, err = view(*TINY, "--rotated", "--highlight", 0, "--color", "distance")
+    assert code == 0, err
+    assert len(drawn) == 1 and "same representative" in out and "100.00%" in out
+    assert "stands for" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "there is no display for a window"),
+        (["--save", "out.jpg"], "must end in .png or .gif"),
+        (["--save", "out.png", "--color", "x"], "`color` (='x')"),
+        (["--save", "out.png", "--level", 9], "`level` (=9) must be 1 to 3"),
+        (["--save", "out.png", "--highlight", 500], "`highlight` (=500)"),
+        (["--save", "out.png", "--run", "nowhere"], "give one of them"),
+    ],
+)
+def test_errors_come_without_a_traceback(view, monkeypatch, arguments, message):
+    monkeypatch.setattr(render, "check_open3d", lambda: None)
+    code, out, err = view(*TINY, *arguments)
+    assert code == 1 and message in err and "Traceback" not in err and out == ""
+    code, out, _ = view(*TINY, *arguments, "--json")
+    assert code == 1 and message in json.loads(out)["error"]["message"]
+
+
+def test_without_open3d(view, monkeypatch):
+    monkeypatch.setattr(render.importlib.util, "find_spec", lambda name: None)
+    code, _, err = view(*TINY, "--save", "out.png")
+    assert code == 1 and 'pip install "pcequi[viz]"' in err
+
+
+def test_help_names_every_choice(view):
+    code, out, _ = view("--help")
+    assert code == 0
+    for word in ("--rotated", "--highlight", "--save", "distance", "feature", "software", "--seed"):
+        assert word in out
