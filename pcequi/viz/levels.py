@@ -237,7 +237,7 @@ def describe(view: LevelView, highlight: int | None = None) -> dict:
 def _part(view: LevelView, color: np.ndarray, title: str, highlight, frames: bool) -> CloudPart:
     points = view.sampled.points.numpy()
     part = CloudPart(view.pos.numpy(), np.tile(colors.PALE, (len(view.pos), 1)), title=title)
-    size = part.radius * min(0.08, 0.75 / np.sqrt(len(points)))
+    size = part.size_for(len(points))
     part.size[:] = 0.35 * size
     part.size[points] = size
     part.color[points] = color

@@ -12,7 +12,8 @@ from pcequi.errors import ArgumentError, ShapeError
 
 AXIS_COLORS = ((0.85, 0.10, 0.10), (0.10, 0.60, 0.15), (0.10, 0.25, 0.85))
 # Distance of the centres of neighbouring clouds, in their largest radii.
-SPACING = 2.15
+SPACING = 2.05
+_STICK = 0.15  # length of a frame's axes, in radii of the cloud
 _SPHERE = 8  # resolution of Open3D's sphere: 224 triangles
 
 
@@ -47,7 +48,7 @@ class CloudPart:
             setattr(self, name, np.asarray(getattr(self, name), dtype=np.float64))
         if self.pos.ndim != 2 or self.pos.shape[1] != 3 or len(self.pos) == 0:
             raise ShapeError(f"`pos` (={list(self.pos.shape)}) must be [N, 3], at least one point")
-        size = self.default_size() if self.size is None else self.size
+        size = self.size_for(len(self.pos)) if self.size is None else self.size
         self.size = np.broadcast_to(np.asarray(size, dtype=np.float64), len(self.pos)).copy()
         frames = len(self.frame_pos)
         wanted = {"color": self.pos.shape, "frame_pos": (frames, 3), "frame_rot": (frames, 3, 3)}
@@ -66,9 +67,16 @@ class CloudPart:
         """Of the sphere about ``center`` that holds all points; 1 for a single place."""
         return float(np.linalg.norm(self.pos - self.center, axis=1).max()) or 1.0
 
-    def default_size(self) -> float:
-        """Radius of spheres that about cover a surface with these points."""
-        return self.radius * min(0.08, 0.75 / np.sqrt(len(self.pos)))
+    @property
+    def reach(self) -> float:
+        """Radius of the sphere about ``center`` that holds all that is drawn."""
+        points = np.linalg.norm(self.pos - self.center, axis=1) + self.size
+        frames = np.linalg.norm(self.frame_pos - self.center, axis=1) + _STICK * self.radius
+        return float(max(points.max(), frames.max(initial=0.0)))
+
+    def size_for(self, num: int) -> float:
+        """Radius of ``num`` spheres that about cover a surface of this size."""
+        return self.radius * min(0.05, 0.65 / np.sqrt(num))
 
 
 @dataclass
@@ -96,8 +104,8 @@ class Scene:
 
     @property
     def radius(self) -> float:
-        """Largest radius of a part."""
-        return max(part.radius for part in self.parts)
+        """Largest reach of a part."""
+        return max(part.reach for part in self.parts)
 
     def save(self, path: str | Path) -> None:
         """Write the arrays that ``load`` needs to draw, as ``.npz``."""
@@ -173,7 +181,7 @@ def _sticks(part: CloudPart, offset: np.ndarray) -> list[tuple]:
     """Cylinders along the axes of the frames, as in ``part_geometry``."""
     import open3d as o3d
 
-    length, width = 0.16 * part.radius, 0.012 * part.radius
+    length, width = _STICK * part.radius, 0.012 * part.radius
     stick = o3d.geometry.TriangleMesh.create_cylinder(width, length, 8, 1)
     stick.compute_vertex_normals()
     # Open3D's cylinder lies about the z axis: from 0 to ``length`` here.
