@@ -8,7 +8,7 @@ from torch_geometric.data import Batch, Data
 
 from pcequi import pose_graph
 from pcequi.errors import ArgumentError, DataError, ShapeError
-from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, pose_operator
+from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, edges, pose_operator
 from pcequi.poses import CentroidPoses, GridPoses, PairPoses, TangentPoses
 from pcequi.sampling import FeatureSampler
 
@@ -53,10 +53,10 @@ def test_operator_of_numba_equals_its_torch_twin(sampler, anchors, make_blob, mo
         row = torch.repeat_interleave(torch.arange(len(ptr) - 1), ptr[1:] - ptr[:-1])
         return matrix.index_put_((row, col), val, accumulate=True)
 
-    if not pose_graph.HAS_NUMBA:
+    if not edges.HAS_NUMBA:
         pytest.skip("numba is not installed")
     compiled = dense()
-    monkeypatch.setattr(pose_graph, "HAS_NUMBA", False)
+    monkeypatch.setattr(edges, "HAS_NUMBA", False)
     torch.testing.assert_close(dense(), compiled, atol=1e-10, rtol=0)
     assert compiled.abs().sum() > 1
 
@@ -66,7 +66,7 @@ def test_a_whole_graph_without_numba_is_the_same(make_blob, levels_of, monkeypat
     levels = levels_of(TangentPoses(4), refine=1)
     pos = make_blob(30)
     compiled = build_pose_graph(pos, levels)
-    for module in ("embedding", "pose_graph", "ops.fps", "ops.sparse"):
+    for module in ("embedding", "pose_graph.edges", "ops.fps", "ops.sparse"):
         monkeypatch.setattr(f"pcequi.{module}.HAS_NUMBA", False)
     plain = build_pose_graph(pos, levels)
     for a, b in zip(compiled.levels, plain.levels, strict=True):

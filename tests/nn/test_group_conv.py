@@ -120,8 +120,7 @@ def test_explicit_edges_give_the_compressed_layer(sampler, make_blob, generator)
     x = torch.randn(15 * k, 3, dtype=torch.float64, generator=generator, requires_grad=True)
     explicit = conv(x, torch.stack([source, target]), (offset, relative))
     compressed = conv.compressed(x, graph.levels[1], graph.levels[0].count)
-    # 1e-6: the layer keeps its kernel points in float32.
-    torch.testing.assert_close(explicit, compressed, atol=1e-6, rtol=0)
+    torch.testing.assert_close(explicit, compressed, atol=1e-10, rtol=0)
     gradients = [torch.autograd.grad(out.square().sum(), x)[0] for out in (explicit, compressed)]
     torch.testing.assert_close(*gradients, atol=1e-5, rtol=0)
 
@@ -134,7 +133,7 @@ def test_one_anchor_reads_what_its_rotation_says(generator):
     for a in range(4):
         pose = (torch.zeros(1, 3, dtype=torch.float64), anchors[a : a + 1])
         out = conv(torch.ones(1, 1, dtype=torch.float64), index, pose)[0]
-        torch.testing.assert_close(out, torch.eye(4, dtype=torch.float64)[a], atol=1e-6, rtol=0)
+        torch.testing.assert_close(out, torch.eye(4, dtype=torch.float64)[a], atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("alike", [False, True])

@@ -1,0 +1,33 @@
+"""The compressed graph: representatives of each level and what they read.
+
+A level's layer is out = (A f) W. The rows of A are (representative, basis
+function) pairs, its columns the representatives of the level below: the
+feature of a pose h is read at the representative a(h) that stands for it, and
+entries that meet in one place are added up once. Nothing of the size of the
+pose set is left in the graph.
+"""
+
+from pcequi.pose_graph.build import (
+    GraphBuilder,
+    LevelStep,
+    SampledLevel,
+    build_pose_graph,
+)
+from pcequi.pose_graph.edges import PoseEdges, pose_edges, pose_operator
+from pcequi.pose_graph.graph import TENSORS, LevelGraph, PoseGraph, batch_levels
+from pcequi.pose_graph.level import Level
+
+__all__ = [
+    "TENSORS",
+    "GraphBuilder",
+    "Level",
+    "LevelGraph",
+    "LevelStep",
+    "PoseEdges",
+    "PoseGraph",
+    "SampledLevel",
+    "batch_levels",
+    "build_pose_graph",
+    "pose_edges",
+    "pose_operator",
+]

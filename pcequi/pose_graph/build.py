@@ -1,0 +1,295 @@
+"""From a cloud to its graph, level by level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pcequi import rotations as so3
+from pcequi.canonical import canonical_pose
+from pcequi.embedding import geometric_embedding
+from pcequi.errors import ArgumentError
+from pcequi.ops import coalesce_rows, farthest_point_sampling
+from pcequi.pose_graph.edges import pose_operator
+from pcequi.pose_graph.graph import LevelGraph, PoseGraph
+from pcequi.pose_graph.level import Level
+from pcequi.poses import (
+    CentroidPoses,
+    Poses,
+    check_cloud,
+    estimate_normals,
+    unit_normals,
+)
+from pcequi.sampling import Representatives, sampling_key
+
+
+@dataclass
+class _Below:
+    """What the next level reads: points with poses, and who stands for them."""
+
+    poses: Poses
+    assignment: Tensor  # [N, K]
+    num: int
+
+
+def build_pose_graph(
+    pos: Tensor,
+    levels: list[Level] | tuple[Level, ...],
+    *,
+    normal: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    embeddings: bool = False,
+    dtype: torch.dtype | None = None,
+):
+    """The precomputed graph of one cloud, from its geometry alone.
+
+    Everything is computed in float64 and cast once, at the end.
+
+    Args:
+        pos: one cloud [N, 3], any floating dtype.
+        levels: at least one; the first is the lifting level.
+        normal: unit normals [N, 3]; estimated where a level needs them.
+        generator: for levels sampled at random.
+        embeddings: also return what each level sampled.
+        dtype: of the result; by default that of ``pos``.
+
+    Returns:
+        The ``PoseGraph``; with ``embeddings`` a pair of it and a list of
+        ``SampledLevel``, one a level.
+
+    Raises:
+        ShapeError, DataError: the cloud is unusable.
+
+    **Equivariance:** with data-driven frames every tensor but ``pos`` and
+    ``rot`` is invariant to SE(3) and to the order of the points, and those two
+    turn and move with the cloud.
+    """
+    builder = GraphBuilder(pos, levels, normal=normal)
+    sampled, graphs = [], []
+    for number in range(len(builder.levels)):
+        step = builder.level(number)
+        chosen = step.sample(generator=generator)
+        graphs.append(builder.finish(step, chosen))
+        if embeddings:
+            sampled.append(builder.sampled(step, chosen))
+    graph = PoseGraph(graphs).to(dtype or pos.dtype)
+    return (graph, sampled) if embeddings else graph
+
+
+@dataclass
+class SampledLevel:
+    """What one level sampled.
+
+    Attributes:
+        poses: the level's poses, in world coordinates.
+        points: row of the cloud of each of its points [N']; None at the centroid.
+        embedding: geometric embedding [N', K, D], or None for a dense level.
+        chosen: representatives, counted as point * K + rotation.
+    """
+
+    poses: Poses
+    points: Tensor | None
+    embedding: Tensor | None
+    chosen: Representatives
+
+
+class GraphBuilder:
+    """Builds the levels of one cloud, bottom up; shared by all ways of running."""
+
+    def __init__(self, pos: Tensor, levels, *, normal: Tensor | None = None):
+        check_cloud(pos)
+        if not levels:
+            raise ArgumentError("`levels` (=[]) must hold at least one Level")
+        if isinstance(levels[0].poses, CentroidPoses):
+            raise ArgumentError(
+                "`levels[0].poses` cannot be CentroidPoses: it lifts local geometry"
+            )
+        self.levels = list(levels)
+        self.origin = pos.mean(0).double()
+        # Rows and frames below are the canonical ones; results are turned back.
+        self.frame, self.rows, self.pos, self.normal = canonical_pose(
+            pos.double() - pos.double().mean(0),
+            self._allowed_frames(),
+            None if normal is None else unit_normals(pos, normal, 0).double(),
+        )
+        self._estimated: dict[int, Tensor] = {}
+        self.order: Tensor | None = None
+        self.below: _Below | None = None
+
+    def _allowed_frames(self) -> Tensor | None:
+        """Rotations that map the pose sets to themselves: a grid fixed in the
+        world allows its group alone, data-driven frames allow all (None)."""
+        fixed = {
+            level.poses.rotations
+            for level in self.levels
+            if getattr(level.poses, "align", "principal") == "none"
+        }
+        if not fixed:
+            return None
+        if len(fixed) == 1 and isinstance(name := fixed.pop(), str):
+            return so3.finite_group(name, dtype=torch.float64, device=self.origin.device)
+        return torch.eye(3, dtype=torch.float64, device=self.origin.device)[None]
+
+    def normals(self, level: Level) -> Tensor | None:
+        """The given normals; else estimates, once for each number of neighbours
+        that a level's sampler asks for; None where a level has no use for them."""
+        neighbors = getattr(level.poses, "num_neighbors", 24 if level.normals else None)
+        if self.normal is not None or neighbors is None:
+            return self.normal
+        if neighbors not in self._estimated:
+            self._estimated[neighbors] = estimate_normals(self.pos, neighbors)
+        return self._estimated[neighbors]
+
+    def in_world(self, poses: Poses) -> Poses:
+        """Poses of this builder, turned and moved back to where the cloud is."""
+        return Poses(poses.pos @ self.frame.T + self.origin, self.frame @ poses.rot, poses.group)
+
+    def level(self, number: int) -> LevelStep:
+        """Poses and geometric embedding of a level; those below must be finished."""
+        level = self.levels[number]
+        if isinstance(level.poses, CentroidPoses):
+            poses, points = level.poses(self.pos), None
+        else:
+            poses = level.poses(self.pos, self.normals(level))
+            points = self._points(level, number)
+            if points is not None and number > 0:
+                poses = poses.select(points)
+        embedding = None
+        if number == 0 or not level.sampling.is_dense:
+            normal = self.normals(level) if level.normals else None
+            embedding = geometric_embedding(
+                poses, self.pos, level.radius, level.kernel_points, normal
+            )
+        if number == 0 and self.order is None:
+            # A key for spatial ties: the largest key over a point's poses does
+            # not depend on which of its frames comes first.
+            key = sampling_key(embedding.flatten(0, 1)).view(embedding.shape[:2])
+            first = embedding.shape[0]
+            wanted = max((lv.num_points or 0) for lv in self.levels)
+            seeds = max((lv.sampling.seeds or 0) for lv in self.levels)
+            wanted = min(first, max(wanted, seeds, 1))
+            self.order, _, _ = farthest_point_sampling(self.pos, wanted, key=key.max(1).values)
+            points = self._points(level, number)
+            if points is not None:
+                poses, embedding = poses.select(points), embedding[points]
+        return LevelStep(self, number, level, poses, points, embedding)
+
+    def sampled(self, step: LevelStep, chosen: Representatives) -> SampledLevel:
+        """What a level sampled, in the coordinates and rows of the cloud given."""
+        points = None
+        if not isinstance(step.level.poses, CentroidPoses):
+            points = self.rows if step.points is None else self.rows[step.points]
+        return SampledLevel(self.in_world(step.poses), points, step.embedding, chosen)
+
+    def _points(self, level: Level, number: int) -> Tensor | None:
+        """Points of a level as rows of the cloud, or None for all of them."""
+        limits = [lv.num_points for lv in self.levels[: number + 1] if lv.num_points is not None]
+        if not limits or self.order is None or min(limits) >= len(self.pos):
+            return None
+        return self.order[: min(limits)]
+
+    def finish(self, step: LevelStep, chosen: Representatives) -> LevelGraph:
+        """The graph of a level whose representatives are chosen."""
+        poses, k = step.poses, step.poses.num_rotations
+        point, turn = chosen.index // k, chosen.index % k
+        graph = LevelGraph(
+            count=torch.tensor([chosen.num], device=self.pos.device),
+            weight=chosen.multiplicity.to(self.pos),
+            pos=poses.pos[point] @ self.frame.T + self.origin,
+            rot=self.frame @ poses.rot[point, turn],
+            basis=0,
+        )
+        if step.number == 0:
+            rows = step.embedding.flatten(0, 1)
+            if step.level.sampling.center == "mean":
+                total = rows.new_zeros(chosen.num, rows.shape[1])
+                total.index_add_(0, chosen.assignment, rows)
+                graph.lift = total / chosen.multiplicity.clamp_min(1)[:, None]
+            else:
+                graph.lift = rows[chosen.index]
+        else:
+            graph.basis = step.level.basis
+            entries, graph.col, graph.val = step.operator(chosen)
+            graph.entries = (entries[1:] - entries[:-1]).to(torch.int32)
+        self.below = _Below(poses, chosen.assignment.view(-1, k), chosen.num)
+        return graph
+
+
+@dataclass
+class LevelStep:
+    """A level whose poses are known and whose representatives are not."""
+
+    builder: GraphBuilder
+    number: int
+    level: Level
+    poses: Poses
+    points: Tensor | None
+    embedding: Tensor | None  # geometric, [N, K, D]
+
+    def sample(self, embedding: Tensor | None = None, generator=None) -> Representatives:
+        """Choose representatives by an embedding [P, D], by default the geometric one."""
+        k = self.poses.num_rotations
+        if embedding is None:
+            embedding = self.embedding
+            embedding = (
+                embedding.flatten(0, 1)
+                if embedding is not None
+                else self.poses.pos.new_zeros(self.poses.num, 1)
+            )
+        return self.level.sampling(
+            embedding,
+            pos=self.poses.pos.repeat_interleave(k, 0),
+            num_rotations=k,
+            seed_rows=self._seed_rows(),
+            generator=generator,
+            strict=False,  # levels meet clouds of any size
+        )
+
+    def _seed_rows(self) -> Tensor | None:
+        seeds, k = self.level.sampling.seeds, self.poses.num_rotations
+        if (
+            seeds is None
+            or self.builder.order is None
+            or isinstance(self.level.poses, CentroidPoses)
+        ):
+            return None
+        if seeds >= len(self.poses.pos):
+            return None
+        rows = self.builder.order[:seeds]
+        if self.points is not None:  # the points are a prefix of the same order
+            rows = torch.arange(seeds, device=rows.device)
+        return (rows[:, None] * k + torch.arange(k, device=rows.device)).flatten()
+
+    def operator(self, chosen: Representatives | None = None):
+        """The sparse matrix A of some poses, as (ptr, col, val).
+
+        Rows are (row of ``chosen.index``, basis); None: all poses. With
+        ``center="mean"`` a row is the mean over the members' rows.
+        """
+        below = self.builder.below
+        k = self.poses.num_rotations
+        if chosen is None:
+            index, target = torch.arange(self.poses.num, device=self.poses.pos.device), None
+            num_rows = self.poses.num
+        elif self.level.sampling.center == "mean" and not self.level.sampling.is_dense:
+            index = torch.arange(self.poses.num, device=chosen.index.device)
+            target, num_rows = chosen.assignment, chosen.num
+        else:
+            index, target, num_rows = chosen.index, None, chosen.num
+        ptr, col, val = pose_operator(
+            self.poses.pos[index // k],
+            self.poses.rot[index // k, index % k],
+            below.poses,
+            below.assignment,
+            below.num,
+            self.level,
+        )
+        if target is None:
+            return ptr, col, val
+        basis = self.level.basis
+        row = torch.repeat_interleave(torch.arange(len(ptr) - 1), ptr[1:] - ptr[:-1])
+        member = target[row // basis]
+        val = val / chosen.multiplicity.to(val)[member]
+        return coalesce_rows(member * basis + row % basis, col, val, num_rows * basis, below.num)

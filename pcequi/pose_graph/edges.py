@@ -1,0 +1,127 @@
+"""Which poses a pose reads, and the sparse matrix that comes of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pcequi.kernels import anchor_rotations, kernel_points, rotation_basis, space_basis
+from pcequi.ops import HAS_NUMBA, coalesce_rows, pairs_within
+from pcequi.pose_graph.level import Level
+from pcequi.poses import Poses
+
+# Relative slack when the rotation nearest to an anchor is chosen: equal angles
+# go to the first rotation in the sampler's own (data-given) order.
+_ANGLE_TIE = 1e-9
+
+
+@dataclass
+class PoseEdges:
+    """Bipartite edges between poses, before anything is shared or added up.
+
+    Attributes:
+        edge_index: [2, E], source poses (point * K + rotation) above, targets below.
+        offset: position of the source seen from the target, in units of the
+            radius [E, 3].
+        rotation: frame of the source seen from the target [E, 3, 3].
+        anchor: anchor of the kernel for which the source was chosen [E].
+    """
+
+    edge_index: Tensor
+    offset: Tensor
+    rotation: Tensor
+    anchor: Tensor
+
+
+def pose_edges(pos: Tensor, rot: Tensor, source: Poses, level: Level) -> PoseEdges:
+    """The support of some poses: at each source point within the radius, and
+    for each anchor, the pose nearest in rotation to the anchor.
+
+    With one anchor these edges and relative poses are what ``nn.GroupConv``
+    takes, and give what the compressed operator gives.
+
+    Args:
+        pos: [T, 3], rot: [T, 3, 3], the target poses.
+        source: poses of the level below, [S] points with K rotations.
+        level: settings.
+
+    **Equivariance:** unchanged when all poses move together.
+    """
+    anchors = anchor_rotations(level.kernel_rotations).to(pos)
+    target, near = pairs_within(source.pos, pos, level.radius)
+    frame = rot[target]
+    offset = torch.einsum("eij,ei->ej", frame, source.pos[near] - pos[target]) / level.radius
+    wanted = torch.einsum("eij,ajk->eaik", frame, anchors).flatten(2)
+    score = wanted @ source.rot.flatten(2)[near].mT  # traces [E, A, K]
+    best = score.max(-1, keepdim=True).values
+    turn = (score >= best - _ANGLE_TIE).int().argmax(-1)
+    rotation = frame.mT[:, None] @ source.rot[near[:, None], turn]
+    pose = near[:, None] * source.num_rotations + turn
+    count = len(anchors)
+    return PoseEdges(
+        torch.stack([pose.flatten(), target.repeat_interleave(count)]),
+        offset.repeat_interleave(count, 0),
+        rotation.flatten(0, 1),
+        torch.arange(count, device=pos.device).repeat(len(target)),
+    )
+
+
+def pose_operator(
+    pos: Tensor, rot: Tensor, source: Poses, assignment: Tensor, below: int, level: Level
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows of A of some poses, entries that share a place added up.
+
+    At each source point within the radius, and for each anchor, the source
+    pose nearest in rotation is read; its value is the basis function over the
+    sum of all space functions of the row's pose.
+
+    Args:
+        pos: [T, 3], rot: [T, 3, 3], the poses whose rows are wanted.
+        source: poses of the level below, [S] points with K rotations.
+        assignment: representative of each source pose [S, K], in [0, below).
+        below: number of representatives of the level below.
+        level: settings.
+
+    Returns:
+        CSR of a [T * basis, below] matrix: ``ptr``, ``col``, ``val``.
+
+    **Equivariance:** unchanged when all poses move together.
+    """
+    points, width = kernel_points(level.kernel_points)
+    points = points.to(pos)
+    anchors = anchor_rotations(level.kernel_rotations).to(pos)
+    if HAS_NUMBA and pos.device.type == "cpu":
+        from pcequi.ops import numba_kernels
+
+        frames = source.rot.flatten(2)
+        if source.rot.stride(0) == 0:  # a grid: every point has the same frames
+            frames = frames[:1]
+        arrays = [t.contiguous().numpy() for t in (pos, rot, source.pos, frames, assignment)]
+        edge = 1 + 2 * math.cos(level.rotation_width)
+        out = numba_kernels.operator(
+            *arrays,
+            below,
+            level.radius,
+            points.numpy(),
+            width,
+            anchors.contiguous().numpy(),
+            edge,
+            _ANGLE_TIE,
+        )
+        return tuple(map(torch.from_numpy, out))
+    edges = pose_edges(pos, rot, source, level)
+    target = edges.edge_index[1]
+    space = space_basis(edges.offset, points, width)
+    # Every anchor reads every neighbour once, so one anchor's edges make the mass.
+    mass = pos.new_zeros(len(pos)).index_add_(0, target, space.sum(1)) / len(anchors)
+    space = space / mass.clamp_min(torch.finfo(pos.dtype).tiny)[target][:, None]
+    turned = edges.rotation @ anchors[edges.anchor].mT
+    factor = rotation_basis(turned, anchors[:1], level.rotation_width)  # anchors[0] is I
+    value = space * factor
+    edge, point = value.nonzero(as_tuple=True)
+    row = (target[edge] * len(points) + point) * len(anchors) + edges.anchor[edge]
+    col = assignment.flatten()[edges.edge_index[0, edge]]
+    return coalesce_rows(row, col, value[edge, point], len(pos) * level.basis, below)

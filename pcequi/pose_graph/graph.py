@@ -1,0 +1,128 @@
+"""Compressed graphs of one cloud or of a batch of clouds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pcequi.errors import ArgumentError
+
+
+@dataclass
+class LevelGraph:
+    """One level of a batch of clouds.
+
+    Attributes:
+        count: representatives of each cloud [G].
+        weight: poses that each representative stands for [M].
+        pos: position of each representative [M, 3].
+        rot: frame of each representative [M, 3, 3].
+        lift: geometry seen by each representative [M, B0 * F] (first level only).
+        entries: entries of each row of A [M * B]; rows are (representative, basis).
+        col: column of each entry, counted within its cloud [nnz].
+        val: value of each entry [nnz].
+        basis: B.
+    """
+
+    count: Tensor
+    weight: Tensor
+    pos: Tensor
+    rot: Tensor
+    basis: int
+    lift: Tensor | None = None
+    entries: Tensor | None = None
+    col: Tensor | None = None
+    val: Tensor | None = None
+
+    @property
+    def num(self) -> int:
+        """Representatives in all clouds."""
+        return len(self.weight)
+
+    @property
+    def batch(self) -> Tensor:
+        """Cloud of each representative [M]."""
+        clouds = torch.arange(len(self.count), device=self.count.device)
+        return torch.repeat_interleave(clouds, self.count)
+
+    def to(self, *args, **kwargs) -> LevelGraph:
+        """Move every tensor, as ``Tensor.to`` (a dtype applies to floating ones)."""
+
+        def move(value):
+            if not isinstance(value, Tensor):
+                return value
+            if not value.is_floating_point():
+                kinds = [a for a in args if not isinstance(a, torch.dtype)]
+                kept = {k: v for k, v in kwargs.items() if k != "dtype"}
+                return value.to(*kinds, **kept) if kinds or kept else value
+            return value.to(*args, **kwargs)
+
+        return LevelGraph(**{name: move(value) for name, value in vars(self).items()})
+
+
+def batch_levels(parts: list[LevelGraph]) -> LevelGraph:
+    """The same level of several clouds as one; columns stay counted within a cloud.
+
+    **Equivariance:** clouds do not touch each other.
+    """
+    values = {}
+    for name in TENSORS:
+        tensors = [getattr(part, name) for part in parts]
+        values[name] = None if tensors[0] is None else torch.cat(tensors)
+    return LevelGraph(basis=parts[0].basis, **values)
+
+
+TENSORS = ("count", "weight", "pos", "rot", "lift", "entries", "col", "val")
+
+
+@dataclass
+class PoseGraph:
+    """The levels of one cloud or of a batch of clouds.
+
+    In a PyG ``Data`` the tensors are attributes ``graph{level}_{name}``, all
+    concatenated along the first dimension and counted within their cloud, so
+    PyG's own batching needs no offsets.
+    """
+
+    levels: list[LevelGraph]
+
+    def store(self, data):
+        """Attach to a PyG ``Data`` and return it."""
+        for number, level in enumerate(self.levels):
+            for name in TENSORS:
+                value = getattr(level, name)
+                if value is not None:
+                    setattr(data, f"graph{number}_{name}", value)
+        return data
+
+    @classmethod
+    def load(cls, data) -> PoseGraph:
+        """From a ``Data`` or ``Batch`` that ``store`` filled.
+
+        Raises:
+            ArgumentError: ``data`` has no pose graph.
+        """
+        levels: list[LevelGraph] = []
+        while getattr(data, f"graph{len(levels)}_count", None) is not None:
+            prefix = f"graph{len(levels)}_"
+            values = {name: getattr(data, prefix + name, None) for name in TENSORS}
+            entries = values["entries"]
+            basis = 0 if entries is None else len(entries) // max(1, len(values["weight"]))
+            levels.append(LevelGraph(basis=basis, **values))
+        if not levels:
+            raise ArgumentError(
+                "`data` has no pose graph; apply `pcequi.transforms.BuildPoseGraph` first"
+            )
+        return cls(levels)
+
+    def to(self, *args, **kwargs) -> PoseGraph:
+        """Move every tensor, as ``Tensor.to`` (a dtype applies to floating ones)."""
+        return PoseGraph([level.to(*args, **kwargs) for level in self.levels])
+
+    @classmethod
+    def batch(cls, graphs: list[PoseGraph]) -> PoseGraph:
+        """The graphs of several clouds as one."""
+        levels = zip(*(graph.levels for graph in graphs), strict=True)
+        return cls([batch_levels(list(parts)) for parts in levels])

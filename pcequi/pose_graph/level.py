@@ -1,0 +1,81 @@
+"""The settings of one level of a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from pcequi.errors import ArgumentError
+from pcequi.kernels import anchor_rotations, kernel_points
+from pcequi.poses import GridPoses, sampler_from_dict, sampler_to_dict
+from pcequi.sampling import FeatureSampler
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a network: where its poses are, what they see, how many stay.
+
+    Args:
+        radius: of the support, in units of the cloud (unit radius when normalised).
+        poses: sampler of poses.
+        sampling: budget and method.
+        num_points: points that carry poses, the first of a spatial FPS order;
+            None: all. Never more than the level below has.
+        kernel_points: basis in space, see ``kernels.LAYOUTS``.
+        kernel_rotations: anchors in SO(3), see ``kernels.SE3Kernel``. A pose
+            reads, at each neighbouring point and for each anchor, the pose
+            nearest in rotation to the anchor.
+        rotation_width: support about an anchor, radians.
+        normals: whether the geometry at this level includes normals.
+
+    Raises:
+        ArgumentError: ``radius`` is not positive.
+
+    **Equivariance:** settings only; the samplers' own lines say how they move.
+    """
+
+    radius: float
+    poses: object = field(default_factory=lambda: GridPoses("O", "principal"))
+    sampling: FeatureSampler = FeatureSampler()
+    num_points: int | None = None
+    kernel_points: int = 15
+    kernel_rotations: int = 1
+    rotation_width: float = 3.14159265
+    normals: bool = False
+
+    def __post_init__(self):
+        if not self.radius > 0:
+            raise ArgumentError(f"`radius` (={self.radius}) must be positive")
+        if self.num_points is not None and self.num_points < 1:
+            raise ArgumentError(f"`num_points` (={self.num_points}) must be at least 1, or None")
+        kernel_points(self.kernel_points)
+        anchor_rotations(self.kernel_rotations)
+
+    @property
+    def basis(self) -> int:
+        """Size of the kernel basis."""
+        return self.kernel_points * self.kernel_rotations
+
+    @property
+    def lift_channels(self) -> int:
+        """Width of the lifting input of this level."""
+        return self.kernel_points * (4 if self.normals else 1)
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        values = {k: getattr(self, k) for k in self.__dataclass_fields__}
+        values["poses"] = sampler_to_dict(self.poses)
+        values["sampling"] = vars(self.sampling).copy()
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Level:
+        """The level that ``to_dict`` described."""
+        values = dict(values)
+        values["poses"] = sampler_from_dict(values["poses"])
+        values["sampling"] = FeatureSampler(**values["sampling"])
+        return cls(**values)
+
+    def with_budget(self, **budget) -> Level:
+        """The same level with another ``FeatureSampler`` budget; none: dense."""
+        budget = {"num": None, "ratio": None, "tolerance": None, **budget}
+        return replace(self, sampling=replace(self.sampling, **budget))
