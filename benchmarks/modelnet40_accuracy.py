@@ -33,8 +33,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.05)
-    parser.add_argument("--entry-dropout", type=float, default=0.3)
-    parser.add_argument("--keep-frames", type=int, default=8)
+    parser.add_argument("--entry-dropout", type=float, default=0.0)
+    parser.add_argument("--keep-frames", type=int, help="by default all")
     parser.add_argument("--threads", type=int, help="by default all cores")
     parser.add_argument(
         "--workers", type=int, help="processes that precompute; by default all cores"
