@@ -36,6 +36,8 @@ class Poses:
         pos: positions [N, 3].
         rot: frames [N, K, 3, 3], columns are the axes, local to world.
         group: [K, 3, 3] when ``rot[i, k] = rot[i, 0] @ group[k]``, else None.
+
+    **Equivariance:** ``pos`` and ``rot`` move with the cloud, as the sampler says.
     """
 
     pos: Tensor

@@ -26,6 +26,8 @@ class Representatives:
         multiplicity: number of poses that each representative stands for [M].
         covering_radius: largest ``distance`` in each cloud [B].
         batch: cloud of each representative [M].
+
+    **Equivariance:** indices and distances; see ``FeatureSampler``.
     """
 
     index: Tensor

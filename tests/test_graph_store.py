@@ -123,3 +123,9 @@ def test_a_store_names_its_settings(tmp_path, clouds, levels_of):
     GraphStore.build(tmp_path, clouds, levels, workers=1)
     header = json.loads((tmp_path / store_key(clouds, levels, None) / "store.json").read_text())
     assert header["size"] == 5 and len(header["levels"]) == 3
+
+
+def test_the_key_tells_the_same_numbers_cut_into_other_clouds_apart():
+    rows = torch.arange(18.0).view(6, 3)
+    keys = {store_key(list(rows.split(sizes)), [], None) for sizes in ([2, 4], [3, 3], [4, 2])}
+    assert len(keys) == 3

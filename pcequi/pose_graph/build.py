@@ -87,6 +87,8 @@ class SampledLevel:
         points: row of the cloud of each of its points [N']; None at the centroid.
         embedding: geometric embedding [N', K, D], or None for a dense level.
         chosen: representatives, counted as point * K + rotation.
+
+    **Equivariance:** ``poses`` move with the cloud, the rest stays.
     """
 
     poses: Poses
@@ -96,7 +98,10 @@ class SampledLevel:
 
 
 class GraphBuilder:
-    """Builds the levels of one cloud, bottom up; shared by all ways of running."""
+    """Builds the levels of one cloud, bottom up; shared by all ways of running.
+
+    **Equivariance:** as ``build_pose_graph``.
+    """
 
     def __init__(self, pos: Tensor, levels, *, normal: Tensor | None = None):
         check_cloud(pos)
@@ -219,7 +224,10 @@ class GraphBuilder:
 
 @dataclass
 class LevelStep:
-    """A level whose poses are known and whose representatives are not."""
+    """A level whose poses are known and whose representatives are not.
+
+    **Equivariance:** as ``build_pose_graph``; in canonical coordinates.
+    """
 
     builder: GraphBuilder
     number: int

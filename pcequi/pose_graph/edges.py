@@ -28,6 +28,8 @@ class PoseEdges:
             radius [E, 3].
         rotation: frame of the source seen from the target [E, 3, 3].
         anchor: anchor of the kernel for which the source was chosen [E].
+
+    **Equivariance:** unchanged when all poses move together.
     """
 
     edge_index: Tensor

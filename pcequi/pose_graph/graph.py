@@ -24,6 +24,8 @@ class LevelGraph:
         col: column of each entry, counted within its cloud [nnz].
         val: value of each entry [nnz].
         basis: B.
+
+    **Equivariance:** only ``pos`` and ``rot`` move with the cloud.
     """
 
     count: Tensor
@@ -84,6 +86,8 @@ class PoseGraph:
     In a PyG ``Data`` the tensors are attributes ``graph{level}_{name}``, all
     concatenated along the first dimension and counted within their cloud, so
     PyG's own batching needs no offsets.
+
+    **Equivariance:** as its levels.
     """
 
     levels: list[LevelGraph]
