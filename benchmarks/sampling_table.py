@@ -40,7 +40,9 @@ def methods(num: int) -> dict[str, FeatureSampler]:
         "FPS": FeatureSampler(num=num),
         "FPS, 3 Lloyd steps, medoid": FeatureSampler(num=num, refine=3),
         "FPS, 3 Lloyd steps, mean": FeatureSampler(num=num, refine=3, center="mean"),
-        "FPS and 2 Lloyd steps on 64 points, medoid": FeatureSampler(num=num, refine=2, seeds=64),
+        "FPS and 2 Lloyd steps on 64 random points, medoid": FeatureSampler(
+            num=num, refine=2, seeds=64
+        ),
     }
 
 
