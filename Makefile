@@ -10,12 +10,13 @@ USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	$$python -c '$(USABLE)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help setup test test-slow lint format check demo demo-quick clean distclean
+.PHONY: help setup test test-slow test-browser lint format check demo demo-quick clean distclean
 
 help:
 	@echo "make setup       make .venv with torch, PyG, Open3D and torch-cluster"
 	@echo "make demo        train a classifier that rotation cannot fool (demo-quick: in short)"
 	@echo "make test        the tests, with and without torch-cluster (test-slow: the long ones)"
+	@echo "make test-browser installs Chromium and opens a report in it"
 	@echo "make check       measure the equivariance of the default network"
 	@echo "make lint        check style (format: repair it)"
 	@echo "make clean       remove caches (distclean: .venv as well)"
@@ -37,6 +38,10 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(PYTEST) -m slow
+
+test-browser: $(STAMP)
+	@$(PYTHON) tools/setup_browser.py
+	$(PYTEST) -m browser tests/report
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

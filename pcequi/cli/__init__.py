@@ -14,6 +14,7 @@ from pcequi.cli.demo import demo
 from pcequi.cli.evaluate import evaluate
 from pcequi.cli.precompute import precompute
 from pcequi.cli.predict import predict
+from pcequi.cli.report import report
 from pcequi.cli.train import train
 from pcequi.cli.view import view
 from pcequi.errors import PcequiError
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, train, evaluate, predict, precompute, view, check):
+for command in (demo, train, evaluate, predict, report, precompute, view, check):
     app.command()(command)
 
 

@@ -151,5 +151,5 @@ def show_report(report: dict) -> None:
         f"{shapes['train']} training clouds, {report['parameters']:,} parameters; "
         f"{seconds['precompute_train']:.0f} s to precompute them, "
         f"{seconds['train']:.0f} s to train",
-        f"Results: {report['run']}/ (report.json, curves.png, confusion.png, model.safetensors)",
+        f"Results: {report['run']}/ (open report.html; report.json, model.safetensors and more)",
     )

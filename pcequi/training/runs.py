@@ -33,6 +33,8 @@ _OWN_FILES = (
     "report.json",
     "curves.png",
     "confusion.png",
+    "hardest.json",
+    "report.html",
 )
 
 
@@ -138,7 +140,8 @@ def train_run(
 
     The folder gets ``settings.json``, ``metrics.jsonl`` (a line an epoch),
     ``state.safetensors`` (to resume), ``model.safetensors`` and ``model.json``
-    (see ``checkpoints``), ``report.json``, ``curves.png``, ``confusion.png``.
+    (see ``checkpoints``), ``report.json``, ``curves.png``, ``confusion.png``,
+    ``hardest.json`` (the worst mistakes) and ``report.html``, which shows it all.
 
     Args:
         settings: what to do.
@@ -161,7 +164,11 @@ def train_run(
 
     **Equivariance:** as the network.
     """
+    # Imported here: the report reads the files of this package.
+    from pcequi.report import code_commit, peak_memory, save_hardest, write_report
+
     folder = Path(run).expanduser()
+    commit, memory = code_commit(), peak_memory()
     _check_folder(folder, settings, resume, overwrite)
     train, test = (load_run_split(settings, part) for part in (True, False))
     seed = settings.fit.seed
@@ -231,16 +238,21 @@ def train_run(
         "last_epoch": history[-1],
         "settings": settings.to_dict(),
         "pcequi": __version__,
+        "commit": commit,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": str(device),
+        "peak_memory_mb": peak_memory(device, memory),
         "run": str(run),
         "per_class": {name: part["per_class"] for name, part in reports.items()},
+        "confusion": {name: part["confusion"] for name, part in reports.items()},
     }
     write_json(folder / "report.json", report)
     plot_curves(history, folder / "curves.png")
     title = f"{first}: {reports[first]['accuracy']:.1%}"
     plot_confusion(reports[first]["confusion"], train.classes, folder / "confusion.png", title)
+    save_hardest(folder, first, logits[first], test)
+    write_report(folder)
     return report
 
 

@@ -31,6 +31,7 @@ class Split:
         clouds: each [N, 3], float32.
         labels: index into ``classes`` of each cloud [len(clouds)].
         classes: names.
+        names: of the files of the clouds, where they come from files.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Split:
     clouds: list[Tensor]
     labels: Tensor
     classes: list[str]
+    names: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.clouds)

@@ -34,7 +34,8 @@ def test_a_run_from_shapes_to_prediction(go, tmp_path, settings):
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {
         "settings.json", "metrics.jsonl", "state.safetensors", "model.safetensors", "model.json",
-        "report.json", "curves.png", "confusion.png",
+        "report.json", "curves.png", "confusion.png", "hardest.json",
+        "report.html",
     }  # fmt: skip
     assert json.loads((folder / "report.json").read_text()) == report
     assert set(report["accuracy"]) == set(report["per_class"]) == {"z/SO3", "z/z"}

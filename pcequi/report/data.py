@@ -1,0 +1,114 @@
+"""What a report says, as one dictionary of plain values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pcequi.errors import FileError
+from pcequi.report.hardest import HARDEST
+from pcequi.training.files import read_json
+
+__all__ = ["report_data"]
+
+_REMEDY = "give the folder of a finished run, or end it with `pcequi train --resume`"
+
+
+def report_data(run: str | Path) -> dict:
+    """Gather the files of a finished run.
+
+    Args:
+        run: the folder.
+
+    Returns:
+        ``run``; ``settings``, name to value; ``history``, a dictionary an epoch;
+        ``classes``; by protocol ``accuracy``, ``mean_class_accuracy``,
+        ``per_class`` and ``confusion``; ``agreement``; ``shapes``; ``cost``, name
+        to value and unit; ``hardest``, see ``hardest_shapes``, and
+        ``hardest_protocol``. ``confusion`` and ``hardest`` are empty for a run
+        of an earlier pcequi, which did not keep them.
+
+    Raises:
+        FileError: the folder is none of a finished run, or a file is damaged.
+
+    **Equivariance:** does not apply.
+    """
+    folder = Path(run).expanduser()
+    report = read_json(folder / "report.json", _REMEDY)
+    history = _history(folder / "metrics.jsonl")
+    kept = read_json(folder / HARDEST, _REMEDY) if (folder / HARDEST).exists() else {}
+    try:
+        first = next(iter(report["accuracy"]))
+        return {
+            "run": str(report.get("run") or folder),
+            "data": report["data"],
+            "settings": _settings(report),
+            "history": history,
+            "classes": list(report["per_class"][first]),
+            "accuracy": report["accuracy"],
+            "mean_class_accuracy": report["mean_class_accuracy"],
+            "agreement": report["agreement"],
+            "per_class": report["per_class"],
+            "confusion": report.get("confusion") or {},
+            "shapes": report["shapes"],
+            "cost": _cost(report, first),
+            "hardest": kept.get("shapes", []),
+            "hardest_protocol": kept.get("protocol", first),
+        }
+    except (LookupError, TypeError, AttributeError, StopIteration) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise FileError(f"{folder / 'report.json'} is damaged ({reason}); {_REMEDY}") from error
+
+
+def _history(path: Path) -> list[dict]:
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        # Looked up here, so that a damaged line is named.
+        return [
+            row | {key: float(row[key]) for key in ("epoch", "loss", "accuracy")} for row in rows
+        ]
+    except OSError as error:
+        raise FileError(f"{path} cannot be read ({error.strerror}); {_REMEDY}") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise FileError(f"{path} is damaged ({error}); {_REMEDY}") from error
+
+
+def _settings(report: dict) -> dict:
+    settings = dict(report["settings"])
+    fit = settings.pop("fit")
+    return (
+        settings
+        | fit
+        | {
+            "parameters": report["parameters"],
+            "device": report["device"],
+            "threads": report["threads"],
+            "torch": report["torch"],
+            "pcequi": report["pcequi"],
+            "git commit": report.get("commit"),
+        }
+    )
+
+
+def _cost(report: dict, first: str) -> dict[str, tuple[float, str]]:
+    shapes, seconds = report["shapes"], report["seconds"]
+    trained = shapes["train"] + shapes["held_out"]
+    memory = report.get("peak_memory_mb") or {}
+    network = sum(seconds["evaluate"].values())
+    cost = {
+        "precomputing the training graphs": (seconds["precompute_train"], "s"),
+        "training": (seconds["train"], "s"),
+        "precomputing the test graphs": (sum(seconds["precompute_test"].values()), "s"),
+        "the network on the test graphs": (network, "s"),
+        "precomputing, a training shape": (1e3 * seconds["precompute_train"] / trained, "ms"),
+        "the network, a test shape": (
+            1e3 * seconds["evaluate"][first] / max(1, shapes["test"]),
+            "ms",
+        ),
+    }
+    names = {
+        "process": "peak memory of the process",
+        "largest_worker": "peak memory of the largest worker",
+        "cuda": "peak memory on the GPU",
+    }
+    return cost | {names[name]: (memory[name], "MB") for name in names if name in memory}

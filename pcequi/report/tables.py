@@ -1,0 +1,170 @@
+"""The parts of a report as HTML; everything from outside is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from pcequi.report.svg import line_chart
+
+__all__ = [
+    "accuracy_table",
+    "agreement_lines",
+    "class_table",
+    "confusion_tables",
+    "cost_table",
+    "curves",
+    "hardest_grid",
+    "settings_table",
+]
+
+
+def percent(share: float | None) -> str:
+    """A share as people read it."""
+    return "–" if share is None else f"{100 * share:.2f} %"
+
+
+def _rows(rows: Sequence[Sequence[Any]], head: Sequence[str] = (), kind: str = "") -> str:
+    parts = [f'<table class="{kind}">' if kind else "<table>"]
+    if head:
+        names = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in head)
+        parts.append(f"<thead><tr>{names}</tr></thead>")
+    parts.append("<tbody>")
+    for first, *rest in rows:
+        cells = "".join(f"<td>{escape(str(value))}</td>" for value in rest)
+        parts.append(f'<tr><th scope="row">{escape(str(first))}</th>{cells}</tr>')
+    return "".join(parts) + "</tbody></table>"
+
+
+def settings_table(data: dict) -> str:
+    """Everything that decided the run; values that are not set are left out."""
+    rows = []
+    for name, value in data["settings"].items():
+        if value is None or value == []:
+            continue
+        if isinstance(value, list):
+            value = ", ".join(map(str, value))
+        if name == "parameters":
+            value = f"{value:,}"
+        rows.append((name.replace("_", " "), value))
+    return _rows(rows, kind="settings")
+
+
+def accuracy_table(data: dict) -> str:
+    """A row a protocol."""
+    rows = [
+        (name, percent(value), percent(data["mean_class_accuracy"][name]), data["shapes"]["test"])
+        for name, value in data["accuracy"].items()
+    ]
+    return _rows(rows, ("protocol", "accuracy", "mean of classes", "test shapes"), "numbers")
+
+
+def agreement_lines(data: dict) -> str:
+    """How often predictions under two protocols are the same."""
+    return "".join(
+        f"<p>Same prediction under {escape(pair.replace(', ', ' and '))}: "
+        f"{percent(share)} of the shapes.</p>"
+        for pair, share in data["agreement"].items()
+    )
+
+
+def curves(data: dict) -> str:
+    """Loss and accuracy over the epochs."""
+    history = data["history"]
+    loss = [(metrics["epoch"], metrics["loss"]) for metrics in history]
+    train = [(metrics["epoch"], 100 * metrics["accuracy"]) for metrics in history]
+    held = [(m["epoch"], 100 * m["val_accuracy"]) for m in history if "val_accuracy" in m]
+    charts = [
+        ("loss", [("training", loss)]),
+        ("accuracy (%)", [("training", train)] + ([("held out", held)] if held else [])),
+    ]
+    figures = []
+    for title, series in charts:
+        key = " ".join(
+            f'<span class="line{place}">{escape(name)}</span>'
+            for place, (name, _) in enumerate(series)
+        )
+        chart = line_chart(title, series)
+        figures.append(f"<figure><figcaption>{title}: {key}</figcaption>{chart}</figure>")
+    return "".join(figures)
+
+
+def class_table(data: dict) -> str:
+    """Accuracy of each class by protocol, and what it is most often taken for."""
+    protocols = list(data["accuracy"])
+    first = next((name for name in protocols if name in data["confusion"]), None)
+    rows = []
+    for place, name in enumerate(data["classes"]):
+        row = [name, *(percent(data["per_class"][protocol][name]) for protocol in protocols)]
+        if first is not None:
+            counts = list(data["confusion"][first][place])
+            total, counts[place] = sum(counts), 0
+            most = max(counts)
+            taken = f"{data['classes'][counts.index(most)]} ({most})" if most else "–"
+            row += [total, taken]
+        rows.append(row)
+    head = ["class", *protocols]
+    head += [] if first is None else ["test shapes", f"most often taken for ({first})"]
+    return _rows(rows, head, "numbers")
+
+
+def confusion_tables(data: dict) -> str:
+    """A table of counts a protocol; the first is open."""
+    if not data["confusion"]:
+        return "<p>Not kept by the pcequi that made this run.</p>"
+    parts = []
+    for place, (protocol, matrix) in enumerate(data["confusion"].items()):
+        columns = "".join(
+            f'<th scope="col"><span>{escape(name)}</span></th>' for name in data["classes"]
+        )
+        lines = []
+        for row, (name, counts) in enumerate(zip(data["classes"], matrix, strict=True)):
+            cells = []
+            for column, count in enumerate(counts):
+                share = count / max(1, sum(counts))
+                kind = "hit" if row == column else "miss"
+                title = f"{name}, taken for {data['classes'][column]}: {count}"
+                cells.append(
+                    f'<td class="{kind}" style="--share:{share:.3f}" title="{escape(title)}">'
+                    f"{count or ''}</td>"
+                )
+            lines.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
+        parts.append(
+            f"<details{'' if place else ' open'}><summary>{escape(protocol)}</summary>"
+            f'<table class="confusion"><thead><tr><td></td>{columns}</tr></thead>'
+            f"<tbody>{''.join(lines)}</tbody></table></details>"
+        )
+    return "".join(parts)
+
+
+def hardest_grid(data: dict) -> str:
+    """A canvas a shape; ``clouds.js`` draws into them."""
+    if not data["hardest"]:
+        return "<p>Not kept by the pcequi that made this run.</p>"
+    figures = []
+    for place, item in enumerate(data["hardest"]):
+        name = item["name"] or f"test shape {item['shape']}"
+        words = f"{item['true']}, taken for {item['guess']}"
+        if item["right"]:
+            words = f"{item['true']}, rightly"
+        label = f"{name}: {words}. Drag, or use the arrow keys, to turn it."
+        sure = f"{item['probability_guess']:.0%} sure"
+        if not item["right"]:
+            sure += f"; {item['true']} {item['probability_true']:.0%}"
+        figures.append(
+            f'<figure class="{"right" if item["right"] else "wrong"}">'
+            f'<canvas data-cloud="{place}" tabindex="0" role="img" aria-label="{escape(label)}">'
+            f"</canvas><figcaption><b>{escape(words)}</b><br>{escape(sure)}"
+            f"<br><small>{escape(name)}</small></figcaption></figure>"
+        )
+    return f'<div class="clouds">{"".join(figures)}</div>'
+
+
+def cost_table(data: dict) -> str:
+    """Seconds, milliseconds a shape, and memory."""
+    rows = []
+    for name, (value, unit) in data["cost"].items():
+        digits = 0 if unit == "MB" else 2
+        rows.append((name, f"{value:,.{digits}f} {unit}"))
+    return _rows(rows, kind="numbers")

@@ -1,0 +1,181 @@
+"""The report holds what it says, escapes what comes from outside, and needs no network."""
+
+import base64
+import json
+import re
+from html import escape
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+from pcequi.cli import main
+from pcequi.errors import ArgumentError, FileError, ShapeError
+from pcequi.report import hardest_shapes, report_data, write_report
+from pcequi.report.svg import line_chart, ticks
+
+
+@pytest.fixture
+def page(finished):
+    return write_report(finished).read_text()
+
+
+class Outline(HTMLParser):
+    """Tags in order, the address-like attributes, and whether every tag is closed."""
+
+    OPEN = {"meta", "link", "br"}
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.addresses, self.stack, self.text = [], [], [], ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [v for k, v in attributes if k in ("src", "href", "action", "data")]
+        if tag not in self.OPEN:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_it_stands_alone(page):
+    outline = Outline(page)
+    assert outline.stack == [] and outline.addresses == ["data:,"]
+    assert not re.search(r"https?:|[\"'(=]//|@import|url\(|fetch\(|XMLHttp", page)
+    assert "default-src 'none'" in page
+    assert len(page) < 200_000
+
+
+def test_all_parts_are_there(page):
+    text = Outline(page).text
+    for words in (
+        "Accuracy", "Curves", "Worst mistakes under z/SO3", "Classes", "Confusion", "Cost",
+        "Settings", "77.78 % under z/SO3", "30 training shapes, 9 test shapes, 3 classes",
+        "Same prediction under z/SO3 and z/z: 100.00 %", "f" * 40, "1,234,567", "12.50 s",
+        "100.00 ms", "10.00 ms", "512 MB", "scans/5.ply", "held out",
+    ):  # fmt: skip
+        assert words in text, words
+    outline = Outline(page)
+    assert outline.tags.count("svg") == 2 and outline.tags.count("canvas") == 9
+    assert outline.tags.count("details") == 2
+
+
+def test_names_from_outside_are_text(page, nasty):
+    assert nasty not in page and escape(nasty) in page
+    assert "<b>&quot;cup&quot;" not in page
+    assert nasty in Outline(page).text
+    # One script of data and one of code: a name has ended none.
+    assert Outline(page).tags.count("script") == 2
+
+
+def test_the_confusion_counts_add_up(page):
+    table = re.search(r'<table class="confusion">.*?</table>', page, re.DOTALL)[0]
+    counts = [int(number or 0) for number in re.findall(r"<td class=.*?>(\d*)</td>", table)]
+    # Shape 1, of the second class, was taken for the first, shape 5 of the third for the second.
+    assert counts == [3, 0, 0, 1, 2, 0, 0, 1, 2]
+
+
+def test_the_worst_mistakes_come_first(split, logits):
+    found = hardest_shapes(logits, split, num=4)
+    assert [item["shape"] for item in found] == [5, 1, 0, 2]
+    assert [item["right"] for item in found] == [False, False, True, True]
+    assert found[0]["true"] == "rod" and found[0]["guess"] == split.classes[1]
+    assert found[0]["probability_true"] < 0.01 < 0.98 < found[0]["probability_guess"]
+    assert found[0]["name"] == "scans/5.ply"
+
+
+def test_packed_points_are_the_shape(split, logits):
+    packed = base64.b64decode(hardest_shapes(logits, split, num=1, num_points=50)[0]["points"])
+    points = np.frombuffer(packed, np.int8).reshape(50, 3) / 127
+    rows = np.linspace(0, len(split.clouds[5]) - 1, 50).round().astype(int)
+    pos = split.clouds[5].numpy()[rows].astype(float)
+    pos -= (pos.min(0) + pos.max(0)) / 2
+    assert np.abs(points - pos / np.linalg.norm(pos, axis=1).max()).max() < 0.005
+    split.clouds[5] = torch.ones(1, 3)
+    one = hardest_shapes(logits, split, num=1)[0]["points"]
+    assert base64.b64decode(one) == b"\0\0\0"
+
+
+def test_hardest_shapes_checks_its_arguments(split, logits):
+    with pytest.raises(ArgumentError, match=r"`num` \(=0\) must be at least 1"):
+        hardest_shapes(logits, split, num=0)
+    with pytest.raises(ArgumentError, match=r"`num_points` \(=0\)"):
+        hardest_shapes(logits, split, num_points=0)
+    with pytest.raises(ShapeError, match=r"`logits` \(=\[8, 3\]\) must have a row for each of"):
+        hardest_shapes(logits[:8], split)
+
+
+def test_without_mistakes_the_least_sure_are_shown(finished, split):
+    from pcequi.report import save_hardest
+
+    save_hardest(finished, "z/SO3", torch.nn.functional.one_hot(split.labels, 3) * 2.0, split)
+    assert "No mistakes under z/SO3: the least sure answers" in write_report(finished).read_text()
+
+
+def test_a_run_of_an_earlier_pcequi_can_be_reported(finished):
+    (finished / "hardest.json").unlink()
+    report = json.loads((finished / "report.json").read_text())
+    for name in ("confusion", "commit", "peak_memory_mb"):
+        del report[name]
+    (finished / "report.json").write_text(json.dumps(report))
+    page = write_report(finished).read_text()
+    assert page.count("Not kept by the pcequi that made this run") == 2
+    assert "git commit" not in page and "peak memory" not in page
+
+
+@pytest.mark.parametrize("name", ["report.json", "metrics.jsonl"])
+@pytest.mark.parametrize("content", [None, "{", '{"accuracy": {}}', "[]"])
+def test_unfinished_and_damaged_runs_are_named(finished, name, content):
+    (finished / name).unlink()
+    if content is not None:
+        (finished / name).write_text(content)
+    with pytest.raises(FileError, match=f"{name} .*finished run"):
+        write_report(finished)
+
+
+def test_the_command(finished, capsys):
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main(["report", *map(str, arguments)])
+        return stop.value.code, capsys.readouterr()
+
+    code, said = run(finished, "--json")
+    found = json.loads(said.out)
+    assert code == 0
+    assert found == {"run": str(finished), "report": str(finished / "report.html")}
+    code, said = run(finished)
+    assert code == 0 and "report.html" in said.out
+    code, said = run(finished / "nowhere")
+    assert code == 1 and "give the folder of a finished run" in said.err
+
+
+def test_data_are_plain(finished):
+    data = report_data(finished)
+    assert json.loads(json.dumps(data)) == {
+        **data,
+        "cost": {k: list(v) for k, v in data["cost"].items()},
+    }
+    assert data["cost"]["the network, a test shape"] == (pytest.approx(10.0), "ms")
+
+
+def test_ticks_are_round_and_inside():
+    assert ticks(0, 100) == [0, 20, 40, 60, 80, 100]
+    assert ticks(1, 1) == [1]
+    assert ticks(0.13, 0.87) == [0.2, 0.4, 0.6, 0.8]
+
+
+def test_charts_of_one_and_of_unusable_values():
+    assert line_chart("loss", [("training", [])]) == ""
+    assert "nan" not in line_chart("loss", [("training", [(1, float("nan")), (2, 0.5)])])
+    assert "polyline" in line_chart("loss", [("training", [(1, 0.0)])])
