@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +11,13 @@ from pcequi.cli.common import Json, NumPoints, Seed, print_json, show, table
 
 
 def view(
-    file: Annotated[Path, typer.Argument(help="Mesh or point cloud.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Meshes or point clouds, drawn side by side; colours of the further ones are "
+            "those of the nearest representatives of the first."
+        ),
+    ],
     preset: Annotated[
         str | None, typer.Option(help="Network: default or small.", show_default="default")
     ] = None,
@@ -23,9 +29,16 @@ def view(
         str,
         typer.Option(
             help="representative (points of one colour share one output), distance (of the "
-            "embedding to the representative's) or feature (principal components)."
+            "embedding to the representative's), feature (principal components) or evidence (for "
+            "a class, of a network given by --run)."
         ),
     ] = "representative",
+    class_name: Annotated[
+        str | None,
+        typer.Option(
+            "--class", help="Of --color evidence.", show_default="the likeliest of the first file"
+        ),
+    ] = None,
     rotation: Annotated[
         int, typer.Option(min=0, help="A point has many poses: show that of this rotation.")
     ] = 0,
@@ -33,13 +46,17 @@ def view(
         bool,
         typer.Option(
             "--rotated",
-            help="Beside it a copy, turned at random and sampled by itself: colours match "
+            help="Beside the first a copy, turned at random and sampled by itself: colours match "
             "where the network is equivariant.",
         ),
     ] = False,
     highlight: Annotated[
         int | None,
-        typer.Option(min=0, help="Instead: only the points that this representative stands for."),
+        typer.Option(
+            min=0,
+            help="Instead: only the points that this representative of the first file stands for, "
+            "and in further files those of the nearest one in feature space.",
+        ),
     ] = None,
     frames: Annotated[
         bool,
@@ -78,7 +95,7 @@ def view(
 
     Opens a window where there is a display; --save needs none. Needs Open3D.
     Small pale points carry no poses at the level shown. Sampling uses geometry
-    alone, so no trained network is needed.
+    alone, so no trained network is needed, except for evidence.
     """
     import time
 
@@ -86,32 +103,47 @@ def view(
 
     from pcequi.datasets.readers import read_points
     from pcequi.rotations import random_rotations
-    from pcequi.viz import levels as level_views
-    from pcequi.viz import render
+    from pcequi.viz import level_scene, levels, matching, render
 
     if save is not None:
         render.check_picture_path(save)
     elif not render.has_display():
         raise render.RenderError(render.NO_DISPLAY)
     render.check_open3d()
-    network = _levels(preset, run)
+    network, checkpoint = _network(preset, run)
+    target = _target(color, class_name, checkpoint)
     if budget is not None and level <= len(network):
         network[level - 1] = network[level - 1].with_budget(num=budget)
-    pos = read_points(file, num_points, seed).pos.double()
+    clouds = [read_points(file, num_points, seed).pos.double() for file in files]
 
     start = time.perf_counter()
-    views = [level_views.sample_level(pos, network, level, rotation)]
-    titles, comparison = [file.name], None
+    views = [levels.sample_level(cloud, network, level, rotation) for cloud in clouds]
+    views[1:] = [matching.match_shape(views[0], view) for view in views[1:]]
+    titles, comparison = [file.name for file in files], None
     if rotated:
         generator = torch.Generator().manual_seed(seed)
         turn = random_rotations(1, generator=generator, dtype=torch.float64)[0]
-        copy = level_views.sample_level(pos @ turn.T, network, level, rotation)
-        copy, comparison = level_views.match_copy(views[0], copy, turn)
+        copy = levels.sample_level(clouds[0] @ turn.T, network, level, rotation)
+        copy, comparison = matching.match_copy(views[0], copy, turn)
         comparison["rotation"] = turn.tolist()
-        views.append(copy)
-        titles.append(f"turned copy: {comparison['same_representative']:.1%} same representative")
-    scene = level_views.level_scene(
-        views, titles, coloring=color, highlight=highlight, frames=frames
+        views.insert(1, copy)
+        titles.insert(
+            1, f"turned copy: {comparison['same_representative']:.1%} same representative"
+        )
+    evidence = None
+    if color == "evidence":
+        views, evidence = _with_evidence(views, checkpoint, network, level, target)
+        class_name = evidence[0]["class"]
+        titles = [f"{t}: {class_name} {e['probability']:.0%}" for t, e in zip(titles, evidence)]
+        if rotated:
+            titles[1] = f"turned copy: {class_name} {evidence[1]['probability']:.0%}"
+    scene = level_scene.level_scene(
+        views,
+        titles,
+        coloring=color,
+        highlight=highlight,
+        frames=frames,
+        class_name=class_name or "",
     )
     sampling = time.perf_counter() - start
 
@@ -119,13 +151,17 @@ def view(
     if save is not None:
         size = size or (360 if save.suffix.lower() == ".gif" else 640)
         render.save_picture(scene, save, size=size, renderer=renderer)
-    result = level_views.describe(views[0], highlight) | {
-        "file": str(file),
+    described = [levels.describe(view, highlight) for view in views]
+    others = described[2:] if rotated else described[1:]
+    result = described[0] | {
+        "file": str(files[0]),
+        "others": [{"file": str(f)} | found for f, found in zip(files[1:], others)],
         "network": str(run) if run else preset or "default",
         "level": level,
         "rotation": rotation,
         "seed": seed,
         "copy": comparison,
+        "evidence": evidence,
         "saved": str(save) if save else None,
         "seconds": {"sampling": sampling, "drawing": time.perf_counter() - start},
     }
@@ -134,20 +170,57 @@ def view(
     else:
         _show(result)
     if save is None:
-        render.show_window(scene, f"pcequi: {file.name}, level {level}")
+        render.show_window(scene, f"pcequi: {files[0].name}, level {level}")
 
 
-def _levels(preset: str | None, run: Path | None) -> list:
+def _network(preset: str | None, run: Path | None) -> tuple[list, Any]:
+    """Levels to sample, and the checkpoint of a run."""
     from pcequi.errors import ArgumentError
     from pcequi.models import preset as preset_settings
 
     if run is None:
-        return list(preset_settings(preset or "default")["levels"])
+        return list(preset_settings(preset or "default")["levels"]), None
     if preset is not None:
         raise ArgumentError(f"`preset` (={preset!r}) and `run` (={str(run)!r}): give one of them")
     from pcequi.training.checkpoints import load_checkpoint
 
-    return list(load_checkpoint(run).model.levels)
+    checkpoint = load_checkpoint(run)
+    return list(checkpoint.model.levels), checkpoint
+
+
+def _target(color: str, class_name: str | None, checkpoint) -> int | None:
+    """Number of the class asked for; None for the likeliest."""
+    from pcequi.errors import ArgumentError
+
+    if color != "evidence":
+        if class_name is not None:
+            raise ArgumentError(f"`class` (={class_name!r}) goes with `--color evidence`: add it")
+        return None
+    if checkpoint is None:
+        raise ArgumentError(
+            "`color` (='evidence') needs a trained network: pass `--run`, the folder of a run made "
+            "by `pcequi train`"
+        )
+    if class_name is None:
+        return None
+    if class_name not in checkpoint.classes:
+        raise ArgumentError(
+            f"`class` (={class_name!r}) must be one of {', '.join(checkpoint.classes)}"
+        )
+    return checkpoint.classes.index(class_name)
+
+
+def _with_evidence(views: list, checkpoint, network: list, level: int, target: int | None):
+    """All views with the evidence for one class, and its figures."""
+    from pcequi.viz.evidence import with_evidence
+
+    result, figures = [], []
+    for view in views:
+        view, found = with_evidence(view, checkpoint.model, network, level, target)
+        target = found.pop("target")
+        result.append(view)
+        figures.append({"class": checkpoint.classes[target]} | found)
+    return result, figures
 
 
 def _show(result: dict) -> None:
@@ -167,6 +240,20 @@ def _show(result: dict) -> None:
         rows.add_row(
             f"representative {found['representative']}",
             f"stands for {found['poses']} poses on {found['points']} points",
+        )
+    for other in result["others"]:
+        found = other["highlight"]
+        rows.add_row(
+            other["file"],
+            f"{other['representatives']} representatives"
+            if found is None
+            else f"{found['poses']} poses on {found['points']} points, "
+            f"embedding {found['distance']:.2g} away",
+        )
+    for found in result["evidence"] or []:
+        rows.add_row(
+            f"evidence for {found['class']}",
+            f"points add up to {found['total']:.3g}, logit {found['logit']:.3g}",
         )
     if result["copy"]:
         found = result["copy"]

@@ -8,6 +8,7 @@ Importing this package needs neither torch nor Open3D: Open3D (``pip install
 
 from pcequi.viz.colors import (
     distance_colors,
+    evidence_colors,
     feature_basis,
     feature_colors,
     highlight_colors,
@@ -22,6 +23,7 @@ __all__ = [
     "RenderError",
     "Scene",
     "distance_colors",
+    "evidence_colors",
     "feature_basis",
     "feature_colors",
     "has_display",

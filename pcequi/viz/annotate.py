@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pcequi.viz.colors import COLORMAP
 from pcequi.viz.scene import Scene
 
 _INK = (40, 42, 48)
@@ -49,7 +48,8 @@ def annotate(scene: Scene, files: Sequence[Path], size: int) -> list:
             x += text + gap
             draw.text((x, y), scene.scale[0], _INK, font, anchor="lm")
             x += ends[0] + gap
-            strip.paste(_color_scale(bar, round(line * 0.45)), (round(x), round(y - line * 0.22)))
+            colors = _color_scale(scene.colormap, bar, round(line * 0.45))
+            strip.paste(colors, (round(x), round(y - line * 0.22)))
             draw.text((x + bar + gap, y), scene.scale[1], _INK, font, anchor="lm")
     pictures = []
     for file in files:
@@ -62,9 +62,9 @@ def annotate(scene: Scene, files: Sequence[Path], size: int) -> list:
     return pictures
 
 
-def _color_scale(width: int, height: int):
+def _color_scale(colormap: str, width: int, height: int):
     from matplotlib import colormaps
     from PIL import Image
 
-    row = colormaps[COLORMAP](np.linspace(0, 1, width))[:, :3]
+    row = colormaps[colormap](np.linspace(0, 1, width))[:, :3]
     return Image.fromarray(np.tile((row * 255).round().astype(np.uint8), (height, 1, 1)))

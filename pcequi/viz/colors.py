@@ -17,6 +17,7 @@ PALE = (0.80, 0.81, 0.83)  # points that a picture is not about
 MEMBER = (0.96, 0.55, 0.12)
 REPRESENTATIVE = (0.78, 0.05, 0.16)
 COLORMAP = "viridis"
+EVIDENCE_COLORMAP = "coolwarm"
 
 # Shares of the points that the ends of the colour range leave out: a few
 # extreme points would otherwise make all others grey.
@@ -160,6 +161,44 @@ def distance_colors(distance, largest: float | None = None) -> np.ndarray:
     if largest < 0:
         raise ArgumentError(f"`largest` (={largest}) must not be negative")
     return colormaps[COLORMAP](values / largest if largest > 0 else values * 0)[:, :3]
+
+
+def evidence_limit(evidence) -> float:
+    """End of a symmetric scale for evidence: the 98 % quantile of its size.
+
+    Args:
+        evidence: [N].
+
+    **Equivariance:** as invariant as the evidence, and to its order.
+    """
+    size = np.abs(np.asarray(evidence, dtype=np.float64))
+    return float(np.quantile(size, _RANGE[1])) if size.size else 0.0
+
+
+def evidence_colors(evidence, largest: float | None = None) -> np.ndarray:
+    """Evidence for a class, on a scale with a neutral middle.
+
+    Args:
+        evidence: [N], positive for the class, negative against it.
+        largest: evidence at the ends of the scale; by default ``evidence_limit``.
+
+    Returns:
+        [N, 3]; blue for ``-largest`` and less, light grey for 0, red for
+        ``largest`` and more.
+
+    Raises:
+        ArgumentError: ``largest`` is negative.
+
+    **Equivariance:** as invariant as the evidence; rows follow rows.
+    """
+    from matplotlib import colormaps
+
+    values = np.asarray(evidence, dtype=np.float64)
+    largest = evidence_limit(values) if largest is None else float(largest)
+    if largest < 0:
+        raise ArgumentError(f"`largest` (={largest}) must not be negative")
+    share = values / largest if largest > 0 else values * 0
+    return colormaps[EVIDENCE_COLORMAP](0.5 + 0.5 * share.clip(-1, 1))[:, :3]
 
 
 def highlight_colors(assignment, index, chosen: int) -> np.ndarray:

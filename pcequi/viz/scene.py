@@ -87,6 +87,7 @@ class Scene:
         parts: at least one.
         legend: one line written on the picture.
         scale: ends of a colour scale, as text; ("", "") for none.
+        colormap: the scale's, by matplotlib's name.
 
     Raises:
         ArgumentError: no part.
@@ -97,6 +98,7 @@ class Scene:
     parts: Sequence[CloudPart]
     legend: str = ""
     scale: tuple[str, str] = ("", "")
+    colormap: str = "viridis"
 
     def __post_init__(self):
         if not self.parts:

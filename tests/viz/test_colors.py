@@ -7,6 +7,7 @@ import torch
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.viz import (
     distance_colors,
+    evidence_colors,
     feature_basis,
     feature_colors,
     highlight_colors,
@@ -81,6 +82,20 @@ def test_distance_colors_rise_from_dark_to_bright():
     assert (distance_colors(torch.zeros(3)) == colors[0]).all()
     with pytest.raises(ArgumentError, match=r"`largest` \(=-1.0\) must not be negative"):
         distance_colors([1.0], -1.0)
+
+
+def test_evidence_is_red_for_blue_against_and_grey_in_the_middle():
+    against, none, for_it = evidence_colors([-1.0, 0.0, 1.0], 1.0)
+    assert against[2] > against[0] + 0.3 and for_it[0] > for_it[2] + 0.3
+    assert np.ptp(none) < 0.02
+    np.testing.assert_array_equal(evidence_colors([-9.0, 9.0], 1.0), [against, for_it])
+    # By default the scale is symmetric, and its ends are near the largest size.
+    default = evidence_colors([-1.0, 0.5, 0.0])
+    assert default[0, 2] > default[0, 0] + 0.3 and default[1, 0] > default[1, 2]
+    np.testing.assert_allclose(default[2], none)
+    assert (evidence_colors(torch.zeros(3)) == none).all()
+    with pytest.raises(ArgumentError, match=r"`largest` \(=-1.0\) must not be negative"):
+        evidence_colors([1.0], -1.0)
 
 
 def test_highlight_shows_members_at_any_rotation():

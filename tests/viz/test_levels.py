@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, ShapeError
 from pcequi.poses import GridPoses, TangentPoses
 from pcequi.rotations import random_rotations
-from pcequi.viz.levels import COLORINGS, describe, level_scene, match_copy, sample_level
+from pcequi.viz.colors import MEMBER, REPRESENTATIVE
+from pcequi.viz.level_scene import COLORINGS, level_scene
+from pcequi.viz.levels import describe, sample_level
+from pcequi.viz.matching import match_copy, match_shape
+
+SAMPLED = [coloring for coloring in COLORINGS if coloring != "evidence"]  # needs no network
 
 
 def compare(pos, levels, level=1, rotation=0, seed=0):
@@ -18,7 +23,7 @@ def compare(pos, levels, level=1, rotation=0, seed=0):
     return view, copy, figures, turn
 
 
-@pytest.mark.parametrize("coloring", COLORINGS)
+@pytest.mark.parametrize("coloring", SAMPLED)
 @pytest.mark.parametrize("poses", [GridPoses("O", "principal"), TangentPoses(4)])
 def test_a_turned_copy_has_the_same_colours(make_blob, levels_of, coloring, poses):
     view, copy, figures, _ = compare(make_blob(), levels_of(poses), rotation=2)
@@ -37,7 +42,7 @@ def test_second_level(make_blob, levels_of):
 def test_colours_follow_the_points(make_blob, levels_of, generator):
     pos = make_blob()
     order = torch.randperm(len(pos), generator=generator)
-    for coloring in COLORINGS:
+    for coloring in SAMPLED:
         colors = [
             level_scene([sample_level(cloud, levels_of())], [""], coloring=coloring).parts[0].color
             for cloud in (pos, pos[order])
@@ -50,6 +55,37 @@ def test_what_is_not_equivariant_shows(make_blob, levels_of):
     _, _, figures, _ = compare(make_blob(), levels_of(GridPoses("O", "none")))
     assert figures["same_representative"] < 0.9
     assert figures["embedding_difference"] > 1e-3
+
+
+def test_another_shape_takes_the_names_of_the_nearest_embeddings(make_blob, levels_of):
+    view = sample_level(make_blob(), levels_of())
+    other = match_shape(view, sample_level(make_blob(seed=5), levels_of(num=40)))
+    apart = torch.cdist(other.centers(), view.centers())
+    assert torch.equal(other.names, apart.argmin(1))
+    assert [other.index_of(name) for name in range(24)] == apart.argmin(0).tolist()
+    torch.testing.assert_close(other.gap, apart.min(0).values)
+    # The members highlighted on the other shape are that representative's own.
+    for name in (0, 11, 23):
+        first, second = level_scene([view, other], ["", ""], highlight=name).parts
+        orange = np.isclose(second.color, MEMBER).all(1) | np.isclose(
+            second.color, REPRESENTATIVE
+        ).all(1)
+        members = (other.assignment == apart[:, name].argmin()).any(1)
+        assert orange.sum() == members.sum() > 0
+        assert set(np.flatnonzero(orange)) == set(other.sampled.points[members].tolist())
+        found = describe(other, name)["highlight"]
+        assert found["points"] == members.sum() and found["distance"] > 0
+    with pytest.raises(ArgumentError, match=r"`highlight` \(=24\) .* 0 to 23"):
+        level_scene([view, other], ["", ""], highlight=24)
+
+
+def test_a_shape_under_its_own_names_is_unchanged(make_blob, levels_of):
+    view = sample_level(make_blob(), levels_of())
+    again = match_shape(view, sample_level(make_blob(), levels_of()))
+    assert torch.equal(again.names, view.names) and torch.equal(again.namesake, view.namesake)
+    assert again.gap.max() < 1e-6
+    with pytest.raises(ShapeError, match="same level of the same network"):
+        match_shape(view, sample_level(make_blob(), levels_of(), level=2))
 
 
 def test_names_come_from_embeddings_not_from_order(make_blob, levels_of):
@@ -87,7 +123,7 @@ def test_highlight_and_frames_turn_with_the_cloud(make_blob, levels_of):
 
 def test_degenerate_clouds_have_a_scene(degenerate_cloud, levels_of):
     view, copy, _, _ = compare(degenerate_cloud, levels_of())
-    for coloring in COLORINGS:
+    for coloring in SAMPLED:
         scene = level_scene([view, copy], ["", ""], coloring=coloring, frames=True)
         assert all(np.isfinite(part.color).all() and part.radius > 0 for part in scene.parts)
 

@@ -7,6 +7,7 @@ import pytest
 
 from pcequi.cli import main
 from pcequi.models import presets
+from pcequi.training import save_checkpoint
 from pcequi.viz import render
 
 
@@ -87,6 +88,47 @@ def test_errors_come_without_a_traceback(view, monkeypatch, arguments, message):
     assert code == 1 and message in json.loads(out)["error"]["message"]
 
 
+def test_several_files(view, drawn, make_blob):
+    np.save("other.npy", make_blob(seed=4).numpy())
+    options = ["--preset", "tiny", "--save", "out.png", "--highlight", 1, "--json"]
+    code, out, err = view("cloud.xyz", "other.npy", "--rotated", *options)
+    assert code == 0, err
+    found = json.loads(out)
+    assert [part.title for part in drawn[0].parts][::2] == ["cloud.xyz", "other.npy"]
+    assert found["copy"]["same_representative"] == 1 and "nearest one" in drawn[0].legend
+    (other,) = found["others"]
+    assert other["file"] == "other.npy" and other["highlight"]["distance"] > 0
+    code, out, _ = view("cloud.xyz", "other.npy", *options[:-1])
+    assert code == 0 and "embedding" in out and len(drawn[1].parts) == 2
+
+
+@pytest.fixture
+def run(tmp_path, levels_of, network):
+    return save_checkpoint(tmp_path / "run", network(levels_of()), ["a", "b", "c", "d"]).parent
+
+
+def test_evidence_of_a_run(view, drawn, run):
+    options = ["--run", run, "--color", "evidence", "--rotated", "--save", "out.png"]
+    code, out, err = view("cloud.xyz", *options, "--json")
+    assert code == 0, err
+    found = json.loads(out)["evidence"]
+    assert found[0]["class"] == found[1]["class"] and found[0]["probability"] > 0.25
+    assert found[0]["total"] == pytest.approx(found[1]["total"], rel=1e-5)
+    first, second = drawn[0].parts
+    np.testing.assert_allclose(first.color, second.color, atol=0.01)  # 256 colours
+    code, out, _ = view("cloud.xyz", *options, "--class", "c")
+    assert code == 0 and "evidence for c" in out and "evidence for c" in drawn[1].legend
+    code, _, err = view("cloud.xyz", *options, "--class", "e")
+    assert code == 1 and "`class` (='e') must be one of a, b, c, d" in err
+
+
+def test_evidence_needs_a_run(view, drawn):
+    code, _, err = view(*TINY, "--color", "evidence", "--save", "out.png")
+    assert code == 1 and "pass `--run`" in err
+    code, _, err = view(*TINY, "--class", "a", "--save", "out.png")
+    assert code == 1 and "--color evidence" in err
+
+
 def test_without_open3d(view, monkeypatch):
     monkeypatch.setattr(render.importlib.util, "find_spec", lambda name: None)
     code, _, err = view(*TINY, "--save", "out.png")
@@ -96,5 +138,14 @@ def test_without_open3d(view, monkeypatch):
 def test_help_names_every_choice(view):
     code, out, _ = view("--help")
     assert code == 0
-    for word in ("--rotated", "--highlight", "--save", "distance", "feature", "software", "--seed"):
+    for word in (
+        "--rotated",
+        "--highlight",
+        "--save",
+        "distance",
+        "feature",
+        "evidence",
+        "--class",
+        "software",
+    ):
         assert word in out

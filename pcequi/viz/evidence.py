@@ -1,0 +1,101 @@
+"""Which points speak for a class: gradient times feature, brought back to the points.
+
+To first order, the features x of the representatives of one level carry the logit of
+a class c by
+
+    c(m) = sum over channels of  x(m) * d logit / d x(m),
+
+with the gradient through all that follows: group pooling and the levels above. What a
+representative carries is shared equally by the poses that it stands for, and a point has
+the sum over its poses. So the points add up to the sum of gradient times feature, which is
+the logit but for biases and normalisation.
+
+Source: Shrikumar, Greenside and Kundaje, "Learning important features through
+propagating activation differences" (2017), where the rule is a baseline.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from pcequi.errors import ArgumentError
+from pcequi.pose_graph import PoseGraph, build_pose_graph
+from pcequi.viz.levels import LevelView
+
+
+def representative_evidence(model, graph: PoseGraph, target: int) -> tuple[list[Tensor], Tensor]:
+    """Gradient times feature of every representative, level by level.
+
+    Args:
+        model: a ``GroupConvClassifier``; it is left as it is.
+        graph: of one cloud.
+        target: the class whose logit is explained.
+
+    Returns:
+        For each level a tensor [M]; and the logits [num_classes].
+
+    Raises:
+        ArgumentError: there is no such class.
+
+    **Equivariance:** as invariant as the logits.
+    """
+    # In double precision, so that a rotated copy has the same figures to rounding.
+    model = copy.deepcopy(model).cpu().double().eval().requires_grad_(False)
+    features = []
+
+    def keep(_, inputs):
+        x = inputs[0]
+        # The first level's features need a gradient to begin with; all others follow.
+        features.append(x if x.requires_grad else x.requires_grad_())
+
+    handle = model.pool.register_forward_pre_hook(keep)
+    with torch.enable_grad():
+        logits = model(graph.to(torch.float64))[0]
+        handle.remove()
+        if not 0 <= target < len(logits):
+            raise ArgumentError(f"`target` (={target}) must be a class, 0 to {len(logits) - 1}")
+        gradients = torch.autograd.grad(logits[target], features)
+    shares = [(x * g).sum(1).detach() for x, g in zip(features, gradients)]
+    return shares, logits.detach()
+
+
+def with_evidence(
+    view: LevelView, model, levels, level: int, target: int | None = None
+) -> tuple[LevelView, dict]:
+    """A view with the evidence of its points for a class.
+
+    Args:
+        view: of a cloud, as ``sample_level`` made it.
+        model: a trained ``GroupConvClassifier``.
+        levels: those that ``view`` was sampled with, all of them.
+        level: the level of the view, 1 for the first.
+        target: the class; by default the likeliest one.
+
+    Returns:
+        The view with ``evidence`` [N'], and figures: ``target``, its
+        ``probability``, its ``logit`` and ``total``, the sum over the points.
+
+    Raises:
+        ArgumentError: there is no such class.
+
+    **Equivariance:** as invariant as the logits; rows follow the points.
+    """
+    graph, sampled = build_pose_graph(view.pos, levels, embeddings=True)
+    if target is None:
+        _, logits = representative_evidence(model, graph, 0)
+        target = int(logits.argmax())
+    shares, logits = representative_evidence(model, graph, target)
+    view = replace(view, sampled=sampled[level - 1])
+    chosen = view.sampled.chosen
+    each = shares[level - 1] / chosen.multiplicity.clamp_min(1)
+    evidence = each[view.assignment].sum(1)
+    return replace(view, evidence=evidence), {
+        "target": target,
+        "probability": float(logits.softmax(0)[target]),
+        "logit": float(logits[target]),
+        "total": float(evidence.sum()),
+    }

@@ -1,0 +1,125 @@
+"""Views of a level as scenes to draw."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcequi.errors import ArgumentError
+from pcequi.viz import colors
+from pcequi.viz.levels import LevelView
+from pcequi.viz.scene import CloudPart, Scene
+
+COLORINGS = ("representative", "distance", "feature", "evidence")
+# Frames that a picture can hold and still be read.
+MOST_FRAMES = 24
+
+
+def level_scene(
+    views: list[LevelView],
+    titles: list[str],
+    *,
+    coloring: str = "representative",
+    highlight: int | None = None,
+    frames: bool = False,
+    class_name: str = "the class",
+) -> Scene:
+    """The scene of one or several clouds at one level.
+
+    Palette, components and the ends of the scales are those of the first cloud.
+    Points that carry no poses at this level are small and pale.
+
+    Args:
+        views: the clouds.
+        titles: a line for each.
+        coloring: "representative", "distance", "feature" or "evidence"; the last
+            needs views of ``evidence.with_evidence``.
+        highlight: name of a representative, instead of a colouring: the points
+            with a pose that it stands for, at any rotation.
+        frames: draw frames as axes: of the first 24 representatives, or of the
+            highlighted one and the 23 poses nearest to it in feature space.
+        class_name: for the legend of "evidence".
+
+    Raises:
+        ArgumentError: an unknown colouring, no such representative, or a view
+            without evidence.
+
+    **Equivariance:** colours are invariant, positions and frames move with the
+    clouds.
+    """
+    if coloring not in COLORINGS:
+        raise ArgumentError(f"`color` (={coloring!r}) must be one of {', '.join(COLORINGS)}")
+    if coloring == "evidence" and highlight is None and any(v.evidence is None for v in views):
+        raise ArgumentError(
+            "`color` (='evidence') needs the evidence of a trained network: make the views with "
+            "`pcequi.viz.evidence.with_evidence`"
+        )
+    first = views[0]
+    # A turned copy bears the first cloud's embeddings; another shape does not.
+    others = any(float(view.gap.max()) > 1e-6 for view in views[1:])
+    scale, palette, basis, colormap = ("", ""), None, None, colors.COLORMAP
+    if highlight is not None:
+        legend = f"representative {highlight} (red) and the points that share its output (orange)"
+        legend += "; on further shapes the nearest one" * others
+    elif coloring == "distance":
+        largest = float(first.sampled.chosen.covering_radius.max())
+        legend = "embedding distance to the representative; right end: covering radius"
+        scale = ("0", f"{largest:.2g}")
+    elif coloring == "evidence":
+        largest = colors.evidence_limit(first.evidence)
+        legend = f"evidence for {class_name}: gradient x feature, blue against, red for"
+        scale, colormap = (f"{-largest:.1g}", f"{largest:.1g}"), colors.EVIDENCE_COLORMAP
+    elif coloring == "feature":
+        # Of the shown poses alone: over all rotations of a finite group components
+        # come in sets of equal variance, of which rounding would choose.
+        basis = colors.feature_basis(first.shown(first.sampled.embedding))
+        legend = "first three principal components of the embedding as red, green, blue"
+    else:
+        palette = colors.representative_palette(first.centers())
+        legend = "points of one colour share the output of one representative"
+        legend += "; further shapes: colour of the nearest one" * others
+    parts = []
+    for view, title in zip(views, titles, strict=True):
+        if highlight is not None:
+            chosen = view.index_of(highlight)
+            color = colors.highlight_colors(view.assignment, view.sampled.chosen.index, chosen)
+        elif coloring == "distance":
+            distance = view.sampled.chosen.distance.view_as(view.assignment)
+            color = colors.distance_colors(view.shown(distance), largest)
+        elif coloring == "evidence":
+            color = colors.evidence_colors(view.evidence, largest)
+        elif coloring == "feature":
+            color = colors.feature_colors(view.shown(view.sampled.embedding), basis)
+        else:
+            color = palette[view.shown_names.numpy()]
+        parts.append(_part(view, color, title, highlight, frames))
+    return Scene(parts, legend, scale, colormap)
+
+
+def _part(view: LevelView, color: np.ndarray, title: str, highlight, frames: bool) -> CloudPart:
+    points = view.sampled.points.numpy()
+    part = CloudPart(view.pos.numpy(), np.tile(colors.PALE, (len(view.pos), 1)), title=title)
+    size = part.size_for(len(points))
+    part.size[:] = 0.35 * size
+    part.size[points] = size
+    part.color[points] = color
+    if highlight is not None:
+        chosen = view.index_of(highlight)
+        own = int(view.sampled.chosen.index[chosen]) // view.assignment.shape[1]
+        part.size[points[own]] = 1.4 * size
+    if frames:
+        pose = _framed_poses(view, highlight)
+        poses, count = view.sampled.poses, view.sampled.poses.num_rotations
+        part.frame_pos = poses.pos[pose // count].numpy()
+        part.frame_rot = poses.rot[pose // count, pose % count].numpy()
+    return part
+
+
+def _framed_poses(view: LevelView, highlight: int | None) -> Tensor:
+    chosen = view.sampled.chosen
+    if highlight is None:
+        order = torch.argsort(view.names)
+        return chosen.index[order[:MOST_FRAMES]]
+    members = (chosen.assignment == view.index_of(highlight)).nonzero()[:, 0]
+    return members[torch.argsort(chosen.distance[members], stable=True)[:MOST_FRAMES]]

@@ -1,0 +1,91 @@
+"""Evidence is what the logit changes by, and it turns with the cloud."""
+
+import numpy as np
+import pytest
+import torch
+
+from pcequi.errors import ArgumentError
+from pcequi.pose_graph import build_pose_graph
+from pcequi.rotations import random_rotations
+from pcequi.viz.evidence import representative_evidence, with_evidence
+from pcequi.viz.level_scene import level_scene
+from pcequi.viz.levels import sample_level
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_it_is_the_derivative_of_the_logit_by_the_size_of_a_feature(
+    make_blob, levels_of, network, number
+):
+    levels = levels_of()
+    model = network(levels)
+    graph = build_pose_graph(make_blob(), levels)
+    shares, logits = representative_evidence(model, graph, 2)
+    size = torch.ones(graph.levels[number].num, dtype=torch.float64, requires_grad=True)
+
+    def logit(size):
+        x, below, pooled = None, None, []
+        for place, level in enumerate(graph.levels):
+            x, below = model.run_level(place, x, level, below), level.count
+            if place == number:  # a constant times the size, so that no gradient goes below
+                x = x.detach() * size[:, None]
+            pooled.append(model.pool(x if place >= number else x.detach(), level))
+        return model.head(torch.cat(pooled[1:], 1))[0, 2]
+
+    torch.testing.assert_close(logits[2], logit(size).detach())
+    (expected,) = torch.autograd.grad(logit(size), size)
+    torch.testing.assert_close(shares[number], expected)
+    assert shares[number].abs().max() > 1e-4
+    assert all(p.requires_grad for p in model.parameters()), "the model is left as it was"
+
+
+def test_points_add_up_to_their_representatives(make_blob, levels_of, network):
+    levels = levels_of()
+    model = network(levels)
+    for level in (1, 2):
+        view = sample_level(make_blob(), levels, level)
+        view, figures = with_evidence(view, model, levels, level)
+        graph = build_pose_graph(make_blob(), levels)
+        target = figures["target"]
+        shares, logits = representative_evidence(model, graph, target)
+        assert target == int(logits.argmax()) and figures["probability"] > 1 / 4
+        assert view.evidence.shape == view.sampled.points.shape
+        assert float(view.evidence.sum()) == pytest.approx(float(shares[level - 1].sum()))
+        assert figures["total"] == pytest.approx(float(view.evidence.sum()))
+        # A point none of whose poses is shared with another has exactly its representatives'.
+        chosen = view.sampled.chosen
+        weighted = torch.zeros(chosen.num, dtype=torch.float64)
+        each = shares[level - 1] / chosen.multiplicity
+        weighted.index_add_(0, chosen.assignment, each[chosen.assignment])
+        torch.testing.assert_close(weighted, shares[level - 1])
+
+
+def test_a_turned_cloud_has_the_same_evidence(make_blob, levels_of, network):
+    levels = levels_of()
+    model, pos = network(levels), make_blob()
+    generator = torch.Generator().manual_seed(3)
+    turn = random_rotations(1, generator=generator, dtype=torch.float64)[0]
+    order = torch.randperm(len(pos), generator=generator)
+    found = []
+    for cloud in (pos, (pos @ turn.T + 2.0)[order]):
+        view, _ = with_evidence(sample_level(cloud, levels), model, levels, 1, 1)
+        rows = torch.full((len(pos),), float("nan"), dtype=torch.float64)
+        rows[view.sampled.points] = view.evidence
+        found.append(rows)
+    torch.testing.assert_close(found[1], found[0][order], equal_nan=True)
+    assert found[0].nan_to_num().abs().max() > 1e-4
+
+
+def test_colours_and_errors(make_blob, levels_of, network):
+    levels = levels_of()
+    plain = sample_level(make_blob(), levels)
+    view, _ = with_evidence(plain, network(levels), levels, 1, 0)
+    scene = level_scene([view], [""], coloring="evidence", class_name="cup")
+    assert "cup" in scene.legend and scene.colormap == "coolwarm" and scene.scale[0][0] == "-"
+    color = scene.parts[0].color[view.sampled.points.numpy()]
+    warm = color[:, 0] - color[:, 2]
+    clear = np.abs(view.evidence.numpy()) > 0.2 * view.evidence.abs().max().item()
+    assert clear.any() and (np.sign(warm) == np.sign(view.evidence.numpy()))[clear].all()
+    with pytest.raises(ArgumentError, match="needs the evidence of a trained network"):
+        level_scene([view, plain], ["", ""], coloring="evidence")
+    with pytest.raises(ArgumentError, match=r"`target` \(=4\) must be a class, 0 to 3"):
+        with_evidence(plain, network(levels), levels, 1, 4)
