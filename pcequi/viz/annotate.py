@@ -28,19 +28,28 @@ def annotate(scene: Scene, files: Sequence[Path], size: int) -> list:
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    font = ImageFont.load_default(max(9, round(size / 36)))
+    points = max(9, round(size / 36))
     line = round(size / 22)
     titles = any(part.title for part in scene.parts)
     below = line * (bool(titles) + bool(scene.legend or any(scene.scale))) + line // 2
     width = size * len(scene.parts)
     strip = Image.new("RGB", (width, below), "white")
     draw = ImageDraw.Draw(strip)
+
+    def fitting(text: str, room: float):
+        """The font, smaller where the text would not fit."""
+        wanted = draw.textlength(text, ImageFont.load_default(points))
+        return ImageFont.load_default(max(4, min(points, points * room / max(wanted, 1))))
+
     for number, part in enumerate(scene.parts):
-        draw.text((size * (number + 0.5), line / 2), part.title, _INK, font, anchor="mm")
+        where = (size * (number + 0.5), line / 2)
+        draw.text(where, part.title, _INK, fitting(part.title, 0.96 * size), anchor="mm")
     if scene.legend or any(scene.scale):
         y = line * (titles + 0.5)
-        text = draw.textlength(scene.legend, font)
         gap, bar = line / 2, round(size * _BAR / 640) if any(scene.scale) else 0
+        room = 0.98 * width - bool(bar) * (3 * gap + bar)
+        font = fitting(scene.legend + "".join(scene.scale), room)
+        text = draw.textlength(scene.legend, font)
         ends = [draw.textlength(end, font) for end in scene.scale]
         x = (width - text - bool(bar) * (3 * gap + bar + sum(ends))) / 2
         draw.text((x, y), scene.legend, _INK, font, anchor="lm")
