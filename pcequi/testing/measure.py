@@ -1,9 +1,4 @@
-"""Is it really equivariant? A checker for any function of points.
-
-``equivariance_error`` measures one function of one or more clouds. The
-figures of ``pcequi check``, which measure pcequi's own networks, are in
-``pcequi.check``.
-"""
+"""How far a function is from equivariant: one figure a kind of motion."""
 
 from __future__ import annotations
 
@@ -24,9 +19,7 @@ __all__ = [
     "as_points",
     "as_vectors",
     "equivariance_error",
-    "generic_clouds",
     "relative_change",
-    "symmetric_clouds",
 ]
 
 
@@ -176,74 +169,3 @@ def equivariance_error(
             wanted = before[order] if per_point else before
             found["permutation"].append(change(function(cloud[order]), before=wanted))
     return EquivarianceError(**{kind: tuple(values) for kind, values in found.items()})
-
-
-def generic_clouds(
-    num: int,
-    *,
-    least: int = 256,
-    most: int = 1024,
-    generator: torch.Generator | None = None,
-) -> list[Tensor]:
-    """Random clouds without symmetry: one to four anisotropic blobs or shells.
-
-    Args:
-        num: how many.
-        least, most: points of a cloud, drawn in this range.
-        generator: source of randomness.
-
-    Returns:
-        Clouds [N, 3], float64, of zero mean and unit radius.
-
-    Raises:
-        ArgumentError: ``least`` is below 1 or above ``most``.
-
-    **Equivariance:** random data; the distribution has no preferred direction.
-    """
-    if not 1 <= least <= most:
-        raise ArgumentError(f"`least` (={least}) must be between 1 and `most` (={most})")
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    def pick(low: int, high: int) -> int:
-        return int(torch.randint(low, high + 1, (1,), generator=generator))
-
-    clouds = []
-    for _ in range(num):
-        size, parts = pick(least, most), pick(1, 4)
-        points = draw(size, 3)
-        shell = torch.arange(size) % parts < parts // 2  # half of the parts are surfaces
-        points[shell] /= points[shell].norm(dim=1, keepdim=True)
-        stretch = draw(parts, 3, 3)
-        turn = torch.arange(size) % parts
-        points = torch.einsum("nij,nj->ni", stretch[turn], points) + 1.5 * draw(parts, 3)[turn]
-        points = points - points.mean(0)
-        radius = points.norm(dim=1).max()
-        clouds.append(points / radius if radius > 0 else points)
-    return clouds
-
-
-def symmetric_clouds() -> dict[str, Tensor]:
-    """Clouds whose symmetries make farthest-point sampling tie.
-
-    Returns:
-        ``cube``: a lattice of 9 x 9 points on each face (386 points); ``grid``:
-        5 x 5 x 5 points; ``sphere``: 512 points of a Fibonacci spiral. Each
-        [N, 3], float64, of zero mean and unit radius.
-
-    **Equivariance:** constants. Cube and grid are invariant to the octahedral
-    group; the sphere is nearly invariant to all rotations.
-    """
-    axis = torch.linspace(-1, 1, 9, dtype=torch.float64)
-    lattice = torch.cartesian_prod(axis, axis, axis)
-    cube = lattice[lattice.abs().amax(1) == 1]
-    axis = torch.linspace(-1, 1, 5, dtype=torch.float64)
-    grid = torch.cartesian_prod(axis, axis, axis)
-    step = torch.arange(512, dtype=torch.float64)
-    height = 1 - (2 * step + 1) / 512
-    angle = step * math.pi * (3 - math.sqrt(5))
-    ring = (1 - height.square()).sqrt()
-    sphere = torch.stack([ring * angle.cos(), ring * angle.sin(), height], 1)
-    clouds = {"cube": cube, "grid": grid, "sphere": sphere - sphere.mean(0)}
-    return {name: cloud / cloud.norm(dim=1).max() for name, cloud in clouds.items()}

@@ -1,0 +1,137 @@
+"""A function under test, and the motions that it is put through."""
+
+from __future__ import annotations
+
+import copy
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pcequi.errors import ArgumentError
+from pcequi.rotations import random_rotations
+
+__all__ = ["KINDS", "Probe", "change", "in_dtype"]
+
+KINDS = ("rotation", "translation", "permutation", "reflection")
+
+
+def change(before: Tensor, after: Tensor, center: bool) -> float:
+    """The norm of the change over that of ``before``; infinite for NaN or another shape.
+
+    Unlike ``relative_change`` it takes the mean off only where entries differ
+    enough for it, so that single numbers and constant outputs can be compared,
+    and gives changes of the order of rounding (100 eps an entry) as they are, so
+    that outputs that vanish by symmetry can be compared too.
+
+    **Equivariance:** a figure about it.
+    """
+    if before.shape != after.shape:
+        return math.inf
+    kind = after.dtype if after.is_floating_point() else torch.float32
+    rounding = 100 * torch.finfo(kind).eps * math.sqrt(after.numel())
+    before, after = before.detach().double(), after.detach().double()
+    moved, size = float((after - before).norm()), float(before.norm())
+    if moved <= rounding:
+        return moved
+    if center and before.numel() > 1:
+        spread = float((before - before.mean()).norm())
+        size = spread if spread > 1e-3 * size else size
+    ratio = moved / size if size > 0 else math.inf
+    return math.inf if math.isnan(ratio) else ratio
+
+
+def in_dtype(function: Callable, dtype: torch.dtype) -> Callable:
+    """A module's copy in ``dtype``; any other function as it is.
+
+    **Equivariance:** that of the function.
+    """
+    return copy.deepcopy(function).to(dtype) if isinstance(function, torch.nn.Module) else function
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A function and how its output should move.
+
+    Motions are drawn from ``seed`` alone, so all experiments use the same ones,
+    and are applied in float64 before points are cast to ``dtype``.
+
+    **Equivariance:** figures about it.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    action: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    per_point: bool = False
+    dtype: torch.dtype = torch.float64
+    num: int = 4
+    seed: int = 0
+    shift: float = 10.0
+
+    def but(self, **changes) -> Probe:
+        """The same probe with other settings."""
+        return replace(self, **changes)
+
+    def __call__(self, cloud: Tensor) -> Tensor:
+        with torch.no_grad():
+            out = self.function(cloud.to(self.dtype))
+        if not isinstance(out, Tensor):
+            raise ArgumentError(
+                f"`function` returned a {type(out).__name__}; return one tensor, and check "
+                "several outputs one at a time"
+            )
+        return out
+
+    def moved(self, before: Tensor, turn: Tensor, shift: Tensor) -> Tensor:
+        """What the output should be after a motion."""
+        if self.action is None:
+            return before
+        return self.action(before, turn.to(before), shift.to(before))
+
+    def against(self, before: Tensor, after: Tensor, turn: Tensor, shift: Tensor) -> float:
+        """Relative change of an output against what a motion should make of it."""
+        return change(self.moved(before, turn, shift), after, center=self.action is None)
+
+    def changes(self, cloud: Tensor, kinds: Sequence[str] = KINDS) -> dict[str, list[float]]:
+        """Relative changes of one cloud's output, a list for each kind of motion."""
+        cloud = cloud.detach().double()
+        size = float((cloud - cloud.mean(0)).norm(dim=1).max()) or 1.0
+        eye, origin = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+        before = self(cloud)
+        found: dict[str, list[float]] = {}
+        for kind in kinds:
+            # A seed for each kind: leaving one out does not change the others.
+            generator = torch.Generator().manual_seed(4 * self.seed + KINDS.index(kind))
+            if kind in ("rotation", "reflection"):
+                turns = random_rotations(self.num, generator=generator, dtype=torch.float64)
+                turns = turns if kind == "rotation" else -turns
+                found[kind] = [
+                    self.against(before, self(cloud @ turn.T), turn, origin) for turn in turns
+                ]
+            elif kind == "translation":
+                draws = torch.randn(self.num, 3, generator=generator, dtype=torch.float64)
+                found[kind] = [
+                    self.against(before, self(cloud + shift), eye, shift)
+                    for shift in draws * (self.shift * size)
+                ]
+            else:
+                found[kind] = []
+                for _ in range(self.num):
+                    order = torch.randperm(len(cloud), generator=generator)
+                    wanted = before[order.to(before.device)] if self.per_point else before
+                    found[kind].append(self.against(wanted, self(cloud[order]), eye, origin))
+        return found
+
+    def worst(self, clouds: Sequence[Tensor], kinds: Sequence[str] = KINDS) -> dict[str, float]:
+        """The largest change of each kind over the clouds."""
+        return self._over(clouds, kinds, max)
+
+    def median(self, clouds: Sequence[Tensor], kinds: Sequence[str] = KINDS) -> dict[str, float]:
+        """The median change of each kind over the motions, of the worst cloud."""
+        return self._over(clouds, kinds, statistics.median)
+
+    def _over(self, clouds, kinds, figure: Callable) -> dict[str, float]:
+        every = [self.changes(cloud, kinds) for cloud in clouds]
+        return {kind: max(figure(found[kind]) for found in every) for kind in kinds}
