@@ -20,6 +20,7 @@ from pcequi.errors import ArgumentError, DataError, FileError, PcequiError
 from pcequi.graph_store import GraphStore
 from pcequi.training.augment import augment
 from pcequi.training.files import read_tensors, write_tensors, write_text
+from pcequi.training.norms import FEW_STEPS, refresh_norms
 from pcequi.training.progress import progress_bar
 from pcequi.training.splits import check_labels
 
@@ -190,7 +191,8 @@ def fit(
 
     An epoch's batches and dropout depend on the seed and the epoch alone, so a
     resumed training goes on exactly as it would have. The network is left in
-    ``eval()`` mode with the weights of the last epoch; none is picked.
+    ``eval()`` mode with the weights of the last epoch; none is picked. After few
+    steps the statistics of its batch norms are measured anew (``norms``).
 
     Args:
         model: a ``GroupConvClassifier``.
@@ -245,6 +247,8 @@ def fit(
             order = rows[_seeded_order(len(rows), settings.seed, epoch)]
             batches = order.tensor_split(num_batches)
             metrics = run.epoch(stores[epoch % len(stores)], labels, batches, epoch, total, bar)
+            if total < FEW_STEPS and (len(val_rows) or epoch == settings.epochs - 1):
+                refresh_norms(model, stores[0], rows.tensor_split(num_batches), device)
             if len(val_rows):
                 store = stores[0]
                 logits = predict_logits(model, store, val_rows, device=device)

