@@ -26,13 +26,32 @@ Cache = Annotated[
         help="Folder of precomputed graphs.", show_default="$PCEQUI_CACHE or ~/.cache/pcequi/graphs"
     ),
 ]
-Data = Annotated[str, typer.Option(help="shapes (needs no download), modelnet10 or modelnet40.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="shapes (needs no download), modelnet10, modelnet40, or folder: your own files in "
+        "--root, a sub-folder a class."
+    ),
+]
 Root = Annotated[
     Path | None, typer.Option(help="Folder of the data set.", show_default="datasets/")
 ]
 Source = Annotated[
     Path | None,
     typer.Option(help="ModelNet from here instead of a download: packed file, or OFF files."),
+]
+TestShare = Annotated[
+    float,
+    typer.Option(
+        help="Of --data folder: share of each class to test on, where no folders train and test "
+        "say it."
+    ),
+]
+TestList = Annotated[
+    Path | None,
+    typer.Option(
+        help="Of --data folder: text file of the files to test on, as CLASS/FILE, a line each."
+    ),
 ]
 Limit = Annotated[
     int | None,

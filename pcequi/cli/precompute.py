@@ -16,6 +16,8 @@ from pcequi.cli.common import (
     Root,
     Seed,
     Source,
+    TestList,
+    TestShare,
     Workers,
     print_json,
     show,
@@ -28,6 +30,8 @@ def precompute(
     data: Data = "shapes",
     source: Source = None,
     root: Root = None,
+    test_share: TestShare = 0.2,
+    test_list: TestList = None,
     protocol: Annotated[
         str, typer.Option(help="Rotations of training and test: z/z, z/SO3 or SO3/SO3.")
     ] = "z/SO3",
@@ -55,7 +59,14 @@ def precompute(
     stores = []
     for train, kind in ((True, kinds.train), (False, kinds.test)):
         split = splits.load_split(
-            data, train, root=text(root), source=text(source), num_points=num_points, limit=limit
+            data,
+            train,
+            root=text(root),
+            source=text(source),
+            num_points=num_points,
+            limit=limit,
+            test_share=test_share,
+            test_list=test_list,
         )
         name, start = "train" if train else "test", time.perf_counter()
         with progress_bar(f"precomputing {len(split)} {name} clouds, {kind}") as bar:

@@ -18,6 +18,8 @@ from pcequi.cli.common import (
     Root,
     Seed,
     Source,
+    TestList,
+    TestShare,
     Threads,
     Workers,
     percent,
@@ -32,6 +34,8 @@ def train(
     data: Data = "shapes",
     source: Source = None,
     root: Root = None,
+    test_share: TestShare = 0.2,
+    test_list: TestList = None,
     protocol: Annotated[
         str, typer.Option(help="Rotations of training and test: z/z, z/SO3 or SO3/SO3.")
     ] = "z/SO3",
@@ -95,6 +99,8 @@ def train(
         protocol=protocol,
         also=tuple(also or ()),
         preset=preset,
+        test_share=test_share,
+        test_list=text(test_list),
         val_share=val_share,
         fit=FitSettings(
             epochs=epochs,

@@ -11,12 +11,13 @@ from torch_geometric.data import Data
 
 from pcequi.datasets.base import check_count
 from pcequi.datasets.meshes import normalize_cloud, read_off, sample_mesh
+from pcequi.datasets.pcd import read_pcd
 from pcequi.errors import DataError, FileError
 
 __all__ = ["READABLE", "read_points"]
 
 _MESHES = (".off", ".obj", ".ply", ".stl", ".glb")
-_CLOUDS = (".xyz", ".txt", ".npy", ".npz")
+_CLOUDS = (".pcd", ".xyz", ".txt", ".npy", ".npz")
 
 #: Endings of the files that :func:`read_points` understands.
 READABLE = _MESHES + _CLOUDS
@@ -32,11 +33,12 @@ def read_points(
 ) -> Data:
     """Read a mesh or a cloud from a file.
 
-    A mesh (``.off .obj .ply .stl .glb``) is sampled by area. A cloud (``.xyz
+    A mesh (``.off .obj .ply .stl .glb``) is sampled by area. A cloud (``.pcd .xyz
     .txt .npy .npz``, or a mesh format without faces) is thinned at random where
     it has more than ``num_points``, and kept whole where it has fewer. Columns 1
     to 3 are coordinates, and 4 to 6, where they are asked for, normals. An
-    ``.npz`` holds them as ``pos`` (or ``points``, or its only array) and ``normal``.
+    ``.npz`` holds them as ``pos`` (or ``points``, or its only array) and
+    ``normal``, a ``.pcd`` in the fields that PCL names so.
 
     Args:
         path: The file.
@@ -75,7 +77,7 @@ def read_points(
         else:
             points, normals = _thin(vertices, None, num_points, rng)
     else:
-        table = _load_binary(path) if ending in (".npy", ".npz") else _load_text(path)
+        table = _LOADERS[ending](path)
         normals = table[:, 3:6] if table.shape[1] >= 6 else None
         points, normals = _thin(table[:, :3], normals, num_points, rng)
     if with_normals:
@@ -169,9 +171,26 @@ def _load_binary(path: Path) -> np.ndarray:
     return _check_table(table, path)
 
 
+def _load_pcd(path: Path) -> np.ndarray:
+    try:
+        table = read_pcd(path)
+    except (OSError, ValueError, LookupError) as error:
+        raise _damaged(path, error) from error
+    return _check_table(table, path)
+
+
 def _check_table(table: np.ndarray, path: Path) -> np.ndarray:
     if table.size == 0:
         raise _damaged(path, "it holds no points")
     if table.ndim != 2 or table.shape[1] < 3:
         raise _damaged(path, f"its shape is {list(table.shape)}, not [points, 3 or more]")
     return table
+
+
+_LOADERS = {
+    ".pcd": _load_pcd,
+    ".xyz": _load_text,
+    ".txt": _load_text,
+    ".npy": _load_binary,
+    ".npz": _load_binary,
+}

@@ -51,6 +51,7 @@ class RunSettings:
         also: further protocols under which it is evaluated, with the same
             training rotations.
         preset: name of the network's settings.
+        test_share, test_list: of a folder of own files, see ``splits.load_split``.
         val_share: share of the training split that is held out and measured.
         fit: how it is trained; its seed also draws the rotations.
     """
@@ -63,6 +64,8 @@ class RunSettings:
     protocol: str = "z/SO3"
     also: tuple[str, ...] = ()
     preset: str = "default"
+    test_share: float = 0.2
+    test_list: str | None = None
     val_share: float = 0.0
     fit: FitSettings = field(default_factory=FitSettings)
 
@@ -121,6 +124,8 @@ def load_run_split(settings: RunSettings, train: bool) -> Split:
         source=settings.source,
         num_points=settings.num_points,
         limit=settings.limit,
+        test_share=settings.test_share,
+        test_list=settings.test_list,
     )
 
 

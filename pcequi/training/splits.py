@@ -18,7 +18,7 @@ from pcequi.training.protocols import protocol_rotations
 __all__ = ["DATA", "Split", "check_labels", "default_cache", "load_split", "precompute"]
 
 #: Names of the data sets.
-DATA = ("shapes", "modelnet10", "modelnet40")
+DATA = ("shapes", "modelnet10", "modelnet40", "folder")
 
 
 @dataclass
@@ -73,6 +73,8 @@ def load_split(
     num_points: int = 1024,
     limit: int | None = None,
     seed: int = 0,
+    test_share: float = 0.2,
+    test_list: str | Path | None = None,
 ) -> Split:
     """Load a split of a data set.
 
@@ -80,10 +82,12 @@ def load_split(
         name: one of ``DATA``.
         train: the training split, or the test split.
         root: folder of the data set; by default ``datasets.roots.default_root``.
+            With ``"folder"``, the one whose sub-folders are the classes.
         source: ModelNet only: a packed file, an archive or a folder of OFF files.
         num_points: points of a cloud.
         limit: at most so many clouds of each class, the first ones.
-        seed: of the clouds of ``shapes``.
+        seed: of the clouds of ``shapes``; of the split and the samples of ``folder``.
+        test_share, test_list: of ``folder``, see ``datasets.FolderClouds``.
 
     Raises:
         ArgumentError: there is no such data set, or ``limit`` is below 1.
@@ -95,14 +99,28 @@ def load_split(
         raise ArgumentError(f"`data` (={name!r}) must be one of {', '.join(DATA)}")
     if limit is not None and limit < 1:
         raise ArgumentError(f"`limit` (={limit}) must be at least 1")
-    if name == "shapes":
+    if name != "folder" and test_list is not None:
+        raise ArgumentError(
+            f"`test_list` (={str(test_list)!r}) does not apply to {name!r}, which has a split of "
+            "its own; drop it"
+        )
+    if name in ("shapes", "folder") and source is not None:
+        raise ArgumentError(
+            f"`source` (={str(source)!r}) does not apply to {name!r}; drop it, choose modelnet10 "
+            "or modelnet40, or give your own files as `data` 'folder' with `root`"
+        )
+    if name == "folder":
+        from pcequi.datasets import FolderClouds
+
+        if root is None:
+            raise ArgumentError(
+                "`root` (=None) must be the folder whose sub-folders are the classes"
+            )
+        options = {"test_share": test_share, "test_list": test_list, "seed": seed}
+        dataset = FolderClouds(root, train, num_points=num_points, **options)
+    elif name == "shapes":
         from pcequi.datasets.shapes import Shapes
 
-        if source is not None:
-            raise ArgumentError(
-                f"`source` (={str(source)!r}) does not apply to 'shapes', which is made from a "
-                "seed; drop it, or choose modelnet10 or modelnet40"
-            )
         # Its clouds do not depend on how many are asked for.
         sizes = {} if limit is None else {"num_train": min(80, limit), "num_test": min(20, limit)}
         dataset = Shapes(root, train, num_points=num_points, seed=seed, **sizes)
@@ -119,7 +137,9 @@ def load_split(
     items = [dataset[place] for place in range(len(dataset))]
     labels = check_labels(torch.cat([item.y for item in items]), dataset.num_classes, "y")
     kept = _first_of_each(labels, limit)
-    return Split(name, train, [items[row].pos for row in kept], labels[kept], list(dataset.classes))
+    clouds = [items[row].pos for row in kept]
+    names = [items[row].name for row in kept] if "name" in items[0] else None
+    return Split(name, train, clouds, labels[kept], list(dataset.classes), names)
 
 
 def _first_of_each(labels: Tensor, limit: int | None) -> list[int]:

@@ -102,7 +102,7 @@ def test_one_point_and_duplicates_work(tmp_path):
 def test_missing_and_unknown_files_are_named(tmp_path):
     with pytest.raises(FileError, match=r"`path` \(='.*gone.ply'\) does not exist"):
         read_points(tmp_path / "gone.ply")
-    unknown = tmp_path / "cloud.pcd"
+    unknown = tmp_path / "cloud.las"
     unknown.write_text("")
     with pytest.raises(FileError, match=r"unknown format: it must end in \.off"):
         read_points(unknown)

@@ -1,0 +1,137 @@
+"""A folder of your own files as a data set."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from pcequi.datasets.base import Cloud, CloudDataset, check_count
+from pcequi.datasets.folder_files import SPLITS, split_files
+from pcequi.datasets.progress import track
+from pcequi.datasets.readers import read_points
+from pcequi.datasets.roots import default_root
+from pcequi.errors import DataError, FileError
+
+__all__ = ["FolderClouds"]
+
+# Raised when files are read or split in another way.
+_VERSION = 1
+
+
+class FolderClouds(CloudDataset):
+    """Meshes and point clouds of your own: a sub-folder a class.
+
+    Files end as :func:`~pcequi.datasets.readers.read_points` wants them, others
+    are passed over; folders within that of a class are searched too. Which files
+    are tested on is decided by the first that applies:
+
+    - folders ``train`` and ``test``, above the classes (``train/CLASS/...``) or
+      below each (``CLASS/train/...``);
+    - ``test_list``, a text file that names the files to test on, a line each;
+    - a share of each class, drawn by ``seed`` from the names of the files: a
+      file that is added later moves hardly any other.
+
+    Meshes are sampled by area; clouds are thinned to ``num_points`` where they
+    have more, and kept whole where they have fewer. The sample of a file depends
+    on its name and ``seed`` alone. Clouds have zero mean and unit radius.
+
+    Each ``Data`` has ``pos`` float32 ``[N, 3]``, ``y`` long ``[1]``, ``name``, the
+    path within the folder, and ``normal`` float32 ``[N, 3]`` where asked for.
+
+    Args:
+        folder: Whose sub-folders are the classes; nothing is written into it.
+        train: The training split, or the test split.
+        transform: Called on every access.
+        pre_transform: Called once, before saving.
+        pre_filter: Called once; keeps a cloud if true.
+        num_points: Points of a mesh's sample; the most to keep of a cloud.
+        test_share: Share of each class to test on, in (0, 1).
+        test_list: File of the names to test on, relative to ``folder``.
+        seed: Decides the split and the samples.
+        with_normals: Whether to read normals (those of the faces for a mesh),
+            for levels that ask for them.
+        root: Where the processed clouds go; by default
+            ``default_root() / "FolderClouds"``.
+        force_reload: Whether to read the files again. They are read again without
+            it when one is added, removed or changed.
+
+    Raises:
+        ArgumentError: An argument is out of range.
+        FileError: ``folder`` or ``test_list`` is missing.
+        DataError: Fewer than two classes, a class without files, a split without
+            clouds, or files that cannot be used; the message names them.
+
+    **Equivariance:** clouds are in the pose of their files.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        train: bool = True,
+        transform: Callable | None = None,
+        pre_transform: Callable | None = None,
+        pre_filter: Callable | None = None,
+        *,
+        num_points: int = 1024,
+        test_share: float = 0.2,
+        test_list: str | Path | None = None,
+        seed: int = 0,
+        with_normals: bool = False,
+        root: str | Path | None = None,
+        force_reload: bool = False,
+    ) -> None:
+        self.num_points = check_count("num_points", num_points)
+        self.seed = check_count("seed", seed, least=0)
+        self.folder = Path(folder).expanduser()
+        self.with_normals = bool(with_normals)
+        files = split_files(self.folder, test_share=test_share, test_list=test_list, seed=self.seed)
+        classes = sorted({name for _, name, _ in files})
+        split = SPLITS[not train]
+        self.files = [(path, classes.index(name)) for path, name, part in files if part == split]
+        settings = {
+            "version": _VERSION,
+            "num_points": self.num_points,
+            "seed": self.seed,
+            "with_normals": self.with_normals,
+            "folder": str(self.folder.resolve()),
+            # Everything that changes when a file does.
+            "files": [
+                [str(path.relative_to(self.folder)), label, stat.st_size, stat.st_mtime_ns]
+                for path, label in self.files
+                for stat in [path.stat()]
+            ],
+        }
+        root = default_root() / "FolderClouds" if root is None else root
+        super().__init__(
+            root, split, settings, classes, transform, pre_transform, pre_filter, force_reload
+        )
+
+    def _stem(self) -> str:
+        # Beside those of other folders.
+        return "".join(c if c.isalnum() else "-" for c in self.folder.resolve().name.lower())[:40]
+
+    def _clouds(self) -> tuple[int, Iterable[Cloud]]:
+        # All before any: with many files, one error should name all that are broken.
+        total, made, broken = len(self.files), [], []
+        title = f"reading {self.folder.name}, {self.split}"
+        for path, label in track(self.files, title, total):
+            try:
+                made.append(self._read(path, label))
+            except (FileError, DataError) as error:
+                broken.append(str(error))
+        if broken:
+            shown = "".join(f"\n  {reason}" for reason in broken[:5])
+            rest = f"\n  and {len(broken) - 5} more" if len(broken) > 5 else ""
+            raise DataError(
+                f"`folder` (={str(self.folder)!r}) has {len(broken)} of {total} {self.split} files "
+                f"that cannot be used; repair or remove them:{shown}{rest}"
+            )
+        return total, made
+
+    def _read(self, path: Path, label: int) -> Cloud:
+        name = path.relative_to(self.folder).as_posix()
+        seed = zlib.crc32(f"{self.seed}:{name}".encode())
+        data = read_points(path, self.num_points, seed, with_normals=self.with_normals)
+        normals = data.normal.numpy() if self.with_normals else None
+        return data.pos.numpy(), normals, label, name

@@ -1,0 +1,145 @@
+"""Which files of a folder belong to which class and split; none is opened."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from pcequi.datasets.readers import READABLE
+from pcequi.errors import ArgumentError, DataError, FileError
+
+__all__ = ["SPLITS", "find_files", "split_files"]
+
+#: Names of the splits, and of the folders that say them.
+SPLITS = ("train", "test")
+
+
+def split_files(
+    folder: Path, *, test_share: float = 0.2, test_list: str | Path | None = None, seed: int = 0
+) -> list[tuple[Path, str, str]]:
+    """Path, class and split of every file, as ``folder.FolderClouds`` says.
+
+    Raises:
+        ArgumentError, FileError, DataError: see ``folder.FolderClouds``.
+
+    **Equivariance:** does not apply: no file is opened.
+    """
+    if not 0 < test_share < 1:
+        raise ArgumentError(f"`test_share` (={test_share}) must be above 0 and below 1")
+    files = find_files(folder)
+    if test_list is not None:
+        if any(part for _, _, part in files):
+            raise ArgumentError(
+                f"`test_list` (={str(test_list)!r}) and folders train and test in {str(folder)!r}: "
+                "drop one of them"
+            )
+        files = _split_by_list(folder, files, Path(test_list).expanduser())
+    elif not any(part for _, _, part in files):
+        files = _split_by_share(folder, files, test_share, seed)
+    for part in SPLITS:
+        if not any(found == part for _, _, found in files):
+            raise DataError(
+                f"`folder` (={str(folder)!r}) has no file for the {part} split: add files, or "
+                "split them otherwise (`test_share`, `test_list`)"
+            )
+    trained = {name for _, name, part in files if part == "train"}
+    missing = sorted({name for _, name, _ in files} - trained)
+    if missing:
+        raise DataError(
+            f"`folder` (={str(folder)!r}) has no training file of class {missing[0]!r}: add one, "
+            "or remove the class"
+        )
+    return files
+
+
+def find_files(folder: Path) -> list[tuple[Path, str, str]]:
+    """Path, class and split (``""`` where no folder says it) of every usable file, sorted.
+
+    Raises:
+        FileError: There is no such folder.
+        DataError: Fewer than two classes; a class without files; classes that are
+            split by folders and others that are not.
+
+    **Equivariance:** does not apply: no file is opened.
+    """
+    if not folder.is_dir():
+        raise FileError(
+            f"`folder` (={str(folder)!r}) is no folder: give one whose sub-folders are the classes"
+        )
+    above = [part for part in SPLITS if (folder / part).is_dir()]
+    if len(above) == 1:
+        raise DataError(
+            f"`folder` (={str(folder)!r}) has a folder {above[0]!r} and not its partner: there "
+            "must be both train and test, or neither"
+        )
+    places = [(folder / part, part) for part in above] or [(folder, "")]
+    files = [found for place, part in places for found in _find_classes(place, part)]
+    names = sorted({name for _, name, _ in files})
+    if len(names) < 2:
+        raise DataError(
+            f"`folder` (={str(folder)!r}) has {len(names)} classes, and at least two are needed: "
+            "put the files of each class into a sub-folder of its own"
+        )
+    loose = [path for path, _, part in files if not part]
+    if loose and len(loose) < len(files):
+        raise DataError(
+            f"`folder` (={str(folder)!r}) has classes with folders train and test, and a file "
+            f"outside of them, {loose[0].relative_to(folder).as_posix()!r}: move it into one"
+        )
+    return sorted(files, key=lambda found: found[0].relative_to(folder).as_posix())
+
+
+def _find_classes(place: Path, part: str) -> Iterator[tuple[Path, str, str]]:
+    for kind in sorted(place.iterdir()):
+        if not kind.is_dir() or kind.name.startswith("."):
+            continue
+        found = [
+            path
+            for path in sorted(kind.rglob("*"))
+            if path.suffix.lower() in READABLE and path.is_file() and not path.name.startswith(".")
+        ]
+        if not found:
+            raise DataError(
+                f"`folder` (={str(place)!r}) has a class {kind.name!r} without files: add some "
+                f"that end in {' '.join(READABLE)}, or remove it"
+            )
+        for path in found:
+            below = path.relative_to(kind).parts[0]
+            yield path, kind.name, part or (below if below in SPLITS else "")
+
+
+def _split_by_share(folder: Path, files: list, share: float, seed: int) -> list:
+    def lot(found) -> bytes:
+        name = found[0].relative_to(folder).as_posix()
+        return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+
+    tested = set()
+    for kind in {name for _, name, _ in files}:
+        drawn = sorted((found for found in files if found[1] == kind), key=lot)
+        # At least one, and one is left to train on.
+        count = min(max(1, round(share * len(drawn))), len(drawn) - 1)
+        tested.update(path for path, _, _ in drawn[:count])
+    return [(path, name, SPLITS[path in tested]) for path, name, _ in files]
+
+
+def _split_by_list(folder: Path, files: list, test_list: Path) -> list:
+    try:
+        lines = test_list.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(
+            f"`test_list` (={str(test_list)!r}) cannot be read ({error}): give a text file with a "
+            "path a line"
+        ) from error
+    wanted = {line.strip().replace("\\", "/").removeprefix("./") for line in lines} - {""}
+    known = {path.relative_to(folder).as_posix() for path, _, _ in files}
+    unknown = sorted(wanted - known)
+    if unknown:
+        raise DataError(
+            f"`test_list` (={str(test_list)!r}) names {unknown[0]!r}, which is no usable file of "
+            f"{str(folder)!r} ({len(unknown)} such lines): write paths as CLASS/FILE"
+        )
+    return [
+        (path, name, SPLITS[path.relative_to(folder).as_posix() in wanted])
+        for path, name, _ in files
+    ]

@@ -1,0 +1,204 @@
+"""A folder of files as a data set: classes, splits, files of any size."""
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from pcequi.datasets import FolderClouds
+from pcequi.datasets.folder_files import split_files
+from pcequi.errors import ArgumentError, DataError, FileError
+from pcequi.training.splits import load_split
+
+FORMATS = [".off", ".obj", ".ply", ".stl", ".glb", ".npy", ".xyz"]
+
+
+def put(path, size=1.0, points=60):
+    """A box as a mesh, or its corners' neighbourhood as a cloud."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix in (".npy", ".xyz"):
+        table = np.random.default_rng(points).normal(size=(points, 3)) * [size, 1, 1]
+        np.save(path, table) if path.suffix == ".npy" else np.savetxt(path, table)
+    else:
+        trimesh.creation.box((size, 1, 1)).export(path)
+    return path
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("PCEQUI_DATASETS", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def folder(tmp_path, store):
+    """Two classes of ten files, in every format."""
+    root = tmp_path / "parts"
+    for kind, size in (("cube", 1.0), ("rod", 8.0)):
+        for n in range(10):
+            put(root / kind / f"{n}{FORMATS[n % len(FORMATS)]}", size, 40 + n)
+        (root / kind / "notes.md").write_text("passed over")
+        (root / kind / ".hidden.off").write_text("passed over")
+    (root / ".git").mkdir()
+    return root
+
+
+def names(dataset):
+    return [item.name for item in dataset]
+
+
+def test_a_seeded_share_of_each_class_is_tested_on(folder):
+    train, test = (FolderClouds(folder, part, num_points=50) for part in (True, False))
+    assert train.classes == test.classes == ["cube", "rod"]
+    assert len(train) == 16 and len(test) == 4
+    assert not set(names(train)) & set(names(test))
+    assert torch.bincount(test.y).tolist() == [2, 2]
+    assert all(item.name.startswith(train.classes[int(item.y)]) for item in train)
+    assert names(FolderClouds(folder, False, num_points=50)) == names(test)
+    drawn = {tuple(names(FolderClouds(folder, False, num_points=50, seed=s))) for s in range(4)}
+    assert len(drawn) > 1
+    assert len(FolderClouds(folder, False, num_points=50, test_share=0.5)) == 10
+    # Nothing is written beside the files.
+    assert sorted(path.name for path in folder.iterdir()) == [".git", "cube", "rod"]
+
+
+def test_a_file_more_moves_at_most_one_other(folder):
+    def tested():
+        return {p.name for p, kind, part in split_files(folder) if (kind, part) == ("rod", "test")}
+
+    before = tested()
+    for n in range(10, 14):
+        put(folder / "rod" / f"{n}.off")
+        assert len(before - tested()) <= 1
+        before = tested()
+
+
+def test_clouds_are_sampled_by_name_and_of_any_size(folder):
+    train = FolderClouds(folder, num_points=44)
+    for item in train:
+        assert item.pos.norm(dim=1).max() == pytest.approx(1, abs=1e-5)
+        if item.name.endswith((".npy", ".xyz")):
+            assert len(item.pos) == min(44, 40 + int(item.name.split("/")[1].split(".")[0]))
+        else:
+            assert len(item.pos) == 44
+    kept = {item.name: item.pos for item in train}
+    (folder / "cube" / "0.off").unlink()
+    for item in FolderClouds(folder, num_points=44):
+        assert item.name not in kept or torch.equal(item.pos, kept[item.name])
+    other = FolderClouds(folder, num_points=44, seed=1)
+    assert not all(torch.equal(item.pos, kept.get(item.name, item.pos)) for item in other)
+
+
+def test_a_changed_file_is_read_again(folder):
+    before = {item.name: item.pos for item in FolderClouds(folder, num_points=30)}
+    name = next(iter(before))
+    put(folder / name, 3.0, 33)
+    after = {item.name: item.pos for item in FolderClouds(folder, num_points=30)}
+    assert [key for key in before if not torch.equal(before[key], after[key])] == [name]
+
+
+@pytest.mark.parametrize("below", [True, False])
+def test_folders_train_and_test_say_the_split(tmp_path, store, below):
+    root = tmp_path / "parts"
+    for kind in ("a", "b"):
+        for part, count in (("train", 3), ("test", 2)):
+            for n in range(count):
+                place = root / kind / part if below else root / part / kind
+                put(place / "deeper" / f"{part}{n}.off")
+    for train, count in ((True, 6), (False, 4)):
+        found = FolderClouds(root, train, num_points=10)
+        assert len(found) == count and found.classes == ["a", "b"]
+        assert all(("train" if train else "test") in name for name in names(found))
+    with pytest.raises(ArgumentError, match=r"`test_list` .* and folders train and test"):
+        FolderClouds(root, test_list=tmp_path / "list.txt")
+
+
+def test_a_list_says_the_split(folder, tmp_path):
+    chosen = ["cube/3.stl", "./rod/0.off", "rod\\4.glb", ""]
+    test_list = tmp_path / "list.txt"
+    test_list.write_text("\n".join(chosen))
+    found = FolderClouds(folder, False, num_points=10, test_list=test_list)
+    assert names(found) == ["cube/3.stl", "rod/0.off", "rod/4.glb"]
+    assert len(FolderClouds(folder, True, num_points=10, test_list=test_list)) == 17
+    test_list.write_text("cube/99.stl\n")
+    with pytest.raises(DataError, match=r"names 'cube/99.stl', which is no usable file"):
+        FolderClouds(folder, test_list=test_list)
+    with pytest.raises(FileError, match=r"`test_list` .*gone.txt.* cannot be read"):
+        FolderClouds(folder, test_list=tmp_path / "gone.txt")
+    test_list.write_text("")
+    with pytest.raises(DataError, match="no file for the test split"):
+        FolderClouds(folder, test_list=test_list)
+    test_list.write_text("\n".join(f"rod/{p.name}" for p in (folder / "rod").glob("[0-9]*")))
+    with pytest.raises(DataError, match="no training file of class 'rod'"):
+        FolderClouds(folder, test_list=test_list)
+
+
+def test_normals_where_they_are_asked_for(tmp_path, store):
+    root = tmp_path / "parts"
+    for kind in ("a", "b"):
+        for n in range(3):
+            put(root / kind / f"{n}.off")
+    item = FolderClouds(root, num_points=20, with_normals=True)[0]
+    assert torch.allclose(item.normal.norm(dim=1), torch.ones(20))
+    assert "normal" not in FolderClouds(root, num_points=20)[0]
+    for kind in ("a", "b"):
+        for n in range(3):
+            put(root / kind / f"{n}.xyz")
+    with pytest.raises(DataError, match="no columns 4 to 6"):
+        FolderClouds(root, num_points=20, with_normals=True)
+
+
+def test_all_broken_files_are_named_at_once(folder):
+    train = names(FolderClouds(folder, num_points=10))
+    for name in train[:7]:
+        (folder / name).write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"7 of 16 train files that cannot be used") as error:
+        FolderClouds(folder, num_points=10)
+    assert all(name in str(error.value) for name in train[:5])
+    assert "and 2 more" in str(error.value)
+
+
+def test_folders_that_are_no_data_set(tmp_path, store):
+    root = tmp_path / "parts"
+    with pytest.raises(FileError, match=r"`folder` .* is no folder: give one whose sub-folders"):
+        FolderClouds(root)
+    put(root / "only" / "1.off")
+    put(root / "only" / "2.off")
+    with pytest.raises(DataError, match="has 1 classes, and at least two are needed"):
+        FolderClouds(root)
+    (root / "empty").mkdir()
+    with pytest.raises(DataError, match=r"class 'empty' without files: add some that end in \.off"):
+        FolderClouds(root)
+    put(root / "empty" / "train" / "1.off")
+    with pytest.raises(DataError, match=r"a file outside of them, 'only/1.off': move it"):
+        FolderClouds(root)
+    put(root / "train" / "a" / "1.off")
+    with pytest.raises(DataError, match=r"a folder 'train' and not its partner"):
+        FolderClouds(root)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"test_share": 0}, r"`test_share` \(=0\) must be above 0 and below 1"),
+        ({"test_share": 1.0}, r"`test_share` \(=1.0\)"),
+        ({"num_points": 0}, r"`num_points` \(=0\)"),
+        ({"seed": -1}, r"`seed` \(=-1\)"),
+    ],
+)
+def test_arguments_out_of_range(folder, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        FolderClouds(folder, **options)
+
+
+def test_as_a_split_for_training(folder):
+    split = load_split("folder", False, root=folder, num_points=20, test_share=0.3)
+    assert len(split) == 6 and split.classes == ["cube", "rod"]
+    assert split.names == names(FolderClouds(folder, False, num_points=20, test_share=0.3))
+    assert len(load_split("folder", True, root=folder, num_points=20, limit=2)) == 4
+    with pytest.raises(ArgumentError, match=r"`root` \(=None\) must be the folder whose"):
+        load_split("folder", True)
+    with pytest.raises(ArgumentError, match=r"`source` .* does not apply to 'folder'"):
+        load_split("folder", True, root=folder, source="x")
+    with pytest.raises(ArgumentError, match=r"`test_list` .* does not apply to 'shapes'"):
+        load_split("shapes", True, test_list="x")
