@@ -25,26 +25,33 @@ def predict(
 ) -> None:
     """Classify files in any orientation.
 
-    A file that cannot be used is reported, the others are still classified, and
-    the command exits with 1 at the end.
+    A file that cannot be used is reported, on standard error and with --json as
+    its `error`, the others are still classified, and the command exits with 1 at
+    the end; with 0 if all were classified.
     """
     from pcequi.training.checkpoints import load_checkpoint
     from pcequi.training.predict import predict_files
+    from pcequi.training.progress import progress_bar
     from pcequi.training.threads import choose_device, set_threads
 
     set_threads(threads)
     checkpoint = load_checkpoint(run)
-    results = predict_files(
-        checkpoint, files, top=top, num_points=num_points, seed=seed, device=choose_device(device)
-    )
+    options = {"top": top, "num_points": num_points, "seed": seed, "device": choose_device(device)}
+    with progress_bar(f"classifying {len(files)} files") as bar:
+        results = predict_files(checkpoint, files, progress=bar, **options)
+    failed = sum("error" in result for result in results)
+    classified = len(results) - failed
     if json:
-        print_json({"run": str(run), "files": results})
+        result = {"run": str(run), "files": results, "classified": classified, "failed": failed}
+        print_json(result)
     else:
         show_predictions(results)
+        if len(results) > 1:
+            show(f"{classified} files classified, {failed} cannot be used")
     for result in results:
         if "error" in result:
             typer.echo(f"Error: {result['file']}: {result['error']}", err=True)
-    if any("error" in result for result in results):
+    if failed:
         raise typer.Exit(1)
 
 

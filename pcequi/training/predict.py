@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -60,6 +60,7 @@ def predict_files(
     num_points: int | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[dict]:
     """Classify meshes and point clouds; one that cannot be used does not stop the rest.
 
@@ -70,22 +71,33 @@ def predict_files(
         num_points: points of a cloud; by default as in training.
         seed: of the points drawn from a mesh.
         device: where the network runs.
+        progress: called with (files done, files in all).
 
     Returns:
         For each file ``file`` and ``predictions`` (see ``predict_cloud``), or
         ``error``.
 
+    Raises:
+        ArgumentError: ``top``, ``num_points`` or ``seed`` is out of range: that is
+            no file's fault.
+
     **Equivariance:** as ``predict_cloud``.
     """
+    from pcequi.datasets.base import check_count
     from pcequi.datasets.readers import read_points
 
-    num_points = num_points or int(checkpoint.extra.get("num_points") or 1024)
+    if num_points is None:
+        num_points = int(checkpoint.extra.get("num_points") or 1024)
+    for name, value, least in (("top", top, 1), ("num_points", num_points, 1), ("seed", seed, 0)):
+        check_count(name, value, least)
     results = []
     for file in files:
         try:
             pos = read_points(file, num_points, seed).pos
             result = {"predictions": predict_cloud(checkpoint, pos, top=top, device=device)}
-        except PcequiError as error:
-            result = {"error": str(error)}
+        except (PcequiError, OSError, MemoryError) as error:
+            result = {"error": str(error) or type(error).__name__}
         results.append({"file": str(file)} | result)
+        if progress:
+            progress(len(results), len(files))
     return results

@@ -1,0 +1,81 @@
+"""From a folder of own files to a trained network, predictions and a report."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pcequi.cli import main
+from pcequi.datasets import make_shape
+from pcequi.models import presets
+
+
+@pytest.fixture
+def run(tiny, monkeypatch, tmp_path, capsys):
+    """The command in an empty folder; returns exit code, stdout and stderr."""
+    monkeypatch.setitem(presets.PRESETS, "tiny", tiny.tiny_settings)
+    monkeypatch.setenv("PCEQUI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PCEQUI_DATASETS", str(tmp_path / "datasets"))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        return (stop.value.code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def parts(tmp_path):
+    for place, kind in enumerate(("cup", "hammer", "table")):
+        (tmp_path / "parts" / kind).mkdir(parents=True)
+        for n in range(5):
+            vertices, faces = make_shape(kind, np.random.default_rng([place, n]))
+            lines = [f"OFF {len(vertices)} {len(faces)} 0"]
+            lines += [" ".join(map(str, row)) for row in vertices.tolist()]
+            lines += ["3 " + " ".join(map(str, row)) for row in faces.tolist()]
+            (tmp_path / "parts" / kind / f"{n}.off").write_text("\n".join(lines))
+    return tmp_path / "parts"
+
+
+def test_train_predict_and_report(run, parts, tmp_path):
+    options = ["--data", "folder", "--root", "parts", "--preset", "tiny", "--num-points", 32]
+    options += ["--epochs", 2, "--batch-size", 4, "--workers", 1, "--threads", 1]
+    code, out, err = run("train", *options, "--test-share", 0.4, "--run", "runs/own", "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["shapes"] == {"train": 9, "held_out": 0, "test": 6}
+    assert list(report["per_class"]["z/SO3"]) == ["cup", "hammer", "table"]
+    page = (tmp_path / "runs/own/report.html").read_text()
+    hardest = json.loads((tmp_path / "runs/own/hardest.json").read_text())["shapes"]
+    assert len(hardest) == 6 and all(item["name"] in page for item in hardest)
+
+    files = sorted(parts.rglob("*.off"))
+    broken = tmp_path / "broken.off"
+    broken.write_text("no mesh")
+    code, out, err = run("predict", "runs/own", *files, broken, "--json", "--threads", 1)
+    found = json.loads(out)
+    assert code == 1 and found["failed"] == 1 and found["classified"] == 15
+    assert "error" in found["files"][-1] and "broken.off" in err
+    assert all(len(entry["predictions"]) == 3 for entry in found["files"][:-1])
+
+    # The split of the run is that of its settings, also in `evaluate` and `precompute`.
+    code, out, _ = run("evaluate", "runs/own", "--json", "--workers", 1, "--threads", 1)
+    assert code == 0 and json.loads(out)["shapes"] == 6
+    code, out, _ = run("precompute", *options[:8], "--workers", 1, "--test-share", 0.4, "--json")
+    assert code == 0 and [store["clouds"] for store in json.loads(out)["stores"]] == [9, 6]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "folder"], "`root` (=None) must be the folder"),
+        (["--data", "folder", "--root", "nowhere"], "`folder` (='nowhere') is no folder"),
+        (["--data", "folder", "--root", ".", "--test-share", 2], "`test_share` (=2.0)"),
+        (["--test-list", "list.txt"], "`test_list` (='list.txt') does not apply to 'shapes'"),
+    ],
+)
+def test_errors_name_the_option(run, options, message):
+    code, out, err = run("train", *options)
+    assert code == 1 and out == "" and message in err and "Traceback" not in err

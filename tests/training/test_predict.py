@@ -1,0 +1,87 @@
+"""Predictions of files: one bad file is reported, the rest go on."""
+
+import json
+
+import numpy as np
+import pytest
+import trimesh
+
+from pcequi.cli import main
+from pcequi.errors import ArgumentError
+from pcequi.training import Checkpoint, save_checkpoint
+from pcequi.training.predict import predict_files
+
+NUM = 30
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Clouds of many sizes, among them one that is broken, missing, empty, no number, a folder."""
+    paths = []
+    for n in range(NUM):
+        path = tmp_path / f"{n}.npy"
+        np.save(path, np.random.default_rng(n).normal(size=(1 + 3 * n, 3)))
+        paths.append(path)
+    paths[3].write_bytes(b"broken")
+    paths[7].unlink()
+    np.save(paths[11], np.zeros((0, 3)))
+    np.save(paths[13], np.full((5, 3), np.nan))
+    paths[17].unlink()
+    paths[17].mkdir()
+    trimesh.creation.box().export(tmp_path / "box.stl")
+    return [*paths, tmp_path / "box.stl"]
+
+
+BAD = {3, 7, 11, 13, 17}
+
+
+@pytest.fixture
+def checkpoint(tiny):
+    return Checkpoint(tiny.tiny_model().eval(), tiny.CLASSES, {"num_points": 24})
+
+
+def test_bad_files_do_not_stop_the_rest(checkpoint, files):
+    told = []
+    found = predict_files(checkpoint, files, top=2, progress=lambda *done: told.append(done))
+    assert [entry["file"] for entry in found] == [str(path) for path in files]
+    assert {place for place, entry in enumerate(found) if "error" in entry} == BAD
+    for place in BAD:
+        assert str(files[place]) in found[place]["error"]
+    assert all(len(entry["predictions"]) == 2 for n, entry in enumerate(found) if n not in BAD)
+    assert told == [(n + 1, NUM + 1) for n in range(NUM + 1)]
+    # A file's answer does not depend on its neighbours.
+    assert predict_files(checkpoint, files[-1:], top=2) == found[-1:]
+
+
+def test_what_is_no_files_fault_is_an_error_at_once(checkpoint, files):
+    with pytest.raises(ArgumentError, match=r"`top` \(=0\)"):
+        predict_files(checkpoint, files, top=0)
+    with pytest.raises(ArgumentError, match=r"`num_points` \(=0\)"):
+        predict_files(checkpoint, files, num_points=0)
+    with pytest.raises(ArgumentError, match=r"`seed` \(=-1\)"):
+        predict_files(checkpoint, files, seed=-1)
+
+
+def test_the_command_says_it_on_stderr_in_json_and_by_its_exit(checkpoint, files, tmp_path, capsys):
+    save_checkpoint(tmp_path / "run", checkpoint.model, checkpoint.classes, checkpoint.extra)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main(["predict", str(tmp_path / "run"), *map(str, arguments), "--threads", "1"])
+        return stop.value.code, *capsys.readouterr()
+
+    code, out, err = run(*files, "--json")
+    found = json.loads(out)
+    assert code == 1 and out.count("\n") == 1
+    assert found["classified"] == NUM + 1 - len(BAD) and found["failed"] == len(BAD)
+    errors = [line for line in err.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == len(BAD)
+    assert all(any(files[place].name in line for line in errors) for place in BAD)
+
+    code, out, err = run(*files)
+    assert code == 1 and out.count("cannot be used") == len(BAD) + 1
+    assert f"{NUM + 1 - len(BAD)} files classified, {len(BAD)} cannot be used" in out
+
+    code, out, err = run(files[0], files[-1])
+    assert code == 0 and "2 files classified, 0 cannot be used" in out and "Error" not in err
+    assert "%" in out and any(name in out for name in checkpoint.classes)
