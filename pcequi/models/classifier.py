@@ -9,12 +9,13 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError
 from pcequi.kernels import SE3Kernel
+from pcequi.models.hub import HubMixin
 from pcequi.nn.block import GroupConvBlock, LiftBlock
 from pcequi.nn.pooling import GroupPool
 from pcequi.pose_graph import Level, PoseGraph
 
 
-class GroupConvClassifier(torch.nn.Module):
+class GroupConvClassifier(HubMixin, torch.nn.Module):
     """Lifting, group convolutions, group pooling of every level, and a head.
 
     The forward pass takes a graph and weights and samples nothing, so one

@@ -31,7 +31,16 @@ def grouped_spmm(
 
     **Equivariance:** linear in ``x``; as invariant as ``val`` is.
     """
+    if torch.compiler.is_compiling() or x.device.type == "meta":
+        # Traced (torch.compile, torch.export): plain operations that need no values.
+        return _product(x, ptr, col, val, rows, columns)
     return _GroupedSpmm.apply(x, ptr, col, val, rows, columns)
+
+
+def _product(x, ptr, col, val, rows, columns) -> Tensor:
+    row, source = _coordinates(ptr, col, rows, columns)
+    out = x.new_zeros(len(ptr) - 1, x.shape[1])
+    return out.index_add_(0, row, x.index_select(0, source) * val.to(x.dtype)[:, None])
 
 
 class _GroupedSpmm(torch.autograd.Function):
@@ -46,9 +55,7 @@ class _GroupedSpmm(torch.autograd.Function):
             out = x.new_empty(len(ptr) - 1, x.shape[1])
             numba_kernels.spmm(*_numpy(rows, columns, ptr, col, val, x), out.numpy())
             return out
-        row, source = _coordinates(ptr, col, rows, columns)
-        out = x.new_zeros(len(ptr) - 1, x.shape[1])
-        return out.index_add_(0, row, x.index_select(0, source) * val.to(x.dtype)[:, None])
+        return _product(x, ptr, col, val, rows, columns)
 
     @staticmethod
     def backward(ctx, grad):
@@ -78,7 +85,9 @@ def _numpy(*tensors: Tensor):
 def _coordinates(ptr, col, rows, columns):
     """Global (row, column) of every entry."""
     row = torch.repeat_interleave(
-        torch.arange(len(ptr) - 1, device=ptr.device), (ptr[1:] - ptr[:-1]).long()
+        torch.arange(len(ptr) - 1, device=ptr.device),
+        (ptr[1:] - ptr[:-1]).long(),
+        output_size=col.shape[0],  # len() would fix the size of a traced graph
     )
     cloud = torch.searchsorted(rows.contiguous(), row, right=True) - 1
     return row, col.long() + columns.long().index_select(0, cloud)
