@@ -10,7 +10,7 @@ USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	$$python -c '$(USABLE)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help setup test test-slow test-browser lint format check demo demo-quick clean distclean
+.PHONY: help setup test test-slow test-browser lint format check demo demo-quick docs clean distclean
 
 help:
 	@echo "make setup       make .venv with torch, PyG, Open3D and torch-cluster"
@@ -18,6 +18,7 @@ help:
 	@echo "make test        the tests, with and without torch-cluster (test-slow: the long ones)"
 	@echo "make test-browser installs Chromium and opens a report in it"
 	@echo "make check       measure the equivariance of the default network"
+	@echo "make docs        the documentation, into build/docs"
 	@echo "make lint        check style (format: repair it)"
 	@echo "make clean       remove caches (distclean: .venv as well)"
 
@@ -59,6 +60,15 @@ demo: $(STAMP)
 
 demo-quick: $(STAMP)
 	$(PCEQUI) demo --quick
+
+docs: $(VENV)/docs.stamp
+	$(VENV)/bin/python -m sphinx -W --keep-going -q -d build/doctrees docs build/docs
+	@echo "build/docs/index.html"
+
+$(VENV)/docs.stamp: $(STAMP)
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation \
+		-e ".[docs]" -c constraints.txt
+	@touch $@
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

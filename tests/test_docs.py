@@ -1,0 +1,72 @@
+"""The documentation: its Python runs, its commands and files exist."""
+
+import importlib
+import pkgutil
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+import pcequi
+from pcequi.cli import app
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+COMMANDS = [
+    (page.name, line.split("#")[0].strip())
+    for page in PAGES
+    for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
+    for line in block.splitlines()
+    if line.split("#")[0].strip()
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_blocks_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    space = {}
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)):
+        exec(compile(block, f"{page.name}, block {number}", "exec"), space)
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_commands_have_the_options_that_they_are_given(page, command):
+    words = shlex.split(command)
+    if words[0] == "python":
+        assert (DOCS.parent / words[1]).is_file()
+    if words[0] != "pcequi":
+        return
+    known = typer.main.get_command(app).commands[words[1]]
+    options = {name for parameter in known.params for name in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
+def test_there_are_pages_with_code_and_commands():
+    code = [page.stem for page in PAGES if "```python" in page.read_text()]
+    assert {"tutorial", "method", "budget", "visualising", "own-data", "faq"} <= set(code)
+    assert len(COMMANDS) > 8
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
+def test_links_and_pictures_exist(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target.split("#")[0]).exists(), target
+    for name in re.findall(r"`((?:examples|docs)/[\w/]+\.py)", page.read_text()):
+        assert (DOCS.parent / name).is_file(), name
+
+
+def test_pictures_are_small():
+    sizes = {file.name: file.stat().st_size for file in (DOCS / "pictures").iterdir()}
+    assert sizes and max(sizes.values()) < 300 * 1024, sizes
+
+
+def test_every_room_of_the_package_is_in_the_reference():
+    reference = "".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
+    listed = set(re.findall(r"automodule:: (pcequi[\w.]*)", reference))
+    rooms = {f"pcequi.{m.name}" for m in pkgutil.iter_modules(pcequi.__path__)}
+    assert rooms - {"pcequi.__main__", "pcequi.cli"} <= listed
+    for name in listed:
+        importlib.import_module(name)
