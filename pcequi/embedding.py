@@ -54,23 +54,33 @@ def geometric_embedding(
     else:
         # phi_b seen from R0 G is phi_{G b} seen from R0: evaluate the distinct
         # turned kernel points once a point, then look every pose's up.
-        turned = torch.einsum("kij,bj->kbi", poses.group, points)
-        distinct, slot = _distinct_points(turned.reshape(-1, 3))
+        distinct, slot = _distinct_points(poses.group, num_points)
         z = _lift(poses.pos, poses.rot[:, 0], pos, feature, radius, distinct, width)
-        z = z.index_select(1, slot).view(len(z), *turned.shape[:2], -1)
+        z = z.index_select(1, slot.flatten()).view(len(z), *slot.shape, -1)
     if normal is not None:  # world normals to the frame of each pose
         z = torch.cat([z[..., :1], z[..., 1:] @ poses.rot], -1)
     mass = z[..., 0].sum(-1)
     return (z / mass.clamp_min(torch.finfo(z.dtype).tiny)[..., None, None]).flatten(2)
 
 
-def _distinct_points(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct rows up to rounding, and the distinct row of each row."""
-    key = (points * 2**16).round().long()
-    _, slot = torch.unique(key, dim=0, return_inverse=True)
-    first = torch.full((int(slot.max()) + 1,), len(points), device=points.device)
-    first = first.scatter_reduce(0, slot, torch.arange(len(points), device=points.device), "amin")
-    return points[first], slot
+def _distinct_points(group: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
+    """The kernel points turned by a group, each once up to rounding, and which
+    of them each element [K] sees at each place [B]."""
+    key = (num_points, group.dtype, group.device, tuple(group.flatten().tolist()))
+    if key not in _DISTINCT:
+        points = kernel_points(num_points)[0].to(group)
+        turned = torch.einsum("kij,bj->kbi", group, points)
+        rounded = (turned.flatten(0, 1) * 2**16).round().long()
+        _, slot = torch.unique(rounded, dim=0, return_inverse=True)
+        count, rows = int(slot.max()) + 1, torch.arange(len(slot), device=slot.device)
+        first = rows.new_full((count,), len(slot)).scatter_reduce(0, slot, rows, "amin")
+        if len(_DISTINCT) >= 64:
+            _DISTINCT.clear()
+        _DISTINCT[key] = (turned.flatten(0, 1)[first], slot.view(turned.shape[:2]))
+    return _DISTINCT[key]
+
+
+_DISTINCT: dict = {}
 
 
 def _lift(target, frame, source, feature, radius, points, width) -> Tensor:

@@ -254,15 +254,17 @@ class GridPoses:
     """The same K rotations on every point.
 
     Args:
-        rotations: "C4" (cyclic, about z), "T" (12), "O" (24), "I" (60), or a
-            number for a super-Fibonacci grid of that size.
+        rotations: "C4" (cyclic, about z), "D2" (dihedral: half turns about the
+            three axes), "T" (12), "O" (24), "I" (60), or a number for a
+            super-Fibonacci grid of that size.
         align: "none" keeps the grid fixed in the world; "principal" turns it
             to the principal axes of each cloud.
 
     **Equivariance:** with ``align="none"`` the pose set is mapped to itself by
     the elements of the group and approximately, better as K grows, by other
-    rotations. With ``align="principal"`` and group "O" the pose set turns with
-    the cloud under all of SE(3): the group covers the axes' ambiguities.
+    rotations. With ``align="principal"`` the pose set turns with the cloud
+    under all of SE(3): "D2" covers the signs of the axes, which the cloud does
+    not fix, "O" also their order, which it fixes only where variances differ.
     """
 
     rotations: str | int = "O"

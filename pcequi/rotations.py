@@ -22,6 +22,7 @@ from pcequi.errors import ArgumentError, ShapeError
 
 __all__ = [
     "cyclic_group",
+    "dihedral_group",
     "finite_group",
     "geodesic_distance",
     "icosahedral_group",
@@ -101,6 +102,33 @@ def cyclic_group(
     matrices[:, first, first] = matrices[:, second, second] = cos
     matrices[:, first, second], matrices[:, second, first] = -sin, sin
     return torch.from_numpy(matrices + 0.0).to(device=device, dtype=dtype)
+
+
+def dihedral_group(
+    n: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
+) -> Tensor:
+    r"""The ``2 n`` rotations of a regular prism: about z, and half turns that flip z.
+
+    ``n = 2`` is the group of the half turns about the three axes: what turning
+    over the signs of a right-handed frame can do.
+
+    Args:
+        n: Rotations about z, at least 1.
+        dtype: Floating-point type of the result.
+        device: Device of the result.
+
+    Returns:
+        Rotation matrices, ``[2 n, 3, 3]``, the identity first.
+
+    Raises:
+        ArgumentError: ``n`` is below 1.
+
+    **Equivariance:** a constant; left multiplication by any of its elements
+    permutes it.
+    """
+    about_z = cyclic_group(n, dtype=torch.float64)
+    flip = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
+    return torch.cat([about_z, about_z @ flip + 0.0]).to(device=device, dtype=dtype)
 
 
 @functools.cache
@@ -190,8 +218,9 @@ def finite_group(
     """A finite rotation group by its name in Schoenflies' notation.
 
     Args:
-        name: ``"C1"``, ``"C2"``, ... (cyclic about z), ``"T"`` (tetrahedral, 12),
-            ``"O"`` (octahedral, 24) or ``"I"`` (icosahedral, 60).
+        name: ``"C1"``, ``"C2"``, ... (cyclic about z), ``"D1"``, ``"D2"``, ...
+            (dihedral, twice as many), ``"T"`` (tetrahedral, 12), ``"O"``
+            (octahedral, 24) or ``"I"`` (icosahedral, 60).
         dtype: Floating-point type of the result.
         device: Device of the result.
 
@@ -209,10 +238,12 @@ def finite_group(
         if name in polyhedral:
             return polyhedral[name](dtype=dtype, device=device)
         order = name[1:]
-        if name[:1] == "C" and order.isascii() and order.isdigit() and int(order) > 0:
-            return cyclic_group(int(order), dtype=dtype, device=device)
+        prefixed = {"C": cyclic_group, "D": dihedral_group}.get(name[:1])
+        if prefixed and order.isascii() and order.isdigit() and int(order) > 0:
+            return prefixed(int(order), dtype=dtype, device=device)
     raise ArgumentError(
-        f"`name` (={name!r}) must be 'T', 'O', 'I', or 'C' and a number of at least 1, such as 'C4'"
+        f"`name` (={name!r}) must be 'T', 'O', 'I', or 'C' or 'D' and a number of at least 1, "
+        "such as 'C4' or 'D2'"
     )
 
 

@@ -20,7 +20,7 @@ from pcequi.rotations import (
 )
 
 F64 = torch.float64
-ORDERS = {"C1": 1, "C2": 2, "C4": 4, "C7": 7, "T": 12, "O": 24, "I": 60}
+ORDERS = {"D1": 2, "D2": 4, "D5": 10, "C1": 1, "C2": 2, "C4": 4, "C7": 7, "T": 12, "O": 24, "I": 60}
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,7 @@ from pcequi.poses import (
     estimate_normals,
     unit_normals,
 )
-from pcequi.sampling import Representatives, sampling_key
+from pcequi.sampling import Representatives
 
 
 @dataclass
@@ -120,7 +121,6 @@ class GraphBuilder:
             None if normal is None else unit_normals(pos, normal, 0).double(),
         )
         self._estimated: dict[int, Tensor] = {}
-        self.order: Tensor | None = None
         self.below: _Below | None = None
 
     def _allowed_frames(self) -> Tensor | None:
@@ -158,8 +158,8 @@ class GraphBuilder:
             poses, points = level.poses(self.pos), None
         else:
             poses = level.poses(self.pos, self.normals(level))
-            points = self._points(level, number)
-            if points is not None and number > 0:
+            points = self._points(number)
+            if points is not None:
                 poses = poses.select(points)
         embedding = None
         if number == 0 or not level.sampling.is_dense:
@@ -167,18 +167,6 @@ class GraphBuilder:
             embedding = geometric_embedding(
                 poses, self.pos, level.radius, level.kernel_points, normal
             )
-        if number == 0 and self.order is None:
-            # A key for spatial ties: the largest key over a point's poses does
-            # not depend on which of its frames comes first.
-            key = sampling_key(embedding.flatten(0, 1)).view(embedding.shape[:2])
-            first = embedding.shape[0]
-            wanted = max((lv.num_points or 0) for lv in self.levels)
-            seeds = max((lv.sampling.seeds or 0) for lv in self.levels)
-            wanted = min(first, max(wanted, seeds, 1))
-            self.order, _, _ = farthest_point_sampling(self.pos, wanted, key=key.max(1).values)
-            points = self._points(level, number)
-            if points is not None:
-                poses, embedding = poses.select(points), embedding[points]
         return LevelStep(self, number, level, poses, points, embedding)
 
     def sampled(self, step: LevelStep, chosen: Representatives) -> SampledLevel:
@@ -188,12 +176,23 @@ class GraphBuilder:
             points = self.rows if step.points is None else self.rows[step.points]
         return SampledLevel(self.in_world(step.poses), points, step.embedding, chosen)
 
-    def _points(self, level: Level, number: int) -> Tensor | None:
+    def _points(self, number: int) -> Tensor | None:
         """Points of a level as rows of the cloud, or None for all of them."""
         limits = [lv.num_points for lv in self.levels[: number + 1] if lv.num_points is not None]
-        if not limits or self.order is None or min(limits) >= len(self.pos):
+        if not limits or min(limits) >= len(self.pos):
             return None
         return self.order[: min(limits)]
+
+    @functools.cached_property
+    def order(self) -> Tensor:
+        """Rows of the cloud in spatial FPS order, as far as any level needs them.
+
+        Ties go to the first in canonical order, which is the same in all copies.
+        """
+        wanted = [lv.num_points or 0 for lv in self.levels]
+        wanted += [lv.sampling.seeds or 0 for lv in self.levels]
+        count = min(len(self.pos), max(*wanted, 1))
+        return farthest_point_sampling(self.pos, count)[0]
 
     def finish(self, step: LevelStep, chosen: Representatives) -> LevelGraph:
         """The graph of a level whose representatives are chosen."""
@@ -257,11 +256,7 @@ class LevelStep:
 
     def _seed_rows(self) -> Tensor | None:
         seeds, k = self.level.sampling.seeds, self.poses.num_rotations
-        if (
-            seeds is None
-            or self.builder.order is None
-            or isinstance(self.level.poses, CentroidPoses)
-        ):
+        if seeds is None or isinstance(self.level.poses, CentroidPoses):
             return None
         if seeds >= len(self.poses.pos):
             return None
