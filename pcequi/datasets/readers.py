@@ -38,7 +38,7 @@ def read_points(
     it has more than ``num_points``, and kept whole where it has fewer. Columns 1
     to 3 are coordinates, and 4 to 6, where they are asked for, normals. An
     ``.npz`` holds them as ``pos`` (or ``points``, or its only array) and
-    ``normal``, a ``.pcd`` in the fields that PCL names so.
+    ``normal``, a ``.pcd`` in the fields ``normal_x`` ..., a ``.ply`` in ``nx`` ...
 
     Args:
         path: The file.
@@ -71,11 +71,11 @@ def read_points(
             f"`path` (={str(path)!r}) is of an unknown format: it must end in {' '.join(READABLE)}"
         )
     if ending in _MESHES:
-        vertices, faces = read_off(path) if ending == ".off" else _load_mesh(path)
+        vertices, faces, given = (*read_off(path), None) if ending == ".off" else _load_mesh(path)
         if len(faces):
             points, normals = sample_mesh(vertices, faces, num_points, rng)
         else:
-            points, normals = _thin(vertices, None, num_points, rng)
+            points, normals = _thin(vertices, given, num_points, rng)
     else:
         table = _LOADERS[ending](path)
         normals = table[:, 3:6] if table.shape[1] >= 6 else None
@@ -105,19 +105,21 @@ def _thin(
 def _check_normals(normals: np.ndarray | None, path: Path) -> np.ndarray:
     if normals is None:
         raise DataError(
-            f"`with_normals` (=True), and `{path}` has no columns 4 to 6: pass with_normals=False"
+            f"`with_normals` (=True), and `{path}` has no normals (no columns 4 to 6): "
+            "pass with_normals=False"
         )
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     # Within a tenth: text files round, but colours and curvatures are far off.
     if not (np.abs(length - 1) < 0.1).all():
         raise DataError(
-            f"`with_normals` (=True), and columns 4 to 6 of `{path}` are not unit vectors: "
+            f"`with_normals` (=True), and the normals of `{path}` (columns 4 to 6) are not unit "
+            "vectors: "
             "pass with_normals=False"
         )
     return normals / length
 
 
-def _load_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _load_mesh(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     # Imported here: it takes a third of a second that no other reader needs.
     import trimesh
 
@@ -136,7 +138,19 @@ def _load_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
         offset += len(points)
     if not vertices:
         raise _damaged(path, "it holds no points")
-    return np.concatenate(vertices), np.concatenate(faces or [np.zeros((0, 3), dtype=np.int64)])
+    none = np.zeros((0, 3), dtype=np.int64)
+    normals = _ply_normals(parts[0]) if len(parts) == 1 else None
+    return np.concatenate(vertices), np.concatenate(faces or [none]), normals
+
+
+def _ply_normals(part) -> np.ndarray | None:
+    # trimesh keeps the normals of a mesh, and those of a cloud among its raw columns alone.
+    columns = part.metadata.get("_ply_raw", {}).get("vertex", {}).get("data", {})
+    try:
+        normals = np.stack([np.ravel(columns[name]) for name in ("nx", "ny", "nz")], axis=1)
+    except (LookupError, ValueError, TypeError):
+        return None
+    return normals.astype(np.float64) if len(normals) == len(part.vertices) else None
 
 
 def _load_text(path: Path) -> np.ndarray:

@@ -21,12 +21,12 @@ def report_data(run: str | Path) -> dict:
         run: the folder.
 
     Returns:
-        ``run``; ``settings``, name to value; ``history``, a dictionary an epoch;
-        ``classes``; by protocol ``accuracy``, ``mean_class_accuracy``,
-        ``per_class`` and ``confusion``; ``agreement``; ``shapes``; ``cost``, name
-        to value and unit; ``hardest``, see ``hardest_shapes``, and
-        ``hardest_protocol``. ``confusion`` and ``hardest`` are empty for a run
-        of an earlier pcequi, which did not keep them.
+        ``run``; ``data``, name of the set; ``settings``, name to value;
+        ``history``, a dictionary an epoch; ``classes``; by protocol ``accuracy``,
+        ``mean_class_accuracy``, ``per_class`` and ``confusion``; ``agreement``;
+        ``shapes``; ``cost``, name to value and unit; ``hardest``, see
+        ``hardest_shapes``, and ``hardest_protocol``. ``confusion`` and ``hardest``
+        are empty for a run of an earlier pcequi, which did not keep them.
 
     Raises:
         FileError: the folder is none of a finished run, or a file is damaged.
@@ -41,7 +41,7 @@ def report_data(run: str | Path) -> dict:
         first = next(iter(report["accuracy"]))
         return {
             "run": str(report.get("run") or folder),
-            "data": report["data"],
+            "data": _name(report),
             "settings": _settings(report),
             "history": history,
             "classes": list(report["per_class"][first]),
@@ -71,6 +71,12 @@ def _history(path: Path) -> list[dict]:
         raise FileError(f"{path} cannot be read ({error.strerror}); {_REMEDY}") from error
     except (ValueError, LookupError, TypeError) as error:
         raise FileError(f"{path} is damaged ({error}); {_REMEDY}") from error
+
+
+def _name(report: dict) -> str:
+    root = report["settings"].get("root")
+    # Of a folder of own files, its name says more than "folder".
+    return Path(root).absolute().name if report["data"] == "folder" and root else report["data"]
 
 
 def _settings(report: dict) -> dict:

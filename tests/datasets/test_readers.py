@@ -81,6 +81,24 @@ def test_a_mesh_format_without_faces_is_a_cloud(tmp_path, cloud):
     assert read_points(tmp_path / "scan.off").pos.shape == (2, 3)
 
 
+@pytest.mark.parametrize("form", ["ascii", "binary_little_endian"])
+def test_a_ply_cloud_has_the_normals_of_its_columns(tmp_path, cloud, form):
+    path = tmp_path / "scan.ply"
+    names = ["x", "y", "z", "nx", "ny", "nz"]
+    lines = ["ply", f"format {form} 1.0", f"element vertex {len(cloud)}"]
+    lines += [*(f"property float {name}" for name in names), "end_header", ""]
+    normals = cloud / np.linalg.norm(cloud, axis=1, keepdims=True)
+    table = np.concatenate([cloud, normals], axis=1).astype("<f4")
+    body = table.tobytes()
+    if form == "ascii":
+        body = "\n".join(" ".join(map(str, row)) for row in table.tolist()).encode()
+    path.write_bytes("\n".join(lines).encode() + body)
+    data = read_points(path, 20, with_normals=True, normalize=False)
+    expected = torch.nn.functional.normalize(data.pos, dim=1)
+    assert data.pos.shape == (20, 3) and torch.allclose(data.normal, expected, atol=1e-5)
+    assert "normal" not in read_points(path)
+
+
 def test_a_scene_of_several_parts_keeps_their_places(tmp_path):
     scene = trimesh.Scene()
     scene.add_geometry(trimesh.creation.box((1, 1, 1)))
@@ -147,7 +165,7 @@ def test_not_a_number_is_a_data_error(tmp_path):
 
 def test_normals_that_are_missing_or_no_normals_are_refused(tmp_path, cloud):
     path = write(tmp_path / "cloud.xyz", cloud)
-    with pytest.raises(DataError, match="no columns 4 to 6: pass with_normals=False"):
+    with pytest.raises(DataError, match=r"no columns 4 to 6\): pass with_normals=False"):
         read_points(path, with_normals=True)
     write(path, np.concatenate([cloud, np.full((50, 3), 128.0)], axis=1))
     with pytest.raises(DataError, match="are not unit vectors"):
