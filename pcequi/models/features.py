@@ -1,0 +1,149 @@
+"""Features out of a trained network: per representative, per pose, per point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pcequi.errors import ArgumentError
+from pcequi.pose_graph import build_pose_graph
+
+__all__ = ["CloudFeatures", "LevelFeatures", "extract_features"]
+
+
+@dataclass
+class LevelFeatures:
+    """What one level of a network computed on one cloud.
+
+    Attributes:
+        x: features of each representative [M, C].
+        pos: position of each representative [M, 3].
+        rot: frame of each representative [M, 3, 3], columns its axes.
+        assignment: representative of each pose [N', K].
+        pose_pos: position of the poses of each of the level's points [N', 3].
+        pose_rot: frame of each pose [N', K, 3, 3].
+        points: row of the cloud of each of the level's points [N']; None at the
+            centroid, where N' is 1.
+        cloud: the points of the cloud [N, 3].
+
+    **Equivariance:** ``x`` and the assignment stay, positions and frames turn and
+    move with the cloud, and rows follow the order of its points.
+    """
+
+    x: Tensor
+    pos: Tensor
+    rot: Tensor
+    assignment: Tensor
+    pose_pos: Tensor
+    pose_rot: Tensor
+    points: Tensor | None
+    cloud: Tensor
+
+    def per_pose(self) -> Tensor:
+        """Features of every pose [N', K, C]: those of its representative.
+
+        **Equivariance:** the feature of a pose stays while the pose moves.
+        """
+        return self.x[self.assignment]
+
+    def per_point(self) -> Tensor:
+        """Invariant features of every point of the cloud [N, C].
+
+        The mean over the poses of a point; a point without poses takes the
+        nearest point that has some. At the centroid all points share one row.
+
+        **Equivariance:** invariant; rows follow the order of the points.
+        """
+        return self.per_pose().mean(1)[self._nearest()]
+
+    def per_point_vectors(self, axis: int = 2) -> Tensor:
+        """Vectors at every point of the cloud [N, C, 3], one a channel.
+
+        The mean over the poses of a point of feature times an axis of the frame.
+
+        Args:
+            axis: 0, 1 or 2 of the frame.
+
+        Raises:
+            ArgumentError: there is no such axis.
+
+        **Equivariance:** turn with the cloud; rows follow the order of the points.
+        """
+        if axis not in (0, 1, 2):
+            raise ArgumentError(f"`axis` (={axis}) must be 0, 1 or 2")
+        axes = self.pose_rot[..., axis].to(self.x.dtype)  # [N', K, 3]
+        vectors = torch.einsum("nkc,nkd->ncd", self.per_pose(), axes) / axes.shape[1]
+        return vectors[self._nearest()]
+
+    def _nearest(self) -> Tensor:
+        """Which of the level's points each point of the cloud reads [N]."""
+        if self.points is None:
+            return torch.zeros(len(self.cloud), dtype=torch.long, device=self.cloud.device)
+        distance = torch.cdist(
+            self.cloud, self.cloud[self.points], compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        return distance.argmin(1)
+
+
+@dataclass
+class CloudFeatures:
+    """Features of one cloud.
+
+    Attributes:
+        levels: one ``LevelFeatures`` a level of the network, the lifting first.
+        pooled: mean and maximum over each level but the first [sum of 2 C], the
+            input of the head.
+        logits: [num_classes].
+
+    **Equivariance:** ``pooled`` and ``logits`` are invariant.
+    """
+
+    levels: list[LevelFeatures]
+    pooled: Tensor
+    logits: Tensor
+
+
+def extract_features(model, pos: Tensor, normal: Tensor | None = None) -> CloudFeatures:
+    """Run a network on one cloud and keep what every level computed.
+
+    Gradients flow to the weights; wrap the call in ``torch.no_grad()`` where
+    they are not needed, and call ``model.eval()`` first.
+
+    Args:
+        model: a ``GroupConvClassifier``.
+        pos: one cloud [N, 3], scaled as in training (unit radius).
+        normal: unit normals [N, 3], where the levels take them.
+
+    Returns:
+        Features in the dtype of the weights; positions and frames in float64.
+
+    Raises:
+        ShapeError, DataError: the cloud is unusable.
+
+    **Equivariance:** see ``LevelFeatures``; exact where the network's frames are
+    taken from the data.
+    """
+    weight = model.head[0].weight
+    pos = pos.to(weight.device, torch.float64)
+    graph, sampled = build_pose_graph(pos, model.levels, normal=normal, embeddings=True)
+    levels, pooled, x, below = [], [], None, None
+    for number, (level, seen) in enumerate(zip(graph.levels, sampled, strict=True)):
+        x = model.run_level(number, x, level.to(weight.dtype), below)
+        pooled.append(model.pool(x, level))
+        below = level.count
+        levels.append(
+            LevelFeatures(
+                x=x,
+                pos=level.pos,
+                rot=level.rot,
+                assignment=seen.chosen.assignment.view(-1, seen.poses.num_rotations),
+                pose_pos=seen.poses.pos,
+                pose_rot=seen.poses.rot,
+                points=seen.points,
+                cloud=pos,
+            )
+        )
+    every = torch.cat(pooled[1:], 1)
+    return CloudFeatures(levels, every[0], model.head(every)[0])
