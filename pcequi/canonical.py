@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pcequi import rotations as so3
-from pcequi.poses import DEGENERATE
+from pcequi.clouds import DEGENERATE
 
 # The order is that of coordinates rounded to this share of the cloud's size:
 # rounding that differs between copies then cannot change it.

@@ -16,16 +16,10 @@ import torch
 from torch import Tensor
 
 from pcequi import rotations as so3
+from pcequi.clouds import DEGENERATE, GENERIC, ONE_SPACE, check_cloud
 from pcequi.errors import ArgumentError, DataError, ShapeError
+from pcequi.frames import manhattan_frame, principal_frame
 from pcequi.ops import knn
-
-# Directions shorter than this share of the cloud's size have no direction.
-DEGENERATE = {torch.float64: 1e-9, torch.float32: 1e-5}
-# Eigenvalues that agree to this share of the largest span one eigenspace, in
-# which a direction is chosen by rule; else rounding would turn the eigenvectors.
-_ONE_SPACE = 1e-3
-# A fixed unit vector in no special direction, the last resort of tie rules.
-_GENERIC = (0.81, 0.53, 0.2514)
 
 
 @dataclass
@@ -59,32 +53,6 @@ class Poses:
         return Poses(self.pos[points], self.rot[points], self.group)
 
 
-def check_cloud(pos: Tensor, name: str = "pos") -> Tensor:
-    """Return ``pos`` if it is a usable cloud [N, 3]; raise otherwise.
-
-    Raises:
-        ShapeError: not a floating tensor of shape [N, 3].
-        DataError: no point, or a coordinate that is NaN or infinite.
-
-    **Equivariance:** the answer does not depend on the cloud's position.
-    """
-    if not isinstance(pos, Tensor) or pos.dim() != 2 or pos.shape[1] != 3:
-        shape = list(pos.shape) if isinstance(pos, Tensor) else type(pos).__name__
-        raise ShapeError(f"`{name}` (={shape}) must be a tensor of shape [points, 3]")
-    if not pos.is_floating_point():
-        raise ShapeError(f"`{name}` (dtype {pos.dtype}) must be floating; call `.float()`")
-    if len(pos) == 0:
-        raise DataError(f"`{name}` (shape [0, 3]) is empty; a cloud needs at least one point")
-    bad = ~torch.isfinite(pos).all(1)
-    if bad.any():
-        first = int(bad.int().argmax())
-        raise DataError(
-            f"`{name}` has {int(bad.sum())} points that are NaN or infinite "
-            f"(first: point {first} = {pos[first].tolist()}); remove them"
-        )
-    return pos
-
-
 def any_perpendicular(direction: Tensor) -> Tensor:
     """A unit vector perpendicular to each unit vector [..., 3].
 
@@ -92,7 +60,7 @@ def any_perpendicular(direction: Tensor) -> Tensor:
 
     **Equivariance:** none; that is why it is a last resort.
     """
-    axis = direction.new_tensor(_GENERIC).expand_as(direction)
+    axis = direction.new_tensor(GENERIC).expand_as(direction)
     near = (axis * direction).sum(-1, keepdim=True).abs() > 0.9
     axis = torch.where(near, axis.roll(1, -1), axis)
     side = axis - (axis * direction).sum(-1, keepdim=True) * direction
@@ -162,7 +130,7 @@ def estimate_normals(pos: Tensor, num_neighbors: int = 24) -> Tensor:
     centered = offset - mean[:, None]
     covariance = torch.einsum("nk,nki,nkj->nij", weight, centered, centered)
     normal = _smallest_axis(covariance, out, size)
-    side = (normal @ normal.new_tensor(_GENERIC)) * size
+    side = (normal @ normal.new_tensor(GENERIC)) * size
     for direction in (-mean, out):  # the last that is not perpendicular decides
         along = (normal * direction).sum(1)
         side = torch.where(along.abs() > DEGENERATE[pos.dtype] * size, along, side)
@@ -173,10 +141,10 @@ def _smallest_axis(covariance: Tensor, out: Tensor, size: Tensor) -> Tensor:
     """Axis of least variance [N, 3]. Where variances agree, the direction in
     their space nearest to ``out``, or to a fixed one if that is perpendicular."""
     variance, axes = torch.linalg.eigh(covariance)
-    same = (variance - variance[:, :1]) <= _ONE_SPACE * variance[:, 2:]
+    same = (variance - variance[:, :1]) <= ONE_SPACE * variance[:, 2:]
     space = axes * same[:, None, :]
     chosen = axes[:, :, 0]
-    for direction in (axes.new_tensor(_GENERIC).expand_as(out) * size, out):
+    for direction in (axes.new_tensor(GENERIC).expand_as(out) * size, out):
         inside = torch.einsum("nia,nja,nj->ni", space, space, direction)
         length = inside.norm(dim=1, keepdim=True)
         usable = (length > DEGENERATE[out.dtype] * size) & same[:, 1:2]
@@ -185,68 +153,14 @@ def _smallest_axis(covariance: Tensor, out: Tensor, size: Tensor) -> Tensor:
     return chosen
 
 
-def principal_frame(pos: Tensor) -> Tensor:
-    """Principal axes of a cloud as a right-handed frame, largest variance first.
-
-    Order and signs of the axes are ambiguous; multiply by the octahedral group
-    to cover all 24 right-handed choices. **Degenerate axes** (variances that
-    agree to a thousandth, as in a cube) are fixed by the points themselves: within the
-    degenerate space the direction of that point whose fourth moment
-    sum_j (u . x_j)^4 is largest. The first of points that tie is taken;
-    ``pcequi.canonical`` brings all copies of a cloud to one pose and order
-    first, so that in a pose graph this is always the same one.
-
-    Args:
-        pos: one cloud [N, 3].
-
-    Returns:
-        Frame [3, 3], columns are the axes.
-
-    **Equivariance:** turns with the cloud, up to the octahedral ambiguity.
-    """
-    centered = check_cloud(pos) - pos.mean(0)
-    variance, axes = torch.linalg.eigh(centered.T @ centered)
-    variance, axes = variance.flip(0), axes.flip(1)
-    axes = torch.where(axes.new_tensor(_GENERIC) @ axes < 0, -axes, axes)
-    if variance[0] <= 0:
-        return torch.eye(3, dtype=pos.dtype, device=pos.device)
-    same = (variance[:-1] - variance[1:]) <= _ONE_SPACE * variance[0]
-    if same[0]:
-        space = axes if same[1] else axes[:, :2]
-        first = _strongest_direction(centered, space)
-        third = axes[:, 2] if not same[1] else None
-        if third is None:
-            rest = torch.linalg.svd(first[None]).Vh[1:].T
-            second = _strongest_direction(centered, rest)
-        else:
-            second = torch.linalg.cross(third, first)
-        axes = torch.stack([first, second, torch.linalg.cross(first, second)], 1)
-    elif same[1]:
-        second = _strongest_direction(centered, axes[:, 1:])
-        axes = torch.stack([axes[:, 0], second, torch.linalg.cross(axes[:, 0], second)], 1)
-    if torch.det(axes) < 0:
-        axes = torch.cat([axes[:, :2], -axes[:, 2:]], 1)
-    return axes
-
-
-def _strongest_direction(centered: Tensor, space: Tensor) -> Tensor:
-    """Unit direction in ``space`` [3, d] toward the point of largest fourth moment."""
-    projected = centered @ space
-    length = projected.norm(dim=1, keepdim=True)
-    if length.max() <= DEGENERATE[centered.dtype] * centered.norm(dim=1).max():
-        return torch.nn.functional.normalize(space @ (space.T @ space.new_tensor(_GENERIC)), dim=0)
-    unit = projected / length.clamp_min(torch.finfo(length.dtype).tiny)
-    moment = (unit @ projected.T).pow(4).sum(1)
-    moment = moment.masked_fill(length[:, 0] <= 1e-6 * length.max(), -1.0)
-    tied = moment >= moment.max() * (1 - 1e-9)
-    return space @ unit[int(tied.int().argmax())]
-
-
 @functools.lru_cache(maxsize=16)
 def _grid(rotations: str | int, dtype, device) -> Tensor:
     if isinstance(rotations, int):
         return so3.super_fibonacci(rotations, dtype=dtype, device=device)
     return so3.finite_group(rotations, dtype=dtype, device=device)
+
+
+ALIGNMENTS = {"none": None, "principal": principal_frame, "manhattan": manhattan_frame}
 
 
 @dataclass(frozen=True)
@@ -258,11 +172,12 @@ class GridPoses:
             three axes), "T" (12), "O" (24), "I" (60), or a number for a
             super-Fibonacci grid of that size.
         align: "none" keeps the grid fixed in the world; "principal" turns it
-            to the principal axes of each cloud.
+            to the principal axes of each cloud, "manhattan" to the directions
+            that most of its surface faces (``frames.manhattan_frame``).
 
     **Equivariance:** with ``align="none"`` the pose set is mapped to itself by
     the elements of the group and approximately, better as K grows, by other
-    rotations. With ``align="principal"`` the pose set turns with the cloud
+    rotations. With the other two the pose set turns with the cloud
     under all of SE(3): "D2" covers the signs of the axes, which the cloud does
     not fix, "O" also their order, which it fixes only where variances differ.
     """
@@ -271,8 +186,8 @@ class GridPoses:
     align: str = "none"
 
     def __post_init__(self):
-        if self.align not in ("none", "principal"):
-            raise ArgumentError(f"`align` (={self.align!r}) must be 'none' or 'principal'")
+        if self.align not in ALIGNMENTS:
+            raise ArgumentError(f"`align` (={self.align!r}) must be one of {sorted(ALIGNMENTS)}")
         self.grid(torch.float32)
 
     def grid(self, dtype=torch.float64, device=None) -> Tensor:
@@ -284,8 +199,8 @@ class GridPoses:
         check_cloud(pos)
         grid = self.grid(pos.dtype, pos.device)
         group = None if isinstance(self.rotations, int) else grid[0].T @ grid
-        if self.align == "principal":
-            grid = principal_frame(pos) @ grid
+        if (frame := ALIGNMENTS[self.align]) is not None:
+            grid = frame(pos) @ grid
         return Poses(pos, grid.expand(len(pos), *grid.shape), group)
 
 
@@ -369,12 +284,13 @@ class PairPoses:
 
 @dataclass(frozen=True)
 class CentroidPoses:
-    """Poses at the centroid, for the last level: principal axes times a group.
+    """Poses at the centroid, for the last level: axes of the cloud times a group.
 
     Args:
         rotations: "O" covers order and sign of the axes; see ``GridPoses``.
+        align: which axes; see ``GridPoses``.
 
-    **Equivariance:** as ``GridPoses(align="principal")``, at one position.
+    **Equivariance:** as ``GridPoses``, at one position.
     """
 
     rotations: str | int = "O"

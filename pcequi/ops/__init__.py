@@ -7,7 +7,7 @@ are used where they can be imported, pure torch everywhere else. Setting
 
 from pcequi.ops.backends import HAS_NUMBA, HAS_TORCH_CLUSTER
 from pcequi.ops.fps import farthest_point_sampling, nearest_center
-from pcequi.ops.neighbors import knn, pairs_within
+from pcequi.ops.neighbors import knn, local_moments, pairs_within
 from pcequi.ops.sparse import coalesce_rows, grouped_spmm
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "farthest_point_sampling",
     "grouped_spmm",
     "knn",
+    "local_moments",
     "nearest_center",
     "pairs_within",
 ]

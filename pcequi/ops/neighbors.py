@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError
-from pcequi.ops.backends import HAS_TORCH_CLUSTER
+from pcequi.ops.backends import HAS_NUMBA, HAS_TORCH_CLUSTER
 
 # Rows of the distance matrix held at once by the pure torch path.
 _CHUNK = 2048
@@ -133,3 +133,35 @@ def _pairs_torch_cluster(source, query, radius, batch_source, batch_query):
     )
     order = torch.argsort(row, stable=True)
     return row[order], col[order]
+
+
+def local_moments(pos: Tensor, radius: float) -> Tensor:
+    """Covariance of the points around each point, weighted by (1 - d^2 / radius^2)^2.
+
+    Args:
+        pos: one cloud [N, 3].
+        radius: where the weight ends, in the units of the points.
+
+    Returns:
+        [N, 3, 3], in squared units of ``pos``.
+
+    Raises:
+        ArgumentError: ``radius`` is not positive.
+
+    **Equivariance:** C becomes R C R^T when the cloud is turned by R; unchanged
+    by translation. The weight ends smoothly, so no neighbour matters at the edge.
+    """
+    if HAS_NUMBA and pos.device.type == "cpu":
+        from pcequi.ops import numba_kernels
+
+        if not radius > 0:
+            raise ArgumentError(f"`radius` (={radius}) must be positive")
+        return torch.from_numpy(numba_kernels.local_moments(pos.contiguous().numpy(), radius))
+    row, near = pairs_within(pos, pos, radius)
+    offset = pos[near] - pos[row]
+    weight = (1 - offset.square().sum(1) / radius**2).clamp_min(0).square()
+    one = torch.cat([offset, torch.ones_like(offset[:, :1])], 1)
+    outer = (weight[:, None, None] * one[:, :, None] * one[:, None, :]).flatten(1)
+    sums = pos.new_zeros(len(pos), 16).index_add_(0, row, outer).view(-1, 4, 4)
+    sums = sums / sums[:, 3:, 3:]  # every point is its own neighbour: never zero
+    return sums[:, :3, :3] - sums[:, :3, 3:] * sums[:, 3:, :3]

@@ -305,3 +305,43 @@ def operator(
                     line[c] = 0
             ptr[t * width_rows + r + 1] = size
     return ptr, col[:size].copy(), val[:size].copy()
+
+
+@njit(cache=True, nogil=True, fastmath=_REORDER)
+def local_moments(pos, radius):
+    """Weighted covariance around each point, from offsets to the point itself."""
+    size = pos.shape[0]
+    out = np.empty((size, 3, 3), pos.dtype)
+    near = np.empty(size, np.int64)
+    limit = radius * radius
+    for t in range(size):
+        x, y, z = pos[t, 0], pos[t, 1], pos[t, 2]
+        count = 0
+        for s in range(size):
+            dx, dy, dz = pos[s, 0] - x, pos[s, 1] - y, pos[s, 2] - z
+            near[count] = s
+            count += dx * dx + dy * dy + dz * dz < limit
+        m = sx = sy = sz = xx = xy = xz = yy = yz = zz = pos.dtype.type(0)
+        for i in range(count):
+            s = near[i]
+            dx, dy, dz = pos[s, 0] - x, pos[s, 1] - y, pos[s, 2] - z
+            w = 1 - (dx * dx + dy * dy + dz * dz) / limit
+            w *= w
+            m += w
+            sx += w * dx
+            sy += w * dy
+            sz += w * dz
+            xx += w * dx * dx
+            xy += w * dx * dy
+            xz += w * dx * dz
+            yy += w * dy * dy
+            yz += w * dy * dz
+            zz += w * dz * dz
+        sx, sy, sz = sx / m, sy / m, sz / m
+        out[t, 0, 0] = xx / m - sx * sx
+        out[t, 1, 1] = yy / m - sy * sy
+        out[t, 2, 2] = zz / m - sz * sz
+        out[t, 0, 1] = out[t, 1, 0] = xy / m - sx * sy
+        out[t, 0, 2] = out[t, 2, 0] = xz / m - sx * sz
+        out[t, 1, 2] = out[t, 2, 1] = yz / m - sy * sz
+    return out

@@ -1,0 +1,42 @@
+"""What every part asks of a cloud, and when its geometry has no direction."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pcequi.errors import DataError, ShapeError
+
+# Directions shorter than this share of the cloud's size have no direction.
+DEGENERATE = {torch.float64: 1e-9, torch.float32: 1e-5}
+# Eigenvalues that agree to this share of the largest span one eigenspace, in
+# which a direction is chosen by rule; else rounding would turn the eigenvectors.
+ONE_SPACE = 1e-3
+# A fixed unit vector in no special direction, the last resort of tie rules.
+GENERIC = (0.81, 0.53, 0.2514)
+
+
+def check_cloud(pos: Tensor, name: str = "pos") -> Tensor:
+    """Return ``pos`` if it is a usable cloud [N, 3]; raise otherwise.
+
+    Raises:
+        ShapeError: not a floating tensor of shape [N, 3].
+        DataError: no point, or a coordinate that is NaN or infinite.
+
+    **Equivariance:** the answer does not depend on the cloud's position.
+    """
+    if not isinstance(pos, Tensor) or pos.dim() != 2 or pos.shape[1] != 3:
+        shape = list(pos.shape) if isinstance(pos, Tensor) else type(pos).__name__
+        raise ShapeError(f"`{name}` (={shape}) must be a tensor of shape [points, 3]")
+    if not pos.is_floating_point():
+        raise ShapeError(f"`{name}` (dtype {pos.dtype}) must be floating; call `.float()`")
+    if len(pos) == 0:
+        raise DataError(f"`{name}` (shape [0, 3]) is empty; a cloud needs at least one point")
+    bad = ~torch.isfinite(pos).all(1)
+    if bad.any():
+        first = int(bad.int().argmax())
+        raise DataError(
+            f"`{name}` has {int(bad.sum())} points that are NaN or infinite "
+            f"(first: point {first} = {pos[first].tolist()}); remove them"
+        )
+    return pos

@@ -1,0 +1,166 @@
+"""Frames of whole clouds: one base frame each, to be multiplied by a group.
+
+What a frame cannot know, the order or the signs of its axes, the group covers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pcequi import rotations as so3
+from pcequi.clouds import DEGENERATE, GENERIC, ONE_SPACE, check_cloud
+from pcequi.ops import local_moments
+
+# Points from which a Manhattan frame is taken; of larger clouds every n-th.
+_MOST = 4096
+_STEPS = 10
+_NEWTON = 4
+_STARTS = 8
+_TIE = 1e-9
+
+
+def principal_frame(pos: Tensor) -> Tensor:
+    """Principal axes of a cloud as a right-handed frame, largest variance first.
+
+    Order and signs of the axes are ambiguous; multiply by the octahedral group
+    to cover all 24 right-handed choices. **Degenerate axes** (variances that
+    agree to a thousandth, as in a cube) are fixed by the points themselves: within the
+    degenerate space the direction of that point whose fourth moment
+    sum_j (u . x_j)^4 is largest. The first of points that tie is taken;
+    ``pcequi.canonical`` brings all copies of a cloud to one pose and order
+    first, so that in a pose graph this is always the same one.
+
+    Args:
+        pos: one cloud [N, 3].
+
+    Returns:
+        Frame [3, 3], columns are the axes.
+
+    **Equivariance:** turns with the cloud, up to the octahedral ambiguity.
+    """
+    centered = check_cloud(pos) - pos.mean(0)
+    variance, axes = torch.linalg.eigh(centered.T @ centered)
+    variance, axes = variance.flip(0), axes.flip(1)
+    axes = torch.where(axes.new_tensor(GENERIC) @ axes < 0, -axes, axes)
+    if variance[0] <= 0:
+        return torch.eye(3, dtype=pos.dtype, device=pos.device)
+    same = (variance[:-1] - variance[1:]) <= ONE_SPACE * variance[0]
+    if same[0]:
+        space = axes if same[1] else axes[:, :2]
+        first = _strongest_direction(centered, space)
+        third = axes[:, 2] if not same[1] else None
+        if third is None:
+            rest = torch.linalg.svd(first[None]).Vh[1:].T
+            second = _strongest_direction(centered, rest)
+        else:
+            second = torch.linalg.cross(third, first)
+        axes = torch.stack([first, second, torch.linalg.cross(first, second)], 1)
+    elif same[1]:
+        second = _strongest_direction(centered, axes[:, 1:])
+        axes = torch.stack([axes[:, 0], second, torch.linalg.cross(axes[:, 0], second)], 1)
+    if torch.det(axes) < 0:
+        axes = torch.cat([axes[:, :2], -axes[:, 2:]], 1)
+    return axes
+
+
+def _strongest_direction(centered: Tensor, space: Tensor) -> Tensor:
+    """Unit direction in ``space`` [3, d] toward the point of largest fourth moment."""
+    projected = centered @ space
+    length = projected.norm(dim=1, keepdim=True)
+    if length.max() <= DEGENERATE[centered.dtype] * centered.norm(dim=1).max():
+        return torch.nn.functional.normalize(space @ (space.T @ space.new_tensor(GENERIC)), dim=0)
+    unit = projected / length.clamp_min(torch.finfo(length.dtype).tiny)
+    moment = (unit @ projected.T).pow(4).sum(1)
+    moment = moment.masked_fill(length[:, 0] <= 1e-6 * length.max(), -1.0)
+    tied = moment >= moment.max() * (1 - 1e-9)
+    return space @ unit[int(tied.int().argmax())]
+
+
+def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
+    """The three directions that most of a cloud's surface faces, as a right-handed frame.
+
+    The rotation R that maximises sum_i w_i sum_k (n_i . r_k)^4 over the columns
+    r_k, where n_i are local surface normals, whose signs do not matter, and w_i
+    says how flat the cloud is there. What people make has mostly faces at right
+    angles: this frame follows them, where principal axes tilt with every change
+    of proportions. Columns are ordered by the variance of the points along
+    them, largest first; their signs are ambiguous, and so is the order where
+    variances agree. A cloud with no flat place gets its principal frame.
+
+    Several starts at fixed turns of the principal frame climb by R <- polar part of
+    the gradient; the highest end wins, the first of equals.
+
+    Args:
+        pos: one cloud [N, 3]; of more than 4,096 points every n-th is used.
+        radius: of the neighbourhoods, in units of the farthest point's
+            distance from the centroid.
+
+    Returns:
+        Frame [3, 3], columns are the axes.
+
+    Source: Manhattan frames: Straub et al., CVPR 2014. Ascent of the fourth
+    moment by polar parts: Zhai et al., JMLR 2020.
+
+    **Equivariance:** turns with the cloud, up to signs and order of the axes.
+    """
+    start = principal_frame(pos)
+    centered = pos - pos.mean(0)
+    centered = centered[:: -(-len(pos) // _MOST)]
+    size = centered.norm(dim=1).max()
+    if size == 0:
+        return start
+    normal, flat = _flatness(centered / size, radius)
+    total = flat.sum()
+    if total <= DEGENERATE[pos.dtype] * len(normal):
+        return start
+    turns = start @ so3.super_fibonacci(_STARTS, dtype=pos.dtype, device=pos.device)
+    for step in range(_STEPS + _NEWTON):
+        seen = normal @ turns  # [starts, N, 3]
+        cube = flat[:, None] * seen * seen * seen
+        if step < _STEPS:
+            left, _, right = torch.linalg.svd(normal.T @ cube + 1e-6 * total * turns)
+            turns = left @ right
+        else:
+            turns = turns @ _newton_turn(seen, cube, flat, total)
+    score = (flat[:, None] * (normal @ turns) ** 4).sum((1, 2))
+    axes = turns[int((score >= score.max() * (1 - _TIE)).int().argmax())]
+    variance = (centered @ axes).square().sum(0)
+    axes = axes[:, torch.argsort(-(variance / (variance.sum() * _TIE)).round(), stable=True)]
+    if torch.det(axes) < 0:
+        axes = torch.cat([axes[:, :2], -axes[:, 2:]], 1)
+    return axes
+
+
+def _newton_turn(seen: Tensor, cube: Tensor, flat: Tensor, total: Tensor) -> Tensor:
+    """The turn [S, 3, 3] to the top of the second-order model of the fourth moment.
+
+    Seen from a frame turned by exp(w), a normal a becomes a - w x a + ...; where
+    the model is no hill, as along the turns of a cylinder, nothing moves far.
+    """
+    slope = -4 * torch.linalg.cross(seen, cube).sum(1)
+    eye = torch.eye(3, dtype=seen.dtype, device=seen.device)
+    pairs = seen.roll(1, 2) * seen.roll(2, 2)  # a_2 a_3, a_3 a_1, a_1 a_2
+    crossed = (flat[:, None] * pairs).mT @ pairs
+    mixed = cube.mT @ seen
+    bend = 12 * (3 * crossed.diagonal(dim1=1, dim2=2).diag_embed() - crossed)
+    bend = bend + 2 * (mixed + mixed.mT)
+    bend = bend - 4 * mixed.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] * eye
+    value, axes = torch.linalg.eigh(bend)
+    value = value.clamp(max=-1e-3 * total)
+    turn = -(axes @ ((axes.mT @ slope[:, :, None]) / value[:, :, None]))[:, :, 0]
+    turn = turn / (turn.norm(dim=1, keepdim=True) / 0.1).clamp_min(1)
+    return torch.linalg.matrix_exp(torch.linalg.cross(eye.expand(len(turn), 3, 3), turn[:, None]))
+
+
+def _flatness(pos: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+    """Normal [N, 3], of either sign, and flatness in [0, 1] of each point's surroundings.
+
+    Flatness falls to zero, with zero slope, where the two least variances
+    agree and the normal is lost, so rounding never decides anything.
+    """
+    variance, axes = torch.linalg.eigh(local_moments(pos, radius))
+    gap = (variance[:, 1] - variance[:, 0]) / variance[:, 2].clamp_min(torch.finfo(pos.dtype).tiny)
+    thick = variance[:, 1].clamp_min(1e-12 * radius**2)
+    flat = ((variance[:, 1] - variance[:, 0]) / thick).clamp(0, 1).square()
+    return axes[:, :, 0], flat * (gap > DEGENERATE[pos.dtype])

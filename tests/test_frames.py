@@ -1,0 +1,112 @@
+"""Frames of whole clouds: what they find, and how they turn."""
+
+import pytest
+import torch
+
+from pcequi import rotations as so3
+from pcequi.errors import ArgumentError, DataError
+from pcequi.frames import manhattan_frame, principal_frame
+from pcequi.ops import local_moments
+
+F64 = torch.float64
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def box(size, count=600, seed=0):
+    """Points on the faces of a box."""
+    pos = (torch.rand(count, 3, generator=seeded(seed), dtype=F64) - 0.5) * torch.tensor(size)
+    face = torch.randint(3, (count,), generator=seeded(seed + 2))
+    side = torch.where(torch.rand(count, generator=seeded(seed + 1)) < 0.5, -0.5, 0.5).double()
+    pos[torch.arange(count), face] = side * torch.tensor(size, dtype=F64)[face]
+    return pos
+
+
+def angle_between(a, b, group="O"):
+    """Least angle between two frames, in any order and with any signs of axes."""
+    turned = a @ so3.finite_group(group, dtype=F64)
+    return so3.geodesic_distance(turned, b.expand_as(turned)).min()
+
+
+def bent_box():
+    """A box whose principal axes lie far from its edges: a slab with a diagonal bar."""
+    slab = box((1.6, 1.0, 0.3))
+    return slab[(slab[:, 0] + slab[:, 1] > -0.1) | (slab[:, 2] > 0.1)]
+
+
+@pytest.mark.parametrize("size", [(1.0, 0.8, 0.6), (1.6, 1.0, 0.3), (1.0, 1.0, 1.0)])
+def test_the_manhattan_frame_of_a_box_is_its_edges(size):
+    turn = so3.random_rotations(1, generator=seeded(3), dtype=F64)[0]
+    found = manhattan_frame(box(size) @ turn.T)
+    assert angle_between(found, turn) < 0.05
+
+
+def test_it_follows_the_faces_where_principal_axes_do_not():
+    cloud = bent_box()
+    eye = torch.eye(3, dtype=F64)
+    assert angle_between(principal_frame(cloud), eye) > 0.1
+    assert angle_between(manhattan_frame(cloud), eye) < 0.05
+
+
+@pytest.mark.parametrize("cloud", ["box", "bent", "blob"])
+def test_it_turns_with_the_cloud_up_to_signs(cloud):
+    pos = {
+        "box": box((1.0, 0.8, 0.6)),
+        "bent": bent_box(),
+        "blob": torch.randn(300, 3, generator=seeded(5), dtype=F64) * torch.tensor([3.0, 2.0, 1.0]),
+    }[cloud]
+    frame = manhattan_frame(pos)
+    for turn in so3.random_rotations(4, generator=seeded(1), dtype=F64):
+        moved = manhattan_frame(pos @ turn.T * 3 + 7)
+        # The group D2 is every choice of signs of a right-handed frame.
+        assert angle_between(turn @ frame, moved, "D2") < 1e-6
+
+
+def test_it_is_right_handed_orthonormal_and_ordered_by_variance():
+    pos = bent_box()
+    frame = manhattan_frame(pos)
+    torch.testing.assert_close(frame.T @ frame, torch.eye(3, dtype=F64))
+    assert torch.det(frame) > 0
+    variance = ((pos - pos.mean(0)) @ frame).var(0)
+    assert (variance[:-1] >= variance[1:]).all()
+
+
+@pytest.mark.parametrize(
+    "pos",
+    [
+        torch.zeros(5, 3, dtype=F64),
+        torch.tensor([[1.0, 2.0, 3.0]], dtype=F64),
+        torch.linspace(-1, 1, 40, dtype=F64)[:, None] * torch.tensor([1.0, 2.0, 2.0], dtype=F64),
+    ],
+    ids=["equal", "one", "line"],
+)
+def test_a_cloud_with_no_flat_place_gets_its_principal_frame(pos):
+    torch.testing.assert_close(manhattan_frame(pos), principal_frame(pos))
+
+
+def test_a_large_cloud_is_thinned_not_refused():
+    frame = manhattan_frame(box((1.0, 0.8, 0.6), count=9001))
+    assert angle_between(frame, torch.eye(3, dtype=F64)) < 0.05
+
+
+def test_bad_points_are_named():
+    with pytest.raises(DataError, match="NaN or infinite"):
+        manhattan_frame(torch.tensor([[0.0, float("nan"), 0.0]]))
+
+
+@pytest.mark.parametrize("radius", [0.2, 0.5])
+def test_local_moments_are_weighted_covariances(radius):
+    pos = torch.rand(60, 3, generator=seeded(2), dtype=F64)
+    got = local_moments(pos, radius)
+    for row in (0, 17, 59):
+        weight = (1 - (pos - pos[row]).square().sum(1) / radius**2).clamp_min(0) ** 2
+        mean = (weight[:, None] * pos).sum(0) / weight.sum()
+        expected = torch.einsum("n,ni,nj->ij", weight, pos - mean, pos - mean) / weight.sum()
+        torch.testing.assert_close(got[row], expected)
+
+
+def test_local_moments_need_a_positive_radius():
+    with pytest.raises(ArgumentError, match=r"`radius` \(=0\)"):
+        local_moments(torch.rand(4, 3), 0)
