@@ -18,7 +18,7 @@ COMMANDS = [
     (page.name, line.split("#")[0].strip())
     for page in PAGES
     for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
-    for line in block.splitlines()
+    for line in block.replace("\\\n", " ").splitlines()
     if line.split("#")[0].strip()
 ]
 
