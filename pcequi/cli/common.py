@@ -29,8 +29,9 @@ Cache = Annotated[
 Data = Annotated[
     str,
     typer.Option(
-        help="shapes (needs no download), modelnet10, modelnet40, or folder: your own files in "
-        "--root, a sub-folder a class."
+        help="shapes (needs no download), modelnet10, modelnet40, scanobjectnn (and "
+        "scanobjectnn-obj-bg and so on), shapenetpart, or folder: your own files in --root, a "
+        "sub-folder a class."
     ),
 ]
 Root = Annotated[
@@ -38,7 +39,9 @@ Root = Annotated[
 ]
 Source = Annotated[
     Path | None,
-    typer.Option(help="ModelNet from here instead of a download: packed file, or OFF files."),
+    typer.Option(
+        help="Data set from here: packed file or OFF files of ModelNet, unpacked folder of others."
+    ),
 ]
 TestShare = Annotated[
     float,

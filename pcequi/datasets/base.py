@@ -21,8 +21,9 @@ from pcequi.errors import ArgumentError, DataError, FileError
 
 __all__ = ["CloudDataset", "Cloud", "check_count"]
 
-# Points, their normals where there are any, the label, and perhaps a name.
-Cloud = tuple[np.ndarray, np.ndarray | None, int] | tuple[np.ndarray, np.ndarray | None, int, str]
+# Points, their normals where there are any, the label, and perhaps a name and a
+# dictionary of arrays with a row a point.
+Cloud = tuple[Any, ...]
 
 
 def check_count(name: str, value: int, least: int = 1) -> int:
@@ -167,7 +168,7 @@ class CloudDataset(InMemoryDataset):
         """Make the split, filter and transform it, and save it."""
         total, clouds = self._clouds()
         made = []
-        for points, normals, label, *name in track(clouds, f"{self._stem()} {self.split}", total):
+        for points, normals, label, *more in track(clouds, f"{self._stem()} {self.split}", total):
             if not 0 <= label < len(self.classes):
                 raise DataError(
                     f"`y` (={label}) of cloud {len(made)} is outside the {len(self.classes)} "
@@ -176,8 +177,12 @@ class CloudDataset(InMemoryDataset):
             data = Data(pos=torch.from_numpy(points.astype(np.float32)), y=torch.tensor([label]))
             if normals is not None:
                 data.normal = torch.from_numpy(normals.astype(np.float32))
-            if name:
-                data.name = name[0]
+            for part in more:
+                if isinstance(part, str):
+                    data.name = part
+                else:
+                    for key, value in part.items():
+                        data[key] = torch.from_numpy(value)
             made.append(data)
         if self.pre_filter is not None:
             made = [data for data in made if self.pre_filter(data)]

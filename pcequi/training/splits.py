@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +18,19 @@ from pcequi.training.protocols import protocol_rotations
 
 __all__ = ["DATA", "Split", "check_labels", "default_cache", "load_split", "precompute"]
 
+# By name on the command line; PB_T50_RS is the usual benchmark.
+_SCANOBJECTNN = {
+    "scanobjectnn": "PB_T50_RS",
+    "scanobjectnn-obj-only": "OBJ_ONLY",
+    "scanobjectnn-obj-bg": "OBJ_BG",
+    "scanobjectnn-pb-t25": "PB_T25",
+    "scanobjectnn-pb-t25-r": "PB_T25_R",
+    "scanobjectnn-pb-t50-r": "PB_T50_R",
+}
+_LOCAL = (*_SCANOBJECTNN, "shapenetpart")
+
 #: Names of the data sets.
-DATA = ("shapes", "modelnet10", "modelnet40", "folder")
+DATA = ("shapes", "modelnet10", "modelnet40", *_LOCAL, "folder")
 
 
 @dataclass
@@ -83,7 +95,8 @@ def load_split(
         train: the training split, or the test split.
         root: folder of the data set; by default ``datasets.roots.default_root``.
             With ``"folder"``, the one whose sub-folders are the classes.
-        source: ModelNet only: a packed file, an archive or a folder of OFF files.
+        source: ModelNet: a packed file, an archive or a folder of OFF files;
+            ScanObjectNN and ShapeNetPart: the unpacked folder, if not in ``root``.
         num_points: points of a cloud.
         limit: at most so many clouds of each class, the first ones.
         seed: of the clouds of ``shapes``; of the split and the samples of ``folder``.
@@ -124,6 +137,14 @@ def load_split(
         # Its clouds do not depend on how many are asked for.
         sizes = {} if limit is None else {"num_train": min(80, limit), "num_test": min(20, limit)}
         dataset = Shapes(root, train, num_points=num_points, seed=seed, **sizes)
+    elif name in _LOCAL:
+        from pcequi.datasets import ScanObjectNN, ShapeNetPart
+
+        if name in _SCANOBJECTNN:
+            make = functools.partial(ScanObjectNN, root, _SCANOBJECTNN[name])
+        else:
+            make = functools.partial(ShapeNetPart, root)
+        dataset = make(train=train, num_points=num_points, source=source)
     else:
         from pcequi.datasets import ModelNet
 
