@@ -82,8 +82,8 @@ def train(
 
     Clouds are turned by the protocol, their pose graphs are precomputed (once:
     they are cached), and the network is trained on the graphs. What is reported
-    is the last epoch; no epoch is picked. The folder of the run gets metrics,
-    curves, a confusion matrix, the report, and the network.
+    is the last epoch; no epoch is picked. The folder of the run gets metrics, the
+    network, and report.html, a page that opens without a network and shows it all.
     """
     from pcequi.training.fit import FitSettings
     from pcequi.training.runs import RunSettings, train_run

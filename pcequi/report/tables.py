@@ -21,7 +21,10 @@ __all__ = [
 
 
 def percent(share: float | None) -> str:
-    """A share as people read it."""
+    """A share as people read it.
+
+    **Equivariance:** does not apply.
+    """
     return "–" if share is None else f"{100 * share:.2f} %"
 
 
@@ -38,7 +41,10 @@ def _rows(rows: Sequence[Sequence[Any]], head: Sequence[str] = (), kind: str = "
 
 
 def settings_table(data: dict) -> str:
-    """Everything that decided the run; values that are not set are left out."""
+    """Everything that decided the run; values that are not set are left out.
+
+    **Equivariance:** does not apply.
+    """
     rows = []
     for name, value in data["settings"].items():
         if value is None or value == []:
@@ -52,7 +58,10 @@ def settings_table(data: dict) -> str:
 
 
 def accuracy_table(data: dict) -> str:
-    """A row a protocol."""
+    """A row a protocol.
+
+    **Equivariance:** does not apply.
+    """
     rows = [
         (name, percent(value), percent(data["mean_class_accuracy"][name]), data["shapes"]["test"])
         for name, value in data["accuracy"].items()
@@ -61,7 +70,10 @@ def accuracy_table(data: dict) -> str:
 
 
 def agreement_lines(data: dict) -> str:
-    """How often predictions under two protocols are the same."""
+    """How often predictions under two protocols are the same.
+
+    **Equivariance:** does not apply.
+    """
     return "".join(
         f"<p>Same prediction under {escape(pair.replace(', ', ' and '))}: "
         f"{percent(share)} of the shapes.</p>"
@@ -70,7 +82,10 @@ def agreement_lines(data: dict) -> str:
 
 
 def curves(data: dict) -> str:
-    """Loss and accuracy over the epochs."""
+    """Loss and accuracy over the epochs.
+
+    **Equivariance:** does not apply.
+    """
     history = data["history"]
     loss = [(metrics["epoch"], metrics["loss"]) for metrics in history]
     train = [(metrics["epoch"], 100 * metrics["accuracy"]) for metrics in history]
@@ -91,7 +106,10 @@ def curves(data: dict) -> str:
 
 
 def class_table(data: dict) -> str:
-    """Accuracy of each class by protocol, and what it is most often taken for."""
+    """Accuracy of each class by protocol, and what it is most often taken for.
+
+    **Equivariance:** does not apply.
+    """
     protocols = list(data["accuracy"])
     first = next((name for name in protocols if name in data["confusion"]), None)
     rows = []
@@ -110,7 +128,10 @@ def class_table(data: dict) -> str:
 
 
 def confusion_tables(data: dict) -> str:
-    """A table of counts a protocol; the first is open."""
+    """A table of counts a protocol; the first is open.
+
+    **Equivariance:** does not apply.
+    """
     if not data["confusion"]:
         return "<p>Not kept by the pcequi that made this run.</p>"
     parts = []
@@ -139,7 +160,10 @@ def confusion_tables(data: dict) -> str:
 
 
 def hardest_grid(data: dict) -> str:
-    """A canvas a shape; ``clouds.js`` draws into them."""
+    """A canvas a shape; ``clouds.js`` draws into them.
+
+    **Equivariance:** does not apply.
+    """
     if not data["hardest"]:
         return "<p>Not kept by the pcequi that made this run.</p>"
     figures = []
@@ -162,7 +186,10 @@ def hardest_grid(data: dict) -> str:
 
 
 def cost_table(data: dict) -> str:
-    """Seconds, milliseconds a shape, and memory."""
+    """Seconds, milliseconds a shape, and memory.
+
+    **Equivariance:** does not apply.
+    """
     rows = []
     for name, (value, unit) in data["cost"].items():
         digits = 0 if unit == "MB" else 2

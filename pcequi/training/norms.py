@@ -9,8 +9,9 @@ from pcequi.graph_store import GraphStore
 
 __all__ = ["FEW_STEPS", "refresh_norms"]
 
-#: With fewer steps than this, ``fit`` measures the statistics anew at its end.
-FEW_STEPS = 300
+#: With fewer steps than this, ``fit`` measures the statistics anew at its end. A
+#: running average keeps 0.9 of itself a step, so 3e-5 of its start after as many.
+FEW_STEPS = 100
 
 
 @torch.no_grad()
@@ -20,8 +21,10 @@ def refresh_norms(
     """Replace the running averages of all batch norms by means over some batches.
 
     A running average forgets a tenth at each step, so after few steps it still
-    holds what the first weights made. Sixteen classes, 24 steps: 97 % while
-    training, 7 % of the test clouds as the averages were, 85 % measured anew.
+    holds where it started: a variance of one, far above that of some inputs.
+    Sixteen classes, 24 steps: 97 % while training, 7 % of the test clouds as the
+    averages were, 85 % measured anew. After 60 steps: 58
+    and 56 of 60 new shapes right, the same within noise.
 
     Args:
         model: a ``GroupConvClassifier``; its weights stay, and so does its mode.
