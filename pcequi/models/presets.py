@@ -8,29 +8,29 @@ from pcequi.poses import CentroidPoses, GridPoses
 from pcequi.sampling import FeatureSampler
 
 
-def _principal(small: bool) -> dict:
-    grid = GridPoses("O", align="principal")
+def _network(small: bool) -> dict:
+    grid, last = GridPoses("D2", align="manhattan"), CentroidPoses("D2", align="manhattan")
 
     def sampler(num: int) -> FeatureSampler:
-        return FeatureSampler(num=num, refine=2, seeds=64)
+        return FeatureSampler(num=num, refine=2, seeds=256)
 
     if small:
         levels = [
             Level(0.25, grid, sampler(128), num_points=256, kernel_points=15),
-            Level(0.5, grid, sampler(128), num_points=128, kernel_points=15),
-            Level(1.4, CentroidPoses("O"), kernel_points=27),
+            Level(0.5, grid, sampler(64), num_points=128, kernel_points=15),
+            Level(1.4, last, kernel_points=27),
         ]
         return {"levels": levels, "channels": [32, 64, 128]}
     levels = [
         Level(0.2, grid, sampler(256), num_points=512, kernel_points=27),
         Level(0.4, grid, sampler(256), num_points=256, kernel_points=15),
         Level(0.8, grid, sampler(128), num_points=128, kernel_points=15),
-        Level(1.4, CentroidPoses("O"), kernel_points=33),
+        Level(1.4, last, kernel_points=33),
     ]
     return {"levels": levels, "channels": [32, 64, 128, 256]}
 
 
-PRESETS = {"default": lambda: _principal(False), "small": lambda: _principal(True)}
+PRESETS = {"default": lambda: _network(False), "small": lambda: _network(True)}
 
 
 def preset(name: str) -> dict:
