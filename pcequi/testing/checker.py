@@ -10,7 +10,7 @@ from torch import Tensor
 from pcequi.errors import ArgumentError
 from pcequi.poses import check_cloud
 from pcequi.testing.clouds import generic_clouds
-from pcequi.testing.experiments import EXPERIMENTS, attempt, missing_centring
+from pcequi.testing.experiments import EXPERIMENTS, attempt, jittered, missing_centring
 from pcequi.testing.probe import Probe, in_dtype
 from pcequi.testing.report import CAUSES, EquivarianceReport
 
@@ -100,8 +100,8 @@ def check_equivariance(
             for cloud, found in zip(clouds, each, strict=True)
             if any(not found[kind] <= tolerance for kind in failed)
         ]
-        cause, evidence = _diagnose(probe, bad, failed, tolerance)
-        return _report(cause, failed, errors, {}, evidence, notes)
+        cause, evidence, explained = _diagnose(probe, bad, failed, tolerance)
+        return _report(cause, failed, explained, errors, {}, evidence, notes)
     if tolerance_float32 is None:
         return EquivarianceReport(True, None, "", errors, notes=tuple(notes))
     single = _float32(probe, function)
@@ -109,7 +109,7 @@ def check_equivariance(
     failed = [kind for kind in kinds if not found[kind] <= tolerance_float32]
     if failed:
         cause, evidence = _rounding(probe, single, float32_clouds, failed, tolerance_float32)
-        return _report(cause, failed, errors, found, evidence, notes)
+        return _report(cause, failed, failed, errors, found, evidence, notes)
     return EquivarianceReport(True, None, "", errors, found, notes=tuple(notes))
 
 
@@ -151,17 +151,24 @@ def _float32(probe: Probe, function: Callable) -> Probe:
     return probe.but(function=in_dtype(function, torch.float32), dtype=torch.float32)
 
 
-def _diagnose(probe: Probe, clouds, failed, tolerance) -> tuple[str, dict[str, float]]:
+def _diagnose(probe: Probe, clouds, failed, tolerance):
+    """Cause, evidence, and the kinds of motion that the cause explains."""
     for cause, experiment in EXPERIMENTS.items():
         evidence = experiment(probe, clouds, failed, tolerance)
         if evidence is not None:
-            return cause, evidence
-    if len(failed) > 1:  # several causes, perhaps one for each kind of motion
-        for kind in failed:
-            cause, evidence = _diagnose(probe, clouds, [kind], tolerance)
-            if cause != "unknown":
-                return cause, {f"{kind} alone, {name}": v for name, v in evidence.items()}
-    return "unknown", {}
+            return cause, evidence, failed
+        if cause == "ties":
+            # Ties may explain some kinds and hide the cause of the others.
+            plain = [jittered(cloud) for cloud in clouds]
+            found = {kind: attempt(probe.worst, plain, [kind]) for kind in failed}
+            left = [kind for kind in failed if not found[kind] <= tolerance]
+            if 0 < len(left) < len(failed):
+                return _diagnose(probe, plain, left, tolerance)
+    for kind in failed if len(failed) > 1 else ():  # a cause for each kind, perhaps
+        cause, evidence, _ = _diagnose(probe, clouds, [kind], tolerance)
+        if cause != "unknown":
+            return cause, evidence, [kind]
+    return "unknown", {}, failed
 
 
 def _rounding(double: Probe, single: Probe, clouds, failed, tolerance):
@@ -176,6 +183,9 @@ def _rounding(double: Probe, single: Probe, clouds, failed, tolerance):
     return "dtype", evidence | (missing_centring(single, clouds, failed, tolerance) or {})
 
 
-def _report(cause, failed, errors, float32, evidence, notes) -> EquivarianceReport:
+def _report(cause, failed, explained, errors, float32, evidence, notes) -> EquivarianceReport:
     explanation = f"Fails under {', '.join(failed)}. {CAUSES[cause]}"
+    if explained != failed:
+        rest = ", ".join(kind for kind in failed if kind not in explained)
+        explanation += f" This explains {', '.join(explained)}; then check again for {rest}."
     return EquivarianceReport(False, cause, explanation, errors, float32, evidence, tuple(notes))

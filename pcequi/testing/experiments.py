@@ -2,6 +2,8 @@
 
 Each takes a probe, the clouds on which it failed and the kinds of motion that
 failed, and returns None (it is not that) or evidence: figures by name.
+
+**Equivariance:** what the experiments are about.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ def jittered(cloud: Tensor, share: float = 1e-2) -> Tensor:
 
 
 def randomness(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) -> Evidence:
+    """Two calls with the same points."""
     origin, eye = torch.zeros(3), torch.eye(3)
     still = probe.but(action=None)
     worst = max(still.against(still(cloud), still(cloud), eye, origin) for cloud in clouds)
@@ -46,6 +49,7 @@ def randomness(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) 
 
 
 def wrong_action(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) -> Evidence:
+    """Other rules for how the output may move; one has to fit all motions."""
     plain = [jittered(cloud) for cloud in clouds]  # no ties on top
     out = probe(plain[0])
     others = {}
@@ -74,11 +78,13 @@ def wrong_action(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float
 
 
 def ties(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) -> Evidence:
+    """Without symmetry nothing ties."""
     worst = attempt(probe.worst, [jittered(cloud) for cloud in clouds], kinds)
     return {"change once the points are jittered by 1 %": worst} if worst <= tolerance else None
 
 
 def missing_centring(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) -> Evidence:
+    """The same function of centred points."""
     if "translation" not in kinds:
         return None
 
@@ -91,6 +97,7 @@ def missing_centring(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: f
 
 
 def sign_of_normals(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) -> Evidence:
+    """Eigenvectors with other signs, on points that do not move."""
     origin, eye = torch.zeros(3), torch.eye(3)
     still = probe.but(action=None)
     worst = 0.0
@@ -118,6 +125,7 @@ def outer(vectors: Tensor) -> Tensor:
 
 
 def neighbour_cap(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) -> Evidence:
+    """Few points: in a patch of growing size, and thinned out, and far apart."""
     cloud = jittered(max(clouds, key=len))
     thin = cloud[:: max(1, len(cloud) // 8)]
     if attempt(probe.worst, [thin], kinds) > tolerance:  # voxels, say, fail here too
@@ -148,12 +156,14 @@ def neighbour_cap(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: floa
 
 
 def point_order(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) -> Evidence:
+    """Nothing but a new order fails, and few points do not help."""
     if tuple(kinds) != ("permutation",):
         return None
     return {"change under a new order of the points": attempt(probe.worst, clouds, kinds)}
 
 
 def reflection(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) -> Evidence:
+    """Nothing but mirror images fails."""
     if tuple(kinds) != ("reflection",):
         return None
     evidence = {"change under a mirror image": attempt(probe.worst, clouds, kinds)}
@@ -169,6 +179,7 @@ def reflection(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) 
 
 
 def world_axes(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) -> Evidence:
+    """The rotations of a cube, and a turn so small that no selection changes."""
     if "rotation" not in kinds:
         return None
     origin = torch.zeros(3, dtype=torch.float64)

@@ -90,6 +90,10 @@ def chiral(pos):
     return torch.stack([torch.linalg.cross(a, b) @ c, a.norm(), b.norm()])
 
 
+def voxels(pos):
+    return ((pos - pos.mean(0)) * 2).round().amax(0).cumsum(0)
+
+
 def farthest_three(pos):
     return (pos - pos.mean(0)).norm(dim=1).argsort()[-3:]
 
@@ -226,13 +230,41 @@ def test_a_module_is_checked_in_both_types():
 
 
 def test_two_causes_are_named_one_at_a_time():
-    report = check_equivariance(lambda pos: torch.cat([uncentred(pos), unsigned_normals(pos)]))
-    assert not report.ok and report.cause in ("missing centring", "sign of normals")
+    report = check_equivariance(lambda pos: torch.cat([uncentred(pos), voxels(pos)]))
+    assert report.cause == "missing centring"
+    assert report.explanation.endswith("explains translation; then check again for rotation.")
+
+
+def test_ties_do_not_hide_another_cause():
+    def from_the_first(pos):
+        """Farthest-point sampling that starts at the first point: ties, and an order."""
+        distance, picks = torch.full((len(pos),), math.inf).to(pos), [0]
+        for _ in range(len(pos) // 10):
+            distance = torch.minimum(distance, (pos - pos[picks[-1]]).norm(dim=1))
+            picks.append(int(distance.argmax()))
+        return torch.cdist(pos, pos[picks]).amin(1).sort().values
+
+    report = check_equivariance(from_the_first, tolerance_float32=None)
+    assert report.errors["rotation"] > 1e-6, "the lattice ties"
+    assert report.cause == "point order"
+
+
+def test_the_default_radius_search_of_torch_cluster_is_caught():
+    torch_cluster = pytest.importorskip("torch_cluster")
+
+    def crowding(pos):
+        target, source = torch_cluster.radius(pos, pos, 0.4)  # at most 32, in tree order
+        distance = (pos[target] - pos[source]).norm(dim=1)
+        return torch.stack([profile(distance)[:, 0].sum(), distance.sum()]) / len(pos)
+
+    report = check_equivariance(crowding)
+    assert report.cause == "neighbour cap"
+    assert report.evidence["passes with points in a patch"] == 32
 
 
 def test_what_nothing_explains_is_unknown():
     """Voxels: rotation makes them jump, and no experiment repairs them."""
-    report = check_equivariance(lambda pos: ((pos - pos.mean(0)) * 2).round().amax(0).cumsum(0))
+    report = check_equivariance(voxels)
     assert report.cause == "unknown" and "one at a time" in report.explanation
 
 
