@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.05)
+    parser.add_argument("--mixup", type=float, default=0.3)
     parser.add_argument("--entry-dropout", type=float, default=0.0)
     parser.add_argument("--keep-frames", type=int, help="by default all")
     parser.add_argument("--threads", type=int, help="by default all cores")
@@ -56,6 +57,7 @@ def main() -> None:
                     lr=args.lr,
                     weight_decay=args.weight_decay,
                     seed=seed,
+                    mixup=args.mixup,
                     entry_dropout=args.entry_dropout,
                     keep_frames=args.keep_frames,
                 ),

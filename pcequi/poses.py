@@ -194,13 +194,16 @@ class GridPoses:
         """The rotations [K, 3, 3]."""
         return _grid(self.rotations, dtype, device)
 
-    def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
-        """Poses on every point of ``pos`` [N, 3]; ``normal`` is not used."""
+    def __call__(
+        self, pos: Tensor, normal: Tensor | None = None, frame: Tensor | None = None
+    ) -> Poses:
+        """Poses on every point of ``pos`` [N, 3]; ``normal`` is not used, and a
+        ``frame`` [3, 3] that is known saves finding it."""
         check_cloud(pos)
         grid = self.grid(pos.dtype, pos.device)
         group = None if isinstance(self.rotations, int) else grid[0].T @ grid
-        if (frame := ALIGNMENTS[self.align]) is not None:
-            grid = frame(pos) @ grid
+        if (find := ALIGNMENTS[self.align]) is not None:
+            grid = (find(pos) if frame is None else frame) @ grid
         return Poses(pos, grid.expand(len(pos), *grid.shape), group)
 
 
@@ -296,9 +299,11 @@ class CentroidPoses:
     rotations: str | int = "O"
     align: str = field(default="principal")
 
-    def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
-        """K poses at the centroid of ``pos`` [N, 3]; ``normal`` is not used."""
-        frames = GridPoses(self.rotations, self.align)(pos)
+    def __call__(
+        self, pos: Tensor, normal: Tensor | None = None, frame: Tensor | None = None
+    ) -> Poses:
+        """K poses at the centroid of ``pos`` [N, 3]; as ``GridPoses`` otherwise."""
+        frames = GridPoses(self.rotations, self.align)(pos, frame=frame)
         return Poses(pos.mean(0, keepdim=True), frames.rot[:1], frames.group)
 
 

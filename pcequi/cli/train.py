@@ -48,6 +48,9 @@ def train(
     lr: Annotated[float, typer.Option(help="Largest learning rate.")] = 3e-3,
     label_smoothing: Annotated[float, typer.Option(help="Of the cross-entropy.")] = 0.1,
     weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.05,
+    mixup: Annotated[
+        float, typer.Option(help="Mix clouds in pairs by shares of Beta(a, a); 0: not at all.")
+    ] = 0.0,
     entry_dropout: Annotated[
         float, typer.Option(help="Share of the graphs' entries dropped while training.")
     ] = 0.0,
@@ -108,6 +111,7 @@ def train(
             lr=lr,
             weight_decay=weight_decay,
             label_smoothing=label_smoothing,
+            mixup=mixup,
             entry_dropout=entry_dropout,
             keep_frames=keep_frames,
             seed=seed,

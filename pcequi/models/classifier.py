@@ -93,13 +93,22 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         return cls(num_classes=num_classes, **preset(name))
 
     def forward(self, data) -> Tensor:
+        return self.head(self.pooled(data))
+
+    def pooled(self, data) -> Tensor:
+        """What the head sees: mean and maximum of each level above the first,
+        [G, 2 * sum(channels[1:])].
+
+        **Equivariance:** invariant, as the logits are.
+        """
         graph = data if isinstance(data, PoseGraph) else PoseGraph.load(data)
-        x, pooled = None, []
+        x, pooled, below = None, [], None
         for number, level in enumerate(graph.levels):
-            below = graph.levels[number - 1].count if number else None
             x = self.run_level(number, x, level, below)
-            pooled.append(self.pool(x, level))
-        return self.head(torch.cat(pooled[1:], 1))
+            below = level.count
+            if number:
+                pooled.append(self.pool(x, level))
+        return torch.cat(pooled, 1)
 
     def run_level(self, number: int, x: Tensor | None, level, sources) -> Tensor:
         """Features [M, C] of one level; ``x`` and ``sources`` are of the level below."""

@@ -17,6 +17,7 @@ from pcequi.pose_graph.edges import pose_operator
 from pcequi.pose_graph.graph import LevelGraph, PoseGraph
 from pcequi.pose_graph.level import Level
 from pcequi.poses import (
+    ALIGNMENTS,
     CentroidPoses,
     Poses,
     check_cloud,
@@ -121,6 +122,7 @@ class GraphBuilder:
             None if normal is None else unit_normals(pos, normal, 0).double(),
         )
         self._estimated: dict[int, Tensor] = {}
+        self._frames: dict[str, Tensor] = {}
         self.below: _Below | None = None
 
     def _allowed_frames(self) -> Tensor | None:
@@ -147,6 +149,16 @@ class GraphBuilder:
             self._estimated[neighbors] = estimate_normals(self.pos, neighbors)
         return self._estimated[neighbors]
 
+    def base_frame(self, level: Level) -> Tensor | None:
+        """The frame that a level's poses are turned to, found once for all levels;
+        None where the sampler needs none."""
+        align = getattr(level.poses, "align", None)
+        if align is None or ALIGNMENTS[align] is None:
+            return None
+        if align not in self._frames:
+            self._frames[align] = ALIGNMENTS[align](self.pos)
+        return self._frames[align]
+
     def in_world(self, poses: Poses) -> Poses:
         """Poses of this builder, turned and moved back to where the cloud is."""
         return Poses(poses.pos @ self.frame.T + self.origin, self.frame @ poses.rot, poses.group)
@@ -154,10 +166,13 @@ class GraphBuilder:
     def level(self, number: int) -> LevelStep:
         """Poses and geometric embedding of a level; those below must be finished."""
         level = self.levels[number]
+        known = self.base_frame(level)
         if isinstance(level.poses, CentroidPoses):
-            poses, points = level.poses(self.pos), None
+            poses, points = level.poses(self.pos, frame=known), None
         else:
-            poses = level.poses(self.pos, self.normals(level))
+            poses = level.poses(
+                self.pos, self.normals(level), **({} if known is None else {"frame": known})
+            )
             points = self._points(number)
             if points is not None:
                 poses = poses.select(points)

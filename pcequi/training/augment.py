@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from pcequi.errors import ArgumentError
 from pcequi.pose_graph import LevelGraph, PoseGraph
@@ -84,3 +85,28 @@ def augment(graph: PoseGraph, entry_dropout: float = 0.0, keep_frames: int | Non
     if keep_frames is not None and len(levels) > 1:
         levels[-1] = keep_poses(levels[-1], keep_frames)
     return PoseGraph(levels)
+
+
+def mix(pooled: Tensor, parameter: float) -> tuple[Tensor, Tensor | None, float]:
+    """Mix the invariant features of a batch's clouds in pairs.
+
+    Row i becomes s * row i + (1 - s) * row p(i), with one share s of Beta(a, a)
+    and one permutation p for the batch; the loss is mixed likewise.
+
+    Args:
+        pooled: [G, C].
+        parameter: a; 0 leaves everything as it is.
+
+    Returns:
+        The mixed rows, ``p`` [G] (None where nothing is mixed), and s.
+
+    Source: Verma et al., "Manifold mixup", ICML 2019.
+
+    **Equivariance:** mixes invariant features: nothing about rotation changes.
+    """
+    if parameter == 0:
+        return pooled, None, 1.0
+    one = torch.tensor(float(parameter))
+    share = float(torch.distributions.Beta(one, one).sample())
+    other = torch.randperm(len(pooled), device=pooled.device)
+    return pooled * share + pooled.index_select(0, other) * (1 - share), other, share

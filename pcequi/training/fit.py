@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pcequi.errors import ArgumentError, DataError, FileError, PcequiError
 from pcequi.graph_store import GraphStore
-from pcequi.training.augment import augment
+from pcequi.training.augment import augment, mix
 from pcequi.training.files import read_tensors, write_tensors, write_text
 from pcequi.training.norms import FEW_STEPS, refresh_norms
 from pcequi.training.progress import progress_bar
@@ -43,6 +43,8 @@ class FitSettings:
         weight_decay: of AdamW, on matrices only.
         label_smoothing: of the cross-entropy.
         clip: largest norm of the gradient.
+        mixup: 0, or the parameter a of Beta(a, a), from which each step draws how
+            its clouds are mixed in pairs, see ``augment.mix``.
         entry_dropout: share of the graph's entries dropped, see ``augment``.
         keep_frames: poses of the last level that a training step sees; None: all.
         seed: of the weights, batches, dropout and the validation share.
@@ -59,6 +61,7 @@ class FitSettings:
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     clip: float = 1.0
+    mixup: float = 0.0
     entry_dropout: float = 0.0
     keep_frames: int | None = None
     seed: int = 0
@@ -79,10 +82,9 @@ class FitSettings:
         for name in ("warmup", "label_smoothing", "entry_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ArgumentError(f"`{name}` (={getattr(self, name)}) must be in [0, 1)")
-        if not self.weight_decay >= 0 or self.seed < 0:
-            raise ArgumentError(
-                f"`weight_decay` (={self.weight_decay}) and `seed` (={self.seed}) must be 0 or more"
-            )
+        for name in ("weight_decay", "mixup", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ArgumentError(f"`{name}` (={getattr(self, name)}) must be 0 or more")
         if self.precision not in PRECISIONS:
             raise ArgumentError(f"`precision` (={self.precision!r}) must be one of {PRECISIONS}")
 
@@ -314,6 +316,7 @@ class _Run:
         loss_sum = torch.zeros((), device=self.device)
         hit_sum = torch.zeros((), device=self.device)
         seen, step = 0, epoch * len(batches)
+        smoothing = settings.label_smoothing
         self.model.train()
         with _seeded(_mix(settings.seed, epoch, 2), self.device):
             load = lambda rows: (store.batch(rows).to(self.device), labels[rows].to(self.device))  # noqa: E731
@@ -323,9 +326,13 @@ class _Run:
                 for group in self.optimizer.param_groups:
                     group["lr"] = rate
                 with torch.autocast(kind, torch.bfloat16, enabled=cast):
-                    logits = self.model(graph)
+                    pooled, other, share = mix(self.model.pooled(graph), settings.mixup)
+                    logits = self.model.head(pooled)
                 logits = logits.float()
-                loss = F.cross_entropy(logits, target, label_smoothing=settings.label_smoothing)
+                loss = share * F.cross_entropy(logits, target, label_smoothing=smoothing)
+                if share < 1:
+                    second = F.cross_entropy(logits, target[other], label_smoothing=smoothing)
+                    loss = loss + (1 - share) * second
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
@@ -339,12 +346,12 @@ class _Run:
                 hit_sum += (logits.argmax(1) == target).sum()
                 seen += len(target)
                 step += 1
-                mean, share = float(loss_sum) / seen, float(hit_sum) / seen
-                bar(step, total, f"epoch {epoch + 1}  loss {mean:.3f}  accuracy {share:.1%}")
+                mean, hits = float(loss_sum) / seen, float(hit_sum) / seen
+                bar(step, total, f"epoch {epoch + 1}  loss {mean:.3f}  accuracy {hits:.1%}")
         return {
             "epoch": epoch + 1,
             "loss": mean,
-            "accuracy": share,
+            "accuracy": hits,
             "lr": rate,
             "seconds": round(time.perf_counter() - start, 3),
         }

@@ -8,7 +8,7 @@ from pcequi.models import GroupConvClassifier
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
 from pcequi.poses import CentroidPoses, GridPoses
 from pcequi.sampling import FeatureSampler
-from pcequi.training.augment import augment, drop_entries, keep_poses
+from pcequi.training.augment import augment, drop_entries, keep_poses, mix
 
 GRID = GridPoses("O", align="principal")
 LEVELS = [
@@ -61,3 +61,22 @@ def test_errors(graph):
         drop_entries(graph.levels[1], 1.0)
     with pytest.raises(ArgumentError, match=r"`num` \(=0\)"):
         keep_poses(graph.levels[2], 0)
+
+
+def test_mixed_rows_lie_between_their_two_clouds():
+    torch.manual_seed(3)
+    rows = torch.randn(6, 5, dtype=torch.float64)
+    shares = []
+    for _ in range(300):
+        mixed, other, share = mix(rows, 0.5)
+        torch.testing.assert_close(mixed, share * rows + (1 - share) * rows[other])
+        assert other.sort().values.tolist() == list(range(6))
+        shares.append(share)
+    shares = torch.tensor(shares)
+    # Beta(a, a): mean 1/2, variance 1 / (4 (2 a + 1)).
+    assert abs(shares.mean() - 0.5) < 0.08 and abs(shares.var() - 1 / 8) < 0.03
+
+
+def test_nothing_is_mixed_without_a_parameter():
+    rows = torch.randn(4, 2)
+    assert mix(rows, 0.0) == (rows, None, 1.0)
