@@ -30,7 +30,8 @@ VIEWS = {
     "chair-representatives": "chair.off --rotated --budget 24 --preset small --size 420",
     "furniture-representatives": "chair.off table.off stool.off --budget 24 --preset small "
     "--size 320",
-    "furniture-highlight": "chair.off table.off stool.off --preset small --highlight 61 --size 320",
+    "furniture-highlight": "chair.off table.off stool.off --budget 24 --preset small "
+    "--highlight 18 --size 320",
     "chair-frames": "chair.off --rotated --budget 24 --preset small --highlight 3 --frames "
     "--size 420",
     "chair-distance": "chair.off --budget 24 --preset small --color distance --size 420",
