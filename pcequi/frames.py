@@ -18,6 +18,8 @@ _STEPS = 10
 _NEWTON = 4
 _STARTS = 8
 _TIE = 1e-9
+# Places of a_i^2, and of (a_2 a_3, a_3 a_1, a_1 a_2), among the nine products.
+_SQUARES, _MIXED = [0, 4, 8], [5, 6, 1]
 
 
 def principal_frame(pos: Tensor) -> Tensor:
@@ -111,19 +113,20 @@ def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
     if size == 0:
         return start
     normal, flat = _flatness(centered / size, radius)
-    total = flat.sum()
-    if total <= DEGENERATE[pos.dtype] * len(normal):
+    if flat.sum() <= DEGENERATE[pos.dtype] * len(normal):
         return start
+    # Everything below needs the fourth moments alone, as a 9 x 9 matrix.
+    outer = (normal[:, :, None] * normal[:, None, :]).flatten(1)
+    moments = (flat[:, None] / flat.sum() * outer).T @ outer
     turns = start @ so3.super_fibonacci(_STARTS, dtype=pos.dtype, device=pos.device)
-    for step in range(_STEPS + _NEWTON):
-        seen = normal @ turns  # [starts, N, 3]
-        cube = flat[:, None] * seen * seen * seen
-        if step < _STEPS:
-            left, _, right = torch.linalg.svd(normal.T @ cube + 1e-6 * total * turns)
-            turns = left @ right
-        else:
-            turns = turns @ _newton_turn(seen, cube, flat, total)
-    score = (flat[:, None] * (normal @ turns) ** 4).sum((1, 2))
+    for _ in range(_STEPS):
+        pairs = (turns[:, :, None] * turns[:, None]).flatten(1, 2)  # [starts, 9, 3]
+        slope = ((moments @ pairs).view(-1, 3, 3, 3) * turns[:, None]).sum(2)
+        left, _, right = torch.linalg.svd(slope + 1e-6 * turns)
+        turns = left @ right
+    for _ in range(_NEWTON):
+        turns = turns @ _newton_turn(_turned(moments, turns))
+    score = _turned(moments, turns)[:, _SQUARES, _SQUARES].sum(1)
     axes = turns[int((score >= score.max() * (1 - _TIE)).int().argmax())]
     variance = (centered @ axes).square().sum(0)
     axes = axes[:, torch.argsort(-(variance / (variance.sum() * _TIE)).round(), stable=True)]
@@ -132,22 +135,30 @@ def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
     return axes
 
 
-def _newton_turn(seen: Tensor, cube: Tensor, flat: Tensor, total: Tensor) -> Tensor:
+def _turned(moments: Tensor, turns: Tensor) -> Tensor:
+    """Fourth moments [9, 9] as seen from some frames [S, 3, 3]: [S, 9, 9]."""
+    both = torch.einsum("sai,sbj->sabij", turns, turns).reshape(-1, 9, 9)
+    return both.mT @ moments @ both
+
+
+def _newton_turn(seen: Tensor) -> Tensor:
     """The turn [S, 3, 3] to the top of the second-order model of the fourth moment.
 
-    Seen from a frame turned by exp(w), a normal a becomes a - w x a + ...; where
-    the model is no hill, as along the turns of a cylinder, nothing moves far.
+    ``seen`` [S, 9, 9] are the moments of normals a in the frame. Seen from the
+    frame turned by exp(w), a normal a becomes a - w x a + ...; where the model is
+    no hill, as along the turns of a cylinder, nothing moves far.
     """
-    slope = -4 * torch.linalg.cross(seen, cube).sum(1)
+    crossed = seen[:, _MIXED][:, :, _MIXED]  # of (a_2 a_3, a_3 a_1, a_1 a_2)
+    cubes = seen[:, _SQUARES].view(-1, 3, 3, 3)  # [S, i, j, k]: mean of a_i^2 a_j a_k
+    cubes = cubes.diagonal(dim1=1, dim2=2).mT  # [S, i, k]: mean of a_i^3 a_k
+    odd = cubes - cubes.mT
+    slope = -4 * torch.stack([odd[:, 2, 1], odd[:, 0, 2], odd[:, 1, 0]], 1)
     eye = torch.eye(3, dtype=seen.dtype, device=seen.device)
-    pairs = seen.roll(1, 2) * seen.roll(2, 2)  # a_2 a_3, a_3 a_1, a_1 a_2
-    crossed = (flat[:, None] * pairs).mT @ pairs
-    mixed = cube.mT @ seen
     bend = 12 * (3 * crossed.diagonal(dim1=1, dim2=2).diag_embed() - crossed)
-    bend = bend + 2 * (mixed + mixed.mT)
-    bend = bend - 4 * mixed.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] * eye
+    bend = bend + 2 * (cubes + cubes.mT)
+    bend = bend - 4 * cubes.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] * eye
     value, axes = torch.linalg.eigh(bend)
-    value = value.clamp(max=-1e-3 * total)
+    value = value.clamp(max=-1e-3)
     turn = -(axes @ ((axes.mT @ slope[:, :, None]) / value[:, :, None]))[:, :, 0]
     turn = turn / (turn.norm(dim=1, keepdim=True) / 0.1).clamp_min(1)
     return torch.linalg.matrix_exp(torch.linalg.cross(eye.expand(len(turn), 3, 3), turn[:, None]))

@@ -174,15 +174,28 @@ def coalesce(row, col, val, num_rows, num_cols):
 
 
 @njit(cache=True, nogil=True, fastmath=_REORDER)
-def _space(square, u, v, w, px, py, pz, norms, inverse, out):
-    """The space basis at one offset; returns the sum over the basis."""
-    total = 0.0
-    for b in range(px.shape[0]):
-        value = 1 - (square + norms[b] - 2 * (px[b] * u + py[b] * v + pz[b] * w)) * inverse
-        value = max(value, 0.0)
-        out[b] = value * value
-        total += out[b]
-    return total
+def _near(center, source, limit, near):
+    """Rows of ``source`` within the squared distance, into ``near``; how many."""
+    x, y, z = center[0], center[1], center[2]
+    count = 0
+    for s in range(source.shape[0]):
+        dx, dy, dz = source[s, 0] - x, source[s, 1] - y, source[s, 2] - z
+        near[count] = s
+        count += dx * dx + dy * dy + dz * dz <= limit
+    return count
+
+
+@njit(cache=True, nogil=True, fastmath=_REORDER)
+def _planes(points, width):
+    """The space basis as (1 - |v|^2 / width^2 + planes . (v, 1))^2, [4, B]."""
+    planes = np.empty((4, points.shape[0]), points.dtype)
+    inverse = 1 / (width * width)
+    for b in range(points.shape[0]):
+        planes[3, b] = 0
+        for c in range(3):
+            planes[c, b] = 2 * inverse * points[b, c]
+            planes[3, b] -= inverse * points[b, c] * points[b, c]
+    return planes
 
 
 @njit(cache=True, nogil=True, fastmath=_REORDER)
@@ -190,26 +203,27 @@ def lift(target, frame, source, feature, radius, points, width):
     """Kernel-point sums around each target: no [pairs x kernel points] array."""
     size, basis, channels = target.shape[0], points.shape[0], feature.shape[1]
     out = np.zeros((size, channels, basis), target.dtype)
-    limit, inverse = radius * radius, 1 / (width * width)
-    px, py, pz = points[:, 0].copy(), points[:, 1].copy(), points[:, 2].copy()
-    norms = px * px + py * py + pz * pz
+    planes = _planes(points, width)
+    p0, p1, p2, p3 = planes[0], planes[1], planes[2], planes[3]
+    inverse = 1 / (width * width)
     space = np.empty(basis, target.dtype)
+    near = np.empty(source.shape[0], np.int64)
     for t in range(size):
         R = frame[t]
-        for s in range(source.shape[0]):
-            dx = source[s, 0] - target[t, 0]
-            dy = source[s, 1] - target[t, 1]
-            dz = source[s, 2] - target[t, 2]
-            square = dx * dx + dy * dy + dz * dz
-            if square > limit:
-                continue
-            u = (R[0, 0] * dx + R[1, 0] * dy + R[2, 0] * dz) / radius
-            v = (R[0, 1] * dx + R[1, 1] * dy + R[2, 1] * dz) / radius
-            w = (R[0, 2] * dx + R[1, 2] * dy + R[2, 2] * dz) / radius
-            _space(square / limit, u, v, w, px, py, pz, norms, inverse, space)
+        for i in range(_near(target[t], source, radius * radius, near)):
+            s = near[i]
+            dx = (source[s, 0] - target[t, 0]) / radius
+            dy = (source[s, 1] - target[t, 1]) / radius
+            dz = (source[s, 2] - target[t, 2]) / radius
+            u = R[0, 0] * dx + R[1, 0] * dy + R[2, 0] * dz
+            v = R[0, 1] * dx + R[1, 1] * dy + R[2, 1] * dz
+            w = R[0, 2] * dx + R[1, 2] * dy + R[2, 2] * dz
+            height = 1 - (dx * dx + dy * dy + dz * dz) * inverse
+            for b in range(basis):
+                value = max(height + p3[b] + p0[b] * u + p1[b] * v + p2[b] * w, 0.0)
+                space[b] = value * value
             for c in range(channels):
-                weight = feature[s, c]
-                line = out[t, c]
+                weight, line = feature[s, c], out[t, c]
                 for b in range(basis):
                     line[b] += space[b] * weight
     return out
@@ -219,27 +233,27 @@ def lift(target, frame, source, feature, radius, points, width):
 def operator(
     pos, rot, source, frames, assignment, below, radius, points, width, anchors, edge, tie
 ):
-    """Rows of A, coalesced as they are made: one dense scratch row a pose.
+    """Rows of A, coalesced as they are made: one dense scratch row a column of A.
 
     ``frames`` is [S, K, 9], or [1, K, 9] when all points share their frames.
     """
     num, basis, turns = pos.shape[0], points.shape[0], anchors.shape[0]
-    width_rows = basis * turns
-    limit, inverse = radius * radius, 1 / (width * width)
-    px, py, pz = points[:, 0].copy(), points[:, 1].copy(), points[:, 2].copy()
-    norms = px * px + py * py + pz * pz
+    rows = basis * turns
+    planes = _planes(points, width)
+    p0, p1, p2, p3 = planes[0], planes[1], planes[2], planes[3]
+    inverse = 1 / (width * width)
     shared = frames.shape[0] == 1
     wanted = np.empty((turns, 9), pos.dtype)
-    chosen = np.zeros(turns, np.int64)
-    factor = np.zeros(turns, pos.dtype)
-    scratch = np.zeros((width_rows, below), pos.dtype)
-    space = np.zeros(basis, pos.dtype)
-    ptr = np.zeros(num * width_rows + 1, np.int64)
-    capacity = max(1024, num * 64)
-    col = np.empty(capacity, np.int64)
-    val = np.empty(capacity, pos.dtype)
-    size = 0
     score = np.empty(frames.shape[1], pos.dtype)
+    chosen, factor = np.zeros(turns, np.int64), np.zeros(turns, pos.dtype)
+    near = np.empty(source.shape[0], np.int64)
+    space = np.empty(basis, pos.dtype)
+    scratch = np.zeros((below, turns, basis), pos.dtype)
+    touched, columns = np.zeros(below, np.bool_), np.empty(below, np.int64)
+    ptr = np.zeros(num * rows + 1, np.int64)
+    capacity = max(1024, num * 64)
+    col, val = np.empty(capacity, np.int64), np.empty(capacity, pos.dtype)
+    size = 0
     for t in range(num):
         R = rot[t]
         for a in range(turns):
@@ -249,19 +263,21 @@ def operator(
                     for j in range(3):
                         total += R[i, j] * anchors[a, j, k]
                     wanted[a, 3 * i + k] = total
-        mass = 0.0
-        fresh = True
-        for s in range(source.shape[0]):
-            dx = source[s, 0] - pos[t, 0]
-            dy = source[s, 1] - pos[t, 1]
-            dz = source[s, 2] - pos[t, 2]
-            square = dx * dx + dy * dy + dz * dz
-            if square > limit:
-                continue
-            u = (R[0, 0] * dx + R[1, 0] * dy + R[2, 0] * dz) / radius
-            v = (R[0, 1] * dx + R[1, 1] * dy + R[2, 1] * dz) / radius
-            w = (R[0, 2] * dx + R[1, 2] * dy + R[2, 2] * dz) / radius
-            here = _space(square / limit, u, v, w, px, py, pz, norms, inverse, space)
+        mass, fresh = 0.0, True
+        for n in range(_near(pos[t], source, radius * radius, near)):
+            s = near[n]
+            dx = (source[s, 0] - pos[t, 0]) / radius
+            dy = (source[s, 1] - pos[t, 1]) / radius
+            dz = (source[s, 2] - pos[t, 2]) / radius
+            u = R[0, 0] * dx + R[1, 0] * dy + R[2, 0] * dz
+            v = R[0, 1] * dx + R[1, 1] * dy + R[2, 1] * dz
+            w = R[0, 2] * dx + R[1, 2] * dy + R[2, 2] * dz
+            height = 1 - (dx * dx + dy * dy + dz * dz) * inverse
+            here = 0.0
+            for b in range(basis):
+                value = max(height + p3[b] + p0[b] * u + p1[b] * v + p2[b] * w, 0.0)
+                space[b] = value * value
+                here += space[b]
             if here == 0:
                 continue
             mass += here
@@ -284,26 +300,32 @@ def operator(
             for a in range(turns):
                 if factor[a] > 0:
                     column = assignment[s, chosen[a]]
+                    touched[column] = True
+                    line, part = scratch[column, a], factor[a]
                     for b in range(basis):
-                        if space[b] > 0:
-                            scratch[b * turns + a, column] += space[b] * factor[a]
+                        line[b] += space[b] * part
         scale = 1 / mass if mass > 0 else 0.0
-        if size + width_rows * below > capacity:
-            capacity = 2 * capacity + width_rows * below
-            grown_col = np.empty(capacity, np.int64)
-            grown_val = np.empty(capacity, pos.dtype)
-            grown_col[:size] = col[:size]
-            grown_val[:size] = val[:size]
+        count = 0
+        for c in range(below):
+            if touched[c]:
+                columns[count] = c
+                count += 1
+                touched[c] = False
+        if size + rows * count > capacity:
+            capacity = 2 * capacity + rows * count
+            grown_col, grown_val = np.empty(capacity, np.int64), np.empty(capacity, pos.dtype)
+            grown_col[:size], grown_val[:size] = col[:size], val[:size]
             col, val = grown_col, grown_val
-        for r in range(width_rows):
-            line = scratch[r]
-            for c in range(below):
-                if line[c] != 0:
-                    col[size] = c
-                    val[size] = line[c] * scale
+        for r in range(rows):
+            b, a = r // turns, r % turns
+            for i in range(count):
+                value = scratch[columns[i], a, b]
+                if value != 0:
+                    col[size], val[size] = columns[i], value * scale
                     size += 1
-                    line[c] = 0
-            ptr[t * width_rows + r + 1] = size
+            ptr[t * rows + r + 1] = size
+        for i in range(count):
+            scratch[columns[i]] = 0
     return ptr, col[:size].copy(), val[:size].copy()
 
 
@@ -316,11 +338,7 @@ def local_moments(pos, radius):
     limit = radius * radius
     for t in range(size):
         x, y, z = pos[t, 0], pos[t, 1], pos[t, 2]
-        count = 0
-        for s in range(size):
-            dx, dy, dz = pos[s, 0] - x, pos[s, 1] - y, pos[s, 2] - z
-            near[count] = s
-            count += dx * dx + dy * dy + dz * dz < limit
+        count = _near(pos[t], pos, limit, near)
         m = sx = sy = sz = xx = xy = xz = yy = yz = zz = pos.dtype.type(0)
         for i in range(count):
             s = near[i]
