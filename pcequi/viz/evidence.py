@@ -47,15 +47,14 @@ def representative_evidence(model, graph: PoseGraph, target: int) -> tuple[list[
     model = copy.deepcopy(model).cpu().double().eval().requires_grad_(False)
     features = []
 
-    def keep(_, inputs):
-        x = inputs[0]
+    def keep(_module, _inputs, x):
         # The first level's features need a gradient to begin with; all others follow.
         features.append(x if x.requires_grad else x.requires_grad_())
 
-    handle = model.pool.register_forward_pre_hook(keep)
+    for part in (model.lift, *model.blocks):
+        part.register_forward_hook(keep)  # on the copy alone
     with torch.enable_grad():
         logits = model(graph.to(torch.float64))[0]
-        handle.remove()
         if not 0 <= target < len(logits):
             raise ArgumentError(f"`target` (={target}) must be a class, 0 to {len(logits) - 1}")
         gradients = torch.autograd.grad(logits[target], features)
