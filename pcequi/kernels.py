@@ -8,6 +8,7 @@ it. Kernel points: Thomas et al., KPConv, ICCV 2019 (there with linear hats).
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -30,6 +31,7 @@ LAYOUTS = {
 }
 
 
+@functools.lru_cache(maxsize=None)
 def kernel_points(num: int) -> tuple[Tensor, float]:
     """Kernel points in the unit ball and the width of their support.
 

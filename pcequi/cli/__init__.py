@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from pcequi import __version__
+from pcequi.cli.bench import bench
 from pcequi.cli.check import check
 from pcequi.cli.common import print_json
 from pcequi.cli.demo import demo
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, train, evaluate, predict, report, precompute, view, check):
+for command in (demo, train, evaluate, predict, report, precompute, view, check, bench):
     app.command()(command)
 
 

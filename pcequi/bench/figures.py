@@ -1,0 +1,234 @@
+"""The figures of ``pcequi bench``."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pcequi.bench.dgcnn import DGCNN
+from pcequi.bench.measure import Timing, interleaved, peak_bytes, summary
+from pcequi.datasets.meshes import normalize_cloud, sample_mesh
+from pcequi.datasets.shapes import SHAPE_CLASSES, make_shape
+from pcequi.graph_store import GraphStore
+from pcequi.models import GroupConvClassifier, preset
+from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
+from pcequi.poses import GridPoses
+
+__all__ = ["EXPLANATIONS", "bench_figures"]
+
+EXPLANATIONS = {
+    "precompute_ms_per_shape": "all levels of a shape's graph, one thread",
+    "train_ms_per_shape": "reading, forward, backward and AdamW step, batch 32",
+    "predict_shapes_per_s": "from cached graphs, batch 64",
+    "predict_raw_shapes_per_s": "from points to class, a process a core",
+    "dense_time_ratio": "training step of the same network on all its poses",
+    "dense_memory_ratio": "peak memory of the same two steps",
+    "dense_24_time_ratio": "the same with 24 frames a point, equal budgets",
+    "dense_24_memory_ratio": "peak memory of those two steps",
+    "rotation_scaling_ratio": "training step, 64 rotations a point over 8, equal budgets",
+    "dgcnn_time_ratio": "training step of DGCNN (PyG layers) over ours, 1,024 points",
+}
+
+
+class _Step:
+    """A training step of a network on the graphs of a few clouds, repeated."""
+
+    def __init__(self, levels: list[Level], clouds: list[Tensor], channels: list[int]):
+        self.batch = PoseGraph.batch(
+            [build_pose_graph(cloud, levels, dtype=torch.float32) for cloud in clouds]
+        )
+        self.model = GroupConvClassifier(levels, 40, channels=channels)
+        self.target = torch.arange(len(clouds)) % 40
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), 1e-3)
+
+    def __call__(self) -> None:
+        _train(self.model, self.optimizer, self.batch, self.target)
+
+
+def _train(model, optimizer, batch, target) -> None:
+    model.train()
+    optimizer.zero_grad(set_to_none=True)
+    F.cross_entropy(model(batch), target).backward()
+    optimizer.step()
+
+
+def bench_figures(
+    name: str = "default",
+    quick: bool = False,
+    clouds: list[Tensor] | None = None,
+    workers: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> dict:
+    """Measure this machine.
+
+    Args:
+        name: preset of the network.
+        quick: fewer rounds and clouds: under a minute on two cores.
+        clouds: each [1024, 3]; by default of the default shapes.
+        workers: processes that work from raw points; by default one a core.
+        progress: called with the name of each part as it begins.
+
+    Returns:
+        The figures named in ``EXPLANATIONS`` and, under ``rounds``, the median
+        and spread of what they come from, in seconds.
+
+    **Equivariance:** does not apply.
+    """
+    tell = progress or (lambda part: None)
+    settings = preset(name)
+    levels, channels = settings["levels"], settings["channels"]
+    tell("shapes")
+    if clouds is None:
+        clouds = _shapes(64 if quick else 256)
+    figures, rounds = {}, {}
+    rounds_of = 3 if quick else 9
+
+    def keep(timing: Timing) -> None:
+        rounds.update({key: summary(values) for key, values in timing.items()})
+
+    tell("precompute")
+    timing = _precompute(levels, clouds, 24 if quick else 128)
+    keep(timing)
+    figures["precompute_ms_per_shape"] = 1e3 * rounds["precompute"]["median"]
+    with tempfile.TemporaryDirectory() as folder:
+        store = GraphStore.build(folder, clouds, levels, workers=1)
+        tell("train")
+        timing = _train_and_predict(store, levels, channels, rounds_of)
+    keep(timing)
+    figures["train_ms_per_shape"] = 1e3 * rounds["train"]["median"] / 32
+    figures["predict_shapes_per_s"] = 64 / rounds["predict"]["median"]
+    tell("predict from points")
+    figures["predict_raw_shapes_per_s"] = _raw(name, clouds, workers, 64 if quick else 512)
+    tell("dense")
+    some = clouds[: 2 if quick else 8]
+    for label, own in (("dense", levels), ("dense_24", _with_rotations(levels, "O"))):
+        ratio, memory, timing = _against_dense(label, own, some, channels, 1 if quick else 5)
+        keep(timing)
+        figures[f"{label}_time_ratio"], figures[f"{label}_memory_ratio"] = ratio, memory
+    tell("rotations")
+    steps = {
+        f"rotations_{count}": _Step(_with_rotations(levels, count), clouds[:8], channels)
+        for count in (8, 64)
+    }
+    keep(interleaved(steps, 5 if quick else 15, warmup=2))
+    figures["rotation_scaling_ratio"] = (
+        rounds["rotations_64"]["median"] / rounds["rotations_8"]["median"]
+    )
+    tell("DGCNN")
+    keep(_dgcnn(levels, clouds, channels, 8 if quick else 32, 2 if quick else 5))
+    figures["dgcnn_time_ratio"] = rounds["dgcnn"]["median"] / rounds["dgcnn_ours"]["median"]
+    return {**{key: figures[key] for key in EXPLANATIONS}, "preset": name, "rounds": rounds}
+
+
+def _shapes(count: int) -> list[Tensor]:
+    """Clouds of 1,024 points from the meshes of the default set."""
+    clouds = []
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        mesh = make_shape(SHAPE_CLASSES[number % len(SHAPE_CLASSES)], rng)
+        clouds.append(torch.from_numpy(normalize_cloud(sample_mesh(*mesh, 1024, rng)[0])).float())
+    return clouds
+
+
+def _precompute(levels, clouds, count) -> Timing:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        seconds = []
+        for number in range(-2, count):
+            start = time.perf_counter()
+            build_pose_graph(clouds[number % len(clouds)], levels, dtype=torch.float32)
+            if number >= 0:
+                seconds.append(time.perf_counter() - start)
+        return {"precompute": seconds}
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train_and_predict(store, levels, channels, rounds) -> Timing:
+    model = GroupConvClassifier(levels, 40, channels=channels)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    rows = torch.arange(64) % len(store)
+
+    def train():
+        _train(model, optimizer, store.batch(rows[:32]), rows[:32] % 40)
+
+    @torch.no_grad()
+    def predict():
+        model.eval()
+        model(store.batch(rows))
+
+    return interleaved({"train": train, "predict": predict}, 2 * rounds, warmup=2)
+
+
+_RAW: dict = {}
+
+
+def _raw_start(name: str) -> None:
+    torch.set_num_threads(1)
+    _RAW["model"] = GroupConvClassifier.from_preset(name, 40).eval()
+    _raw_classes([torch.rand(1024, 3, generator=torch.Generator().manual_seed(0))])
+
+
+@torch.no_grad()
+def _raw_classes(clouds: list[Tensor]) -> list[int]:
+    model = _RAW["model"]
+    graphs = [build_pose_graph(cloud, model.levels, dtype=torch.float32) for cloud in clouds]
+    return model(PoseGraph.batch(graphs)).argmax(1).tolist()
+
+
+def _raw(name, clouds, workers, count) -> float:
+    """Shapes a second from points to class; starting the processes is not counted."""
+    workers = workers or torch.get_num_threads()
+    jobs = [
+        [clouds[number % len(clouds)] for number in range(start, start + 8)]
+        for start in range(0, count, 8)
+    ]
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_raw_start, initargs=(name,)
+    ) as pool:
+        list(pool.map(_raw_classes, jobs[:workers] * 2))  # all are up and warm
+        start = time.perf_counter()
+        list(pool.map(_raw_classes, jobs))
+        return count / (time.perf_counter() - start)
+
+
+def _against_dense(label, levels, clouds, channels, rounds) -> tuple[float, float | None, Timing]:
+    steps = {
+        f"{label}_compressed": _Step(levels, clouds, channels),
+        label: _Step([level.with_budget() for level in levels], clouds, channels),
+    }
+    memory = {key: peak_bytes(step) for key, step in steps.items()}
+    timing = interleaved(steps, rounds)
+    ours, dense = steps
+    ratio = summary(timing[dense])["median"] / summary(timing[ours])["median"]
+    kept = memory[dense] / memory[ours] if memory[ours] else None
+    return ratio, kept, timing
+
+
+def _with_rotations(levels: list[Level], rotations: str | int) -> list[Level]:
+    """The same levels with other rotations a point. Of a group also at the
+    centroid; where a number is asked for, the last level keeps its own frames."""
+    if isinstance(rotations, str):
+        return [replace(lv, poses=replace(lv.poses, rotations=rotations)) for lv in levels]
+    grid = GridPoses(rotations, align="manhattan")
+    return [*(replace(lv, poses=grid) for lv in levels[:-1]), levels[-1]]
+
+
+def _dgcnn(levels, clouds, channels, size, rounds) -> Timing:
+    clouds = [clouds[number % len(clouds)] for number in range(size)]
+    ours = _Step(levels, clouds, channels)
+    model, pos = DGCNN(40), torch.stack(clouds)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    target = torch.arange(size) % 40
+    theirs = lambda: _train(model, optimizer, pos, target)  # noqa: E731
+    return interleaved({"dgcnn_ours": ours, "dgcnn": theirs}, rounds)

@@ -1,0 +1,73 @@
+"""The benchmark measures what it says."""
+
+import time
+
+import pytest
+import torch
+
+from pcequi.bench import EXPLANATIONS, bench_figures
+from pcequi.bench.dgcnn import DGCNN
+from pcequi.bench.figures import _with_rotations
+from pcequi.bench.measure import interleaved, peak_bytes, summary
+from pcequi.models import preset
+
+
+def test_functions_take_turns_and_warm_ups_are_not_counted():
+    order = []
+    timing = interleaved(
+        {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3, warmup=2
+    )
+    assert order == ["a", "b"] * 5
+    assert {name: len(values) for name, values in timing.items()} == {"a": 3, "b": 3}
+
+
+def test_what_sleeps_longer_takes_longer():
+    timing = interleaved({"a": lambda: time.sleep(0.03), "b": lambda: None}, rounds=2)
+    assert summary(timing["a"])["least"] >= 0.03 > summary(timing["b"])["median"]
+
+
+def test_summary_is_median_and_range():
+    assert summary([3.0, 1.0, 8.0], scale=2) == {
+        "median": 6.0,
+        "least": 2.0,
+        "largest": 16.0,
+        "rounds": 3,
+    }
+
+
+def test_peak_memory_sees_what_is_freed_before_the_call_returns():
+    def hold():
+        block = torch.ones(16 * 2**20)  # 64 MiB
+        time.sleep(0.05)
+        return float(block.sum())
+
+    peak = peak_bytes(hold)
+    if peak is None:
+        pytest.skip("this system does not tell a process's resident memory")
+    assert 60 * 2**20 < peak < 120 * 2**20
+
+
+def test_dgcnn_does_not_see_the_order_of_points_but_sees_rotation():
+    torch.manual_seed(0)
+    model = DGCNN(5, num_neighbors=8).double().eval()
+    pos = torch.randn(2, 40, 3, dtype=torch.float64)
+    logits = model(pos)
+    assert logits.shape == (2, 5)
+    torch.testing.assert_close(model(pos[:, torch.randperm(40)]), logits)
+    assert not torch.allclose(model(pos[:, :, [1, 2, 0]]), logits, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("rotations", "count"), [("O", 24), (8, 8)])
+def test_only_the_rotations_change(rotations, count):
+    levels = preset("default")["levels"]
+    for old, new in zip(levels, _with_rotations(levels, rotations), strict=True):
+        assert new.sampling == old.sampling and new.radius == old.radius
+    first = _with_rotations(levels, rotations)[0]
+    assert len(first.poses.grid()) == count
+
+
+@pytest.mark.slow
+def test_all_figures_are_there_and_positive():
+    figures = bench_figures("small", quick=True, workers=1)
+    assert all(figures[name] is None or figures[name] > 0 for name in EXPLANATIONS)
+    assert figures["dense_24_memory_ratio"] > 1 and figures["dgcnn_time_ratio"] > 1
