@@ -10,7 +10,7 @@ USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	$$python -c '$(USABLE)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help setup test test-slow test-browser lint format check demo demo-quick docs clean distclean
+.PHONY: help setup test test-slow test-browser lint format check bench demo demo-quick docs clean distclean
 
 help:
 	@echo "make setup       make .venv with torch, PyG, Open3D and torch-cluster"
@@ -18,6 +18,7 @@ help:
 	@echo "make test        the tests, with and without torch-cluster (test-slow: the long ones)"
 	@echo "make test-browser installs Chromium and opens a report in it"
 	@echo "make check       measure the equivariance of the default network"
+	@echo "make bench       how fast is this machine?"
 	@echo "make docs        the documentation, into build/docs"
 	@echo "make lint        check style (format: repair it)"
 	@echo "make clean       remove caches (distclean: .venv as well)"
@@ -54,6 +55,9 @@ format: $(STAMP)
 
 check: $(STAMP)
 	$(PCEQUI) check
+
+bench: $(STAMP)
+	$(PCEQUI) bench
 
 demo: $(STAMP)
 	$(PCEQUI) demo

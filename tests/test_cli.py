@@ -12,7 +12,7 @@ from pcequi.pose_graph import Level
 from pcequi.poses import CentroidPoses, TangentPoses
 from pcequi.sampling import FeatureSampler
 
-COMMANDS = ("demo", "train", "evaluate", "predict", "precompute", "check", "view", "report")
+COMMANDS = ("demo", "train", "evaluate", "predict", "precompute", "check", "view", "report", "bench")
 QUICK = ["--threads", "1"]
 
 

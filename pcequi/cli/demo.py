@@ -36,7 +36,8 @@ def demo(
 
     Makes the default set, trains the small network on shapes turned about the
     vertical axis only, and tests it on shapes in any orientation. In full it
-    also trains under SO3/SO3. Then it classifies two files. Results of an
+    also trains under SO3/SO3. Then it classifies two files and, with Open3D, draws what
+    the network sees. Results of an
     earlier demo in the same folder are replaced.
     """
     from pcequi.cli.predict import show_predictions
@@ -66,6 +67,7 @@ def demo(
     files = write_examples(run / "files", seed)
     checkpoint = load_checkpoint(folder)
     predictions = predict_files(checkpoint, files, seed=seed, device=where)
+    pictures, reason = draw(run / "pictures", folder, files[0], seed)
     accuracy = {
         name: value for part in reports.values() for name, value in part["accuracy"].items()
     }
@@ -73,15 +75,41 @@ def demo(
     if json:
         result = {"accuracy": accuracy, "agreement": reports["z/SO3"]["agreement"]}
         result |= {"predictions": predictions, "quick": quick, "seed": seed}
+        result |= {"pictures": [str(path) for path in pictures], "no_pictures": reason}
         print_json(result | {"seconds": seconds, "run": str(run), "reports": reports})
         return
     for report in reports.values():
         show_report(report)
     show_predictions(predictions)
     show(
+        f"How it went, as a page: {folder / 'report.html'}",
+        *(f"What the network sees, as a picture: {path}" for path in pictures),
+        *([f"No pictures: {reason}"] if reason else []),
         f"The demo took {seconds:.0f} s. Try your own file: pcequi predict {folder} FILE",
         f"The ways of running it side by side: pcequi evaluate {folder} --mode all --limit 2",
     )
+
+
+def draw(folder: Path, run: Path, mesh: Path, seed: int) -> tuple[list[Path], str | None]:
+    """Pictures of a mesh and a turned copy: what is computed as one, and what
+    speaks for the class; and why there are fewer, where they cannot be drawn."""
+    import contextlib
+    import io
+
+    from pcequi.cli.view import view
+    from pcequi.errors import PcequiError
+
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for color in ("representative", "evidence"):
+        path = folder / f"{mesh.stem}-{color}.png"
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                view([mesh], run=run, color=color, rotated=True, save=path, size=420, seed=seed)
+        except PcequiError as error:
+            return drawn, str(error)
+        drawn.append(path)
+    return drawn, None
 
 
 def write_examples(folder: Path, seed: int) -> list[Path]:
