@@ -1,8 +1,10 @@
-"""Precomputed pose graphs of many clouds, on disk and memory-mapped.
+"""Precomputed pose graphs of many clouds, on disk.
 
 A store is a folder: ``store.json`` (settings and their key) and numbered
-chunks, each one safetensors file of concatenated tensors. Chunks are written
-whole or not at all, so an interrupted precomputation goes on where it stopped.
+chunks, see ``graph_chunks``. Chunks are written whole or not at all, so an
+interrupted precomputation goes on where it stopped, and several processes that
+precompute the same store share its chunks. Every build reads all chunks that
+are there (a second for four gigabytes) and makes damaged ones again.
 Entries are 16-bit: columns are counted within a cloud, and a kernel value
 rounded to 11 bits moves an output by less than training noise does.
 """
@@ -11,26 +13,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from pcequi.errors import DataError, FileError, PcequiError
-from pcequi.pose_graph import TENSORS, Level, LevelGraph, PoseGraph, build_pose_graph
+from pcequi.errors import ArgumentError, DataError, FileError, PcequiError
+from pcequi.files import write_bytes
+from pcequi.graph_build import ChunkJob, is_good, pack, run_jobs
+from pcequi.graph_chunks import Chunk, open_chunk, read_graphs, tensor_names
+from pcequi.pose_graph import TENSORS, Level, LevelGraph, PoseGraph
 
+__all__ = ["GraphStore", "pack", "store_key"]
+
+_LOG = logging.getLogger(__name__)
 # Raise when the content of a store changes for the same settings.
 VERSION = 2
 CHUNK = 64
-_PACKED = {"entries": torch.int16, "col": torch.int16, "val": torch.float16}
 
 
 def store_key(clouds: Sequence[Tensor], levels: Sequence[Level], rotations: Tensor | None) -> str:
@@ -54,11 +56,14 @@ def store_key(clouds: Sequence[Tensor], levels: Sequence[Level], rotations: Tens
 class GraphStore:
     """Precomputed graphs, read cloud by cloud or as training batches.
 
+    Nothing but headers is kept in memory: a store may be larger than that.
+
     Args:
         folder: a folder that ``GraphStore.build`` finished.
 
     Raises:
-        FileError: the folder holds no finished store, or a chunk is damaged.
+        FileError: the folder holds no finished store, or a chunk is missing, cut
+            off, of another store, or its header is damaged.
 
     **Equivariance:** holds what ``build_pose_graph`` made; see there.
     """
@@ -67,39 +72,56 @@ class GraphStore:
         self.folder = Path(folder)
         try:
             header = json.loads((self.folder / "store.json").read_text())
-        except (OSError, ValueError) as error:
-            raise FileError(f"`folder` (={str(folder)!r}) holds no finished graph store") from error
-        self.levels = [Level.from_dict(level) for level in header["levels"]]
-        self.size = header["size"]
-        self.chunks = [
-            _read_chunk(self.folder / f"chunk-{c:05d}.safetensors")
-            for c in range(-(-self.size // CHUNK))
+            self.levels = [Level.from_dict(level) for level in header["levels"]]
+            self.size, key = int(header["size"]), header.get("key")
+            if self.size < 1 or not self.levels:
+                raise ValueError("it is empty")
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, PcequiError) as error:
+            raise FileError(
+                f"`folder` (={str(folder)!r}) holds no finished graph store "
+                f"(store.json: {error}); precompute again, which finishes it"
+            ) from error
+        self.chunks: list[Chunk] = [
+            open_chunk(_path(self.folder, start), len(self.levels), count, key)
+            for start, count in _spans(self.size)
         ]
 
     def __len__(self) -> int:
         return self.size
 
     def batch(self, rows: Sequence[int] | Tensor) -> PoseGraph:
-        """The graphs of some clouds as one batched ``PoseGraph``, ready to use."""
-        places = [divmod(int(row), CHUNK) for row in rows]
+        """The graphs of some clouds as one batched ``PoseGraph``, ready to use.
+
+        Raises:
+            ArgumentError: a row is outside the store.
+            FileError: a chunk is gone or cut off since the store was opened.
+        """
+        rows = [int(row) for row in rows]
+        if not rows or min(rows) < 0 or max(rows) >= self.size:
+            raise ArgumentError(f"`rows` (={rows}) must be at least one, from 0 to {self.size - 1}")
+        places = [(self.chunks[row // CHUNK], row % CHUNK) for row in rows]
+        tensors = read_graphs(places, tensor_names(len(self.levels)))
         levels = []
         for number, level in enumerate(self.levels):
-            values = {}
-            for name in TENSORS:
-                full = f"{number}.{name}"
-                if full not in self.chunks[0]:
-                    continue
-                parts = []
-                for chunk, local in places:
-                    tensors = self.chunks[chunk]
-                    start, stop = tensors[full + ".ptr"][local : local + 2].tolist()
-                    parts.append(tensors[full][start:stop])
-                values[name] = torch.cat(parts)
+            names = [name for name in TENSORS if f"{number}.{name}" in tensors]
+            values = {name: tensors[f"{number}.{name}"] for name in names}
             if "val" in values:
                 values["val"] = values["val"].float()
             basis = level.basis if "entries" in values else 0
             levels.append(LevelGraph(basis=basis, **values))
         return PoseGraph(levels)
+
+    def verify(self) -> int:
+        """Read the whole store and compare it with its checksums.
+
+        Returns:
+            How many chunks have none, as those made by pcequi 0.1.0: of these
+            only the headers and sizes were checked.
+
+        Raises:
+            FileError: a chunk is not what was written; it names the file.
+        """
+        return sum(not chunk.verify() for chunk in self.chunks)
 
     @classmethod
     def build(
@@ -114,6 +136,10 @@ class GraphStore:
     ) -> GraphStore:
         """Precompute the graphs of all clouds, or finish what was begun.
 
+        Chunks that are there are read and compared with their checksums; what is
+        damaged is made again, and a warning of the logger ``pcequi.graph_store``
+        says so. Chunks that another process is making are left to it.
+
         Args:
             folder: of all stores; this one's own name is its key.
             clouds: each [N, 3].
@@ -124,107 +150,58 @@ class GraphStore:
 
         Raises:
             DataError: a cloud is unusable; the message says which one.
+            FileError: the disk is full, or the folder cannot be written.
         """
         if len(clouds) == 0:
             raise DataError("`clouds` (=[]) is empty; there is nothing to precompute")
-        folder = Path(folder) / store_key(clouds, levels, rotations)
-        folder.mkdir(parents=True, exist_ok=True)
-        starts = range(0, len(clouds), CHUNK)
-        missing = [
-            s for s in starts if not (folder / f"chunk-{s // CHUNK:05d}.safetensors").exists()
-        ]
-        workers = min(workers or os.cpu_count() or 1, max(1, len(missing)))
+        key = store_key(clouds, levels, rotations)
+        folder = Path(folder) / key
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(
+                f"{folder} cannot be made ({error.strerror}); choose another folder"
+            ) from error
+        starts = [start for start, _ in _spans(len(clouds))]
+
+        def job(start: int) -> ChunkJob:
+            part = slice(start, start + CHUNK)
+            turns = None if rotations is None else rotations[part]
+            path = _path(folder, start)
+            return ChunkJob(path, start, list(clouds[part]), list(levels), turns, key)
+
+        missing = [start for start in starts if not is_good(job(start))]
         done = len(starts) - len(missing)
-        jobs = (
-            (
-                folder,
-                s,
-                list(clouds[s : s + CHUNK]),
-                list(levels),
-                None if rotations is None else rotations[s : s + CHUNK],
-            )
-            for s in missing
-        )
-        for _ in _run(jobs, workers):
+        workers = min(workers or os.cpu_count() or 1, max(1, len(missing)))
+        for _ in run_jobs([job(start) for start in missing], workers):
             done += 1
             if progress:
                 progress(min(done * CHUNK, len(clouds)), len(clouds))
-        header = {"levels": [level.to_dict() for level in levels], "size": len(clouds)}
-        _write_text(folder / "store.json", json.dumps(header, indent=1))
+        header = {"levels": [lv.to_dict() for lv in levels], "size": len(clouds), "key": key}
+        _write_header(folder / "store.json", json.loads(json.dumps(header)))
         return cls(folder)
 
 
-def _run(jobs, workers: int):
-    if workers == 1:
-        yield from map(_build_chunk, jobs)
-        return
-    # Spawned, not forked: a fork would inherit the parent's threads' locks.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            yield from pool.map(_build_chunk, jobs)
-        except BrokenProcessPool as error:
-            raise PcequiError(
-                "a worker of the precomputation died (out of memory?); run again with fewer "
-                "`workers`: finished chunks are kept"
-            ) from error
+def _spans(size: int) -> list[tuple[int, int]]:
+    """First cloud and number of clouds of each chunk."""
+    return [(start, min(CHUNK, size - start)) for start in range(0, size, CHUNK)]
 
 
-def _build_chunk(job) -> None:
-    folder, start, clouds, levels, rotations = job
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _path(folder: Path, start: int) -> Path:
+    return folder / f"chunk-{start // CHUNK:05d}.safetensors"
+
+
+def _write_header(path: Path, header: dict) -> None:
+    """Write the settings, unless they are there: a finished store may be read-only."""
     try:
-        pieces: dict[str, list[Tensor]] = {}
-        for local, cloud in enumerate(clouds):
-            pos = cloud.double()
-            if rotations is not None:
-                pos = pos @ rotations[local].double().T
-            try:
-                graph = build_pose_graph(pos, levels, dtype=torch.float32)
-            except PcequiError as error:
-                raise type(error)(f"cloud {start + local}: {error}") from error
-            for name, value in pack(graph).items():
-                pieces.setdefault(name, []).append(value)
-        tensors = {}
-        for name, values in pieces.items():
-            sizes = torch.tensor([0] + [len(v) for v in values])
-            tensors[name + ".ptr"] = sizes.cumsum(0)
-            tensors[name] = torch.cat(values)
-        path = folder / f"chunk-{start // CHUNK:05d}.safetensors"
-        partial = path.with_suffix(f".{os.getpid()}.part")
-        save_file(tensors, partial)
-        os.replace(partial, path)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def pack(graph: PoseGraph) -> dict[str, Tensor]:
-    """The tensors of one cloud's graph in the types in which a store keeps them.
-
-    **Equivariance:** as the graph, to the 16 bits that are kept.
-    """
-    packed = {}
-    for number, level in enumerate(graph.levels):
-        for name in TENSORS:
-            value = getattr(level, name)
-            if value is None:
-                continue
-            kind = _PACKED.get(name)
-            if kind is torch.int16 and value.numel() and int(value.max()) > 32767:
-                kind = torch.int32
-            packed[f"{number}.{name}"] = (value if kind is None else value.to(kind)).contiguous()
-    return packed
-
-
-def _read_chunk(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError) as error:
-        raise FileError(f"{path} is missing or damaged; delete it and precompute again") from error
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    partial.write_text(text)
-    os.replace(partial, path)
+        kept = json.loads(path.read_text())
+        if {**header, **kept} == header and kept.keys() | {"key"} == header.keys():
+            return
+        reason = "describes another store"
+    except FileNotFoundError:
+        reason = None
+    except (OSError, ValueError, TypeError) as error:
+        reason = f"is damaged ({error})"
+    if reason:
+        _LOG.warning("%s %s; it is written again now", path, reason)
+    write_bytes(path, json.dumps(header, indent=1).encode())

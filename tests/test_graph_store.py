@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from pcequi import graph_store
+from pcequi import graph_build, graph_store
 from pcequi.errors import DataError, FileError
 from pcequi.graph_store import GraphStore, pack, store_key
 from pcequi.pose_graph import PoseGraph, build_pose_graph
@@ -59,8 +59,8 @@ def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path, clouds, levels_
     with pytest.raises(FileError, match="holds no finished graph store"):
         GraphStore(folder)
     built = []
-    whole = graph_store._build_chunk
-    monkeypatch.setattr(graph_store, "_build_chunk", lambda job: built.append(job[1]) or whole(job))
+    whole = graph_build.build_chunk
+    monkeypatch.setattr(graph_build, "build_chunk", lambda job: built.append(job[1]) or whole(job))
     store = GraphStore.build(tmp_path, clouds, levels, workers=1)
     assert built == [2] and len(store) == 5
     GraphStore.build(tmp_path, clouds, levels, workers=1)
@@ -96,7 +96,7 @@ def test_damage_is_reported(tmp_path, clouds, levels_of):
     GraphStore.build(tmp_path, clouds, levels_of(num=6), workers=1)
     folder = next(tmp_path.iterdir())
     (folder / "chunk-00000.safetensors").write_bytes(b"not a chunk")
-    with pytest.raises(FileError, match="chunk-00000.* missing or damaged; delete it"):
+    with pytest.raises(FileError, match="chunk-00000.* missing or damaged .*precompute again"):
         GraphStore(folder)
     (folder / "store.json").write_text("{")
     with pytest.raises(FileError, match="holds no finished graph store"):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
+import zlib
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from pcequi.errors import FileError
+from pcequi.files import write_bytes
 
 __all__ = ["read_json", "read_tensors", "write_json", "write_tensors", "write_text"]
 
@@ -18,15 +20,19 @@ __all__ = ["read_json", "read_tensors", "write_json", "write_tensors", "write_te
 def write_text(path: Path, text: str) -> None:
     """Write a text file aside and move it into place.
 
+    Raises:
+        FileError: the disk is full, or the folder cannot be written.
+
     **Equivariance:** does not apply.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    partial.write_text(text)
-    os.replace(partial, path)
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value) -> None:
     """Write JSON, indented, with a newline at the end.
+
+    Raises:
+        FileError: as ``write_text``.
 
     **Equivariance:** does not apply.
     """
@@ -53,15 +59,19 @@ def read_json(path: Path, remedy: str) -> dict:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], note: dict | None = None) -> None:
-    """Write a safetensors file; ``note`` goes into its header, as JSON.
+    """Write a safetensors file; ``note`` goes into its header, as JSON, and a checksum.
+
+    Raises:
+        FileError: as ``write_text``.
 
     **Equivariance:** does not apply.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     # Copies: safetensors refuses tensors that share memory.
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    save_file(plain, partial, {"note": json.dumps(note)} if note is not None else None)
-    os.replace(partial, path)
+    header = {"crc32": str(_sum(plain, note or {}))}
+    if note is not None:
+        header["note"] = json.dumps(note)
+    write_bytes(path, save(plain, header))
 
 
 def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict]:
@@ -74,9 +84,26 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            note = json.loads((file.metadata() or {}).get("note", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, note
+            header = file.metadata() or {}
+            note = json.loads(header.get("note", "{}"))
+            # Copies: what is mapped would change, or end the process, with the file.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+        if not isinstance(note, dict):
+            raise ValueError("its note is not a JSON object")
+        # Files of pcequi 0.1.0 have no checksum.
+        if header.get("crc32", (wanted := str(_sum(tensors, note)))) != wanted:
+            raise ValueError("its checksum differs")
+        return tensors, note
     except FileNotFoundError as error:
         raise FileError(f"{path} is missing; {remedy}") from error
     except (OSError, SafetensorError, ValueError) as error:
         raise FileError(f"{path} is damaged ({error}); {remedy}") from error
+
+
+def _sum(tensors: dict[str, Tensor], note: dict) -> int:
+    """CRC-32 of names, types, shapes and values, and of the note."""
+    total = zlib.crc32(json.dumps(note).encode())
+    for name, value in sorted(tensors.items()):
+        total = zlib.crc32(f"{name} {value.dtype} {list(value.shape)}".encode(), total)
+        total = zlib.crc32(value.contiguous().flatten().view(torch.uint8).numpy(), total)
+    return total

@@ -1,0 +1,175 @@
+"""Making the chunks of a graph store, in one process or many.
+
+Every chunk is made under a lock, so processes that precompute the same store
+share its chunks: what one is making the others pass over, and wait for at the
+end. A process that is killed leaves no lock, and no chunk but whole ones.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pcequi.errors import FileError, PcequiError
+from pcequi.files import locked
+from pcequi.graph_chunks import open_chunk, write_chunk
+from pcequi.pose_graph import TENSORS, Level, PoseGraph, build_pose_graph
+
+__all__ = ["ChunkJob", "build_chunk", "is_good", "pack", "run_jobs"]
+
+_LOG = logging.getLogger(__name__)
+_PACKED = {"entries": torch.int16, "col": torch.int16, "val": torch.float16}
+
+
+class ChunkJob(NamedTuple):
+    """A chunk to be made.
+
+    Attributes:
+        path: of the file.
+        start: number of its first cloud, for messages.
+        clouds: each [N, 3].
+        levels: of the network.
+        rotations: one a cloud [len(clouds), 3, 3], or None.
+        key: of the store.
+        wait: for another process that is making it.
+    """
+
+    path: Path
+    start: int
+    clouds: Sequence[Tensor]
+    levels: Sequence[Level]
+    rotations: Tensor | None
+    key: str
+    wait: bool = False
+
+
+def is_good(job: ChunkJob, say: bool = True) -> bool:
+    """Whether a chunk is there and whole; with ``say``, damage is logged.
+
+    **Equivariance:** does not apply.
+    """
+    if not job.path.exists():
+        return False
+    try:
+        open_chunk(job.path, len(job.levels), len(job.clouds), job.key).verify()
+    except FileError as error:
+        if say:
+            _LOG.warning("%s; it is made again now", str(error).rpartition(";")[0])
+        return False
+    return True
+
+
+def run_jobs(jobs: Sequence[ChunkJob], workers: int) -> Iterator[ChunkJob]:
+    """Make chunks, by several processes where asked for; yields each that is there.
+
+    Raises:
+        PcequiError: of a kind that says what is wrong with a cloud or the disk; or
+            a worker died.
+
+    **Equivariance:** does not apply.
+    """
+    if workers == 1:
+        yield from _share(map, jobs)
+        return
+    # Spawned, not forked: a fork would inherit the parent's threads' locks.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
+        try:
+            yield from _share(pool.map, jobs)
+        except BrokenProcessPool as error:
+            raise PcequiError(
+                "a worker of the precomputation died (out of memory?); run again with fewer "
+                "`workers`: finished chunks are kept"
+            ) from error
+
+
+def _share(apply, jobs: Sequence[ChunkJob]) -> Iterator[ChunkJob]:
+    """Chunks that no other process is making first, then the rest."""
+    busy = []
+    for job, done in zip(jobs, apply(build_chunk, jobs)):
+        if done:
+            yield job
+        else:
+            busy.append(job._replace(wait=True))
+    if busy:
+        _LOG.warning("%d chunks are being made by another process; waiting for them", len(busy))
+    for job, _ in zip(busy, apply(build_chunk, busy)):
+        yield job
+
+
+def _end_with_parent() -> None:
+    # A parent that was killed cannot stop its workers: they would wait for ever.
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def build_chunk(job: ChunkJob) -> bool:
+    """Make a chunk unless it is there; false where another process is making it.
+
+    Raises:
+        DataError, ShapeError: a cloud is unusable; the message says which one.
+        FileError: the disk is full, or the folder cannot be written.
+
+    **Equivariance:** as ``build_pose_graph``.
+    """
+    with locked(job.path.with_suffix(".lock"), job.wait) as mine:
+        if not mine:
+            return False
+        if is_good(job, say=False):
+            return True
+        if job.path.is_dir():
+            raise FileError(f"{job.path} is a folder, not a file; remove it and run again")
+        # Of processes that were killed: nobody else writes here while the lock is held.
+        for left in job.path.parent.glob(f"{job.path.stem}.*part"):
+            left.unlink(missing_ok=True)
+        write_chunk(job.path, _graphs(job), job.key)
+    return True
+
+
+def _graphs(job: ChunkJob) -> list[dict[str, Tensor]]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        graphs = []
+        for local, cloud in enumerate(job.clouds):
+            pos = cloud.double()
+            if job.rotations is not None:
+                pos = pos @ job.rotations[local].double().T
+            try:
+                graphs.append(pack(build_pose_graph(pos, job.levels, dtype=torch.float32)))
+            except PcequiError as error:
+                raise type(error)(f"cloud {job.start + local}: {error}") from error
+        return graphs
+    finally:
+        torch.set_num_threads(threads)
+
+
+def pack(graph: PoseGraph) -> dict[str, Tensor]:
+    """The tensors of one cloud's graph in the types in which a store keeps them.
+
+    **Equivariance:** as the graph, to the 16 bits that are kept.
+    """
+    packed = {}
+    for number, level in enumerate(graph.levels):
+        for name in TENSORS:
+            value = getattr(level, name)
+            if value is None:
+                continue
+            kind = _PACKED.get(name)
+            if kind is torch.int16 and value.numel() and int(value.max()) > 32767:
+                kind = torch.int32
+            packed[f"{number}.{name}"] = (value if kind is None else value.to(kind)).contiguous()
+    return packed

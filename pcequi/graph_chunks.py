@@ -1,0 +1,269 @@
+"""One chunk of a graph store: a safetensors file of the graphs of some clouds.
+
+Chunks are read by position, not mapped: a store that is larger than memory
+takes no more of it than a batch, and a file that is cut off while it is in use
+is an error instead of the end of the process.
+
+The header carries a CRC-32 of each tensor (over its name, type, shape and
+bytes) and the key of the store. Opening checks all that the header and the
+size of the file say, which costs microseconds; ``Chunk.verify`` reads it all.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from pcequi.errors import FileError
+from pcequi.files import write_bytes
+from pcequi.pose_graph import TENSORS
+
+__all__ = ["Chunk", "open_chunk", "read_graphs", "tensor_names", "write_chunk"]
+
+_TYPES = {"I64": "<i8", "I32": "<i4", "I16": "<i2", "F64": "<f8", "F32": "<f4", "F16": "<f2"}
+# Twenty tensors take two thousand bytes; a length of a gigabyte is damage.
+_LARGEST_HEADER = 1 << 20
+_LIFTED = ("lift",)
+_SPARSE = ("entries", "col", "val")
+
+
+def tensor_names(num_levels: int) -> list[str]:
+    """Names of the tensors in a chunk, without those that say where clouds begin.
+
+    **Equivariance:** does not apply.
+    """
+    return [
+        f"{number}.{name}"
+        for number in range(num_levels)
+        for name in TENSORS
+        if name not in (_SPARSE if number == 0 else _LIFTED)
+    ]
+
+
+@dataclass
+class _Stored:
+    """Where a tensor lies in the file."""
+
+    kind: str
+    shape: tuple[int, ...]
+    start: int
+    bytes: int
+
+
+@dataclass
+class Chunk:
+    """An open chunk: what its header says, and no tensor but the first rows.
+
+    Attributes:
+        path: of the file.
+        tensors: by name, see ``tensor_names``.
+        ptr: first row of each cloud, and the end, by name: int64 [clouds + 1].
+        sums: CRC-32 by name; None in a file of before there were any.
+
+    **Equivariance:** as the graphs in it.
+    """
+
+    path: Path
+    tensors: dict[str, _Stored]
+    ptr: dict[str, np.ndarray]
+    sums: dict[str, int] | None
+
+    def verify(self) -> bool:
+        """Read the whole file and compare it with its checksums.
+
+        Returns:
+            Whether there were any to compare with.
+
+        Raises:
+            FileError: a tensor is not what was written.
+        """
+        if self.sums is None:
+            return False
+        with _opened(self.path) as file:
+            for name, stored in self.tensors.items():
+                content = np.empty(stored.bytes, np.uint8)
+                _read(file, stored.start, content, self.path)
+                if _sum(name, stored.kind, stored.shape, content) != self.sums.get(name):
+                    raise _damaged(self.path, f"the checksum of {name!r} differs")
+        return True
+
+
+def write_chunk(path: Path, graphs: Sequence[dict[str, Tensor]], key: str) -> None:
+    """Write the packed graphs of some clouds as one file, whole or not at all.
+
+    Args:
+        path: of the file.
+        graphs: a dictionary a cloud, as ``graph_store.pack`` makes them.
+        key: of the store that it belongs to.
+
+    Raises:
+        FileError: the disk is full, or the folder cannot be written.
+
+    **Equivariance:** as the graphs.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name in graphs[0]:
+        parts = [graph[name] for graph in graphs]
+        tensors[name + ".ptr"] = torch.tensor([0] + [len(part) for part in parts]).cumsum(0)
+        tensors[name] = torch.cat(parts)
+    # Before writing it is the library that knows how each type is called.
+    kinds = {torch.from_numpy(np.empty(0, kind)).dtype: name for name, kind in _TYPES.items()}
+    sums = {
+        name: _sum(name, kinds[value.dtype], tuple(value.shape), value.numpy())
+        for name, value in tensors.items()
+    }
+    write_bytes(path, save(tensors, {"store": key, "crc32": json.dumps(sums)}))
+
+
+def open_chunk(path: Path, num_levels: int, clouds: int, key: str | None = None) -> Chunk:
+    """Read the header of a chunk and check everything that it says.
+
+    Args:
+        path: of the file.
+        num_levels: of the store.
+        clouds: that it must hold.
+        key: of the store that it must belong to; None: any.
+
+    Raises:
+        FileError: the file is missing, damaged, or of another store.
+
+    **Equivariance:** does not apply.
+    """
+    with _opened(path) as file:
+        tensors, note = _header(file, path)
+        names = tensor_names(num_levels)
+        if set(tensors) != {full for name in names for full in (name, name + ".ptr")}:
+            raise _damaged(path, "it does not hold the tensors of this store's levels")
+        if key is not None and note.get("store", key) != key:
+            raise _damaged(path, f"it belongs to the store {note['store']!r}")
+        ptr = {}
+        for name in names:
+            first = tensors[name + ".ptr"]
+            if first.kind != "I64" or first.shape != (clouds + 1,):
+                raise _damaged(path, f"it does not hold {clouds} clouds")
+            ptr[name] = np.empty(clouds + 1, np.int64)
+            _read(file, first.start, ptr[name].view(np.uint8), path)
+            rows = ptr[name]
+            if rows[0] != 0 or (np.diff(rows) < 0).any() or rows[-1] != tensors[name].shape[0]:
+                raise _damaged(path, f"the rows of {name!r} do not fit its clouds")
+    try:
+        sums = json.loads(note["crc32"]) if "crc32" in note else None
+        if sums is not None and set(sums) != set(tensors):
+            raise ValueError("names differ")
+    except (ValueError, TypeError) as error:
+        raise _damaged(path, f"its checksums cannot be read: {error}") from error
+    return Chunk(path, tensors, ptr, sums)
+
+
+def read_graphs(places: Sequence[tuple[Chunk, int]], names: Sequence[str]) -> dict[str, Tensor]:
+    """The tensors of some clouds, one after the other.
+
+    Args:
+        places: chunk and number within it of each cloud.
+        names: of the tensors.
+
+    Returns:
+        By name; where chunks differ in integer type, the wider one.
+
+    Raises:
+        FileError: a file is gone or cut off since it was opened.
+
+    **Equivariance:** as the graphs.
+    """
+    rows = {name: [c.ptr[name][i : i + 2].tolist() for c, i in places] for name in names}
+    out = {}
+    for name in names:
+        kinds = [np.dtype(_TYPES[chunk.tensors[name].kind]) for chunk, _ in places]
+        num = sum(stop - start for start, stop in rows[name])
+        row = places[0][0].tensors[name].shape[1:]
+        out[name] = np.empty((num, *row), np.result_type(*kinds))
+    filled = dict.fromkeys(names, 0)
+    for place, (chunk, _) in enumerate(places):
+        with _opened(chunk.path) as file:
+            for name in names:
+                stored, (start, stop) = chunk.tensors[name], rows[name][place]
+                if start == stop:
+                    continue
+                size = stored.bytes // stored.shape[0]
+                part = out[name][filled[name] : filled[name] + stop - start]
+                filled[name] += stop - start
+                kind = np.dtype(_TYPES[stored.kind])
+                target = part if kind == part.dtype else np.empty(part.shape, kind)
+                _read(file, stored.start + start * size, target, chunk.path)
+                if target is not part:
+                    part[:] = target
+    return {name: torch.from_numpy(value) for name, value in out.items()}
+
+
+def _header(file, path: Path) -> tuple[dict[str, _Stored], dict]:
+    size = file.seek(0, 2)
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or not 0 < length <= min(size - 8, _LARGEST_HEADER):
+        raise _damaged(path, "it has no header")
+    try:
+        header = json.loads(file.read(length))
+        note = header.pop("__metadata__", None) or {}
+        tensors = {}
+        for name, value in header.items():
+            kind, shape = value["dtype"], tuple(value["shape"])
+            start, stop = value["data_offsets"]
+            wanted = prod(shape) * np.dtype(_TYPES[kind]).itemsize
+            if not all(type(n) is int and n >= 0 for n in (*shape, start, stop)):
+                raise ValueError(f"{name!r} has a size that is none")
+            if not shape or stop - start != wanted:
+                raise ValueError(f"{name!r} has the shape {list(shape)} and {stop - start} bytes")
+            tensors[name] = _Stored(kind, shape, 8 + length + start, stop - start)
+        if not isinstance(note, dict):
+            raise ValueError("its note is no object")
+        spans = sorted((t.start, t.start + t.bytes) for t in tensors.values())
+        spans = [(0, 8 + length), *spans, (size, size)]
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise _damaged(path, f"its header cannot be read: {error}") from error
+    if any(stop != start for (_, stop), (start, _) in pairwise(spans)):
+        raise _damaged(path, f"its {size} bytes are not those that its header announces")
+    return tensors, note
+
+
+def _opened(path: Path):
+    try:
+        return path.open("rb", buffering=0)
+    except OSError as error:
+        raise FileError(
+            f"{path} is missing or damaged ({error.strerror}); precompute again, which repairs it"
+        ) from error
+
+
+def _read(file, start: int, into: np.ndarray, path: Path) -> None:
+    """Fill an array from a place in the file."""
+    try:
+        file.seek(start)
+        got = file.readinto(into)
+        if got != into.nbytes:
+            # The system may stop early, and goes on where it stopped.
+            rest = memoryview(into.reshape(-1).view(np.uint8))
+            while got and got < into.nbytes and (more := file.readinto(rest[got:])):
+                got += more
+    except OSError as error:
+        raise _damaged(path, error.strerror) from error
+    if got != into.nbytes:
+        raise _damaged(path, "it ends too early")
+
+
+def _sum(name: str, kind: str, shape: tuple[int, ...], content: np.ndarray) -> int:
+    about = zlib.crc32(f"{name} {kind} {list(shape)}".encode())
+    return zlib.crc32(np.ascontiguousarray(content).reshape(-1).view(np.uint8), about)
+
+
+def _damaged(path: Path, reason: object) -> FileError:
+    return FileError(f"{path} is missing or damaged ({reason}); precompute again, which repairs it")
