@@ -12,6 +12,7 @@ size of the file say, which costs microseconds; ``Chunk.verify`` reads it all.
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ class Chunk:
         tensors: by name, see ``tensor_names``.
         ptr: first row of each cloud, and the end, by name: int64 [clouds + 1].
         sums: CRC-32 by name; None in a file of before there were any.
+        stamp: what tells this file from another that takes its place.
 
     **Equivariance:** as the graphs in it.
     """
@@ -77,6 +79,7 @@ class Chunk:
     tensors: dict[str, _Stored]
     ptr: dict[str, np.ndarray]
     sums: dict[str, int] | None
+    stamp: tuple[int, ...]
 
     def verify(self) -> bool:
         """Read the whole file and compare it with its checksums.
@@ -116,13 +119,13 @@ def write_chunk(path: Path, graphs: Sequence[dict[str, Tensor]], key: str) -> No
         parts = [graph[name] for graph in graphs]
         tensors[name + ".ptr"] = torch.tensor([0] + [len(part) for part in parts]).cumsum(0)
         tensors[name] = torch.cat(parts)
-    # Before writing it is the library that knows how each type is called.
     kinds = {torch.from_numpy(np.empty(0, kind)).dtype: name for name, kind in _TYPES.items()}
     sums = {
         name: _sum(name, kinds[value.dtype], tuple(value.shape), value.numpy())
         for name, value in tensors.items()
     }
-    write_bytes(path, save(tensors, {"store": key, "crc32": json.dumps(sums)}))
+    # One entry: safetensors writes several in any order, and a store should not vary.
+    write_bytes(path, save(tensors, {"pcequi": json.dumps({"store": key, "crc32": sums})}))
 
 
 def open_chunk(path: Path, num_levels: int, clouds: int, key: str | None = None) -> Chunk:
@@ -140,6 +143,7 @@ def open_chunk(path: Path, num_levels: int, clouds: int, key: str | None = None)
     **Equivariance:** does not apply.
     """
     with _opened(path) as file:
+        stamp = _stamp(file)
         tensors, note = _header(file, path)
         names = tensor_names(num_levels)
         if set(tensors) != {full for name in names for full in (name, name + ".ptr")}:
@@ -156,13 +160,10 @@ def open_chunk(path: Path, num_levels: int, clouds: int, key: str | None = None)
             rows = ptr[name]
             if rows[0] != 0 or (np.diff(rows) < 0).any() or rows[-1] != tensors[name].shape[0]:
                 raise _damaged(path, f"the rows of {name!r} do not fit its clouds")
-    try:
-        sums = json.loads(note["crc32"]) if "crc32" in note else None
-        if sums is not None and set(sums) != set(tensors):
-            raise ValueError("names differ")
-    except (ValueError, TypeError) as error:
-        raise _damaged(path, f"its checksums cannot be read: {error}") from error
-    return Chunk(path, tensors, ptr, sums)
+    sums = note.get("crc32")
+    if sums is not None and (not isinstance(sums, dict) or set(sums) != set(tensors)):
+        raise _damaged(path, "its checksums are not those of its tensors")
+    return Chunk(path, tensors, ptr, sums, stamp)
 
 
 def read_graphs(places: Sequence[tuple[Chunk, int]], names: Sequence[str]) -> dict[str, Tensor]:
@@ -176,7 +177,7 @@ def read_graphs(places: Sequence[tuple[Chunk, int]], names: Sequence[str]) -> di
         By name; where chunks differ in integer type, the wider one.
 
     Raises:
-        FileError: a file is gone or cut off since it was opened.
+        FileError: a file is gone or has changed since it was opened.
 
     **Equivariance:** as the graphs.
     """
@@ -190,6 +191,10 @@ def read_graphs(places: Sequence[tuple[Chunk, int]], names: Sequence[str]) -> di
     filled = dict.fromkeys(names, 0)
     for place, (chunk, _) in enumerate(places):
         with _opened(chunk.path) as file:
+            if _stamp(file) != chunk.stamp:
+                raise FileError(
+                    f"{chunk.path} changed while it was in use; open the store again (resume)"
+                )
             for name in names:
                 stored, (start, stop) = chunk.tensors[name], rows[name][place]
                 if start == stop:
@@ -213,7 +218,7 @@ def _header(file, path: Path) -> tuple[dict[str, _Stored], dict]:
         raise _damaged(path, "it has no header")
     try:
         header = json.loads(file.read(length))
-        note = header.pop("__metadata__", None) or {}
+        note = json.loads((header.pop("__metadata__", None) or {}).get("pcequi", "{}"))
         tensors = {}
         for name, value in header.items():
             kind, shape = value["dtype"], tuple(value["shape"])
@@ -233,6 +238,11 @@ def _header(file, path: Path) -> tuple[dict[str, _Stored], dict]:
     if any(stop != start for (_, stop), (start, _) in pairwise(spans)):
         raise _damaged(path, f"its {size} bytes are not those that its header announces")
     return tensors, note
+
+
+def _stamp(file) -> tuple[int, ...]:
+    status = os.fstat(file.fileno())
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _opened(path: Path):

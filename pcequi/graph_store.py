@@ -94,7 +94,7 @@ class GraphStore:
 
         Raises:
             ArgumentError: a row is outside the store.
-            FileError: a chunk is gone or cut off since the store was opened.
+            FileError: a chunk is gone or has changed since the store was opened.
         """
         rows = [int(row) for row in rows]
         if not rows or min(rows) < 0 or max(rows) >= self.size:

@@ -51,7 +51,7 @@ def read_json(path: Path, remedy: str) -> dict:
         value = json.loads(path.read_text())
     except OSError as error:
         raise FileError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileError(f"{path} is damaged ({error}); {remedy}") from error
     if not isinstance(value, dict):
         raise FileError(f"{path} is damaged (not a JSON object); {remedy}")
@@ -68,10 +68,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], note: dict | None = No
     """
     # Copies: safetensors refuses tensors that share memory.
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    header = {"crc32": str(_sum(plain, note or {}))}
-    if note is not None:
-        header["note"] = json.dumps(note)
-    write_bytes(path, save(plain, header))
+    # One entry: safetensors writes several in any order, and files should not vary.
+    note = {**(note or {}), "crc32": _sum(plain, note or {})}
+    write_bytes(path, save(plain, {"note": json.dumps(note)}))
 
 
 def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict]:
@@ -84,19 +83,18 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            note = json.loads(header.get("note", "{}"))
+            note = json.loads((file.metadata() or {}).get("note", "{}"))
             # Copies: what is mapped would change, or end the process, with the file.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
         if not isinstance(note, dict):
             raise ValueError("its note is not a JSON object")
-        # Files of pcequi 0.1.0 have no checksum.
-        if header.get("crc32", (wanted := str(_sum(tensors, note)))) != wanted:
+        # Files of before there were checksums have none.
+        if "crc32" in note and note.pop("crc32") != _sum(tensors, note):
             raise ValueError("its checksum differs")
         return tensors, note
     except FileNotFoundError as error:
         raise FileError(f"{path} is missing; {remedy}") from error
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError, AttributeError) as error:
         raise FileError(f"{path} is damaged ({error}); {remedy}") from error
 
 

@@ -378,8 +378,10 @@ class _Run:
             return []
         remedy = "delete it to start again"
         tensors, note = read_tensors(path, remedy)
+        if not all(isinstance(note.get(name), dict) for name in ("settings", "model")):
+            raise FileError(f"{path} is no state of a training; {remedy}")
         for name, own in (("settings", asdict(self.settings)), ("model", self.model.settings)):
-            kept = note.get(name) or {}
+            kept = note[name]
             changed = [key for key in own if kept.get(key) != json.loads(json.dumps(own[key]))]
             if changed:
                 raise ArgumentError(
