@@ -10,12 +10,13 @@ USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	$$python -c '$(USABLE)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help setup test test-slow test-browser lint format check bench demo demo-quick docs clean distclean
+.PHONY: help setup test test-slow test-faults fuzz test-browser lint format check bench demo demo-quick docs clean distclean
 
 help:
 	@echo "make setup       make .venv with torch, PyG, Open3D and torch-cluster"
 	@echo "make demo        train a classifier that rotation cannot fool (demo-quick: in short)"
 	@echo "make test        the tests, with and without torch-cluster (test-slow: the long ones)"
+	@echo "make test-faults kills processes, damages files, fills disks (fuzz: many broken files)"
 	@echo "make test-browser installs Chromium and opens a report in it"
 	@echo "make check       measure the equivariance of the default network"
 	@echo "make bench       how fast is this machine?"
@@ -40,6 +41,12 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(PYTEST) -m slow
+
+test-faults: $(STAMP)
+	$(PYTEST) -m faults tests/faults
+
+fuzz: $(STAMP)
+	$(VENV)/bin/python tools/fuzz_readers.py --count 20000
 
 test-browser: $(STAMP)
 	@$(PYTHON) tools/setup_browser.py

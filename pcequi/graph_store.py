@@ -15,13 +15,13 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from pcequi.errors import ArgumentError, DataError, FileError, PcequiError
+from pcequi.errors import ArgumentError, DataError, FileError
 from pcequi.files import write_bytes
 from pcequi.graph_build import ChunkJob, is_good, pack, run_jobs
 from pcequi.graph_chunks import Chunk, open_chunk, read_graphs, tensor_names
@@ -29,6 +29,8 @@ from pcequi.pose_graph import TENSORS, Level, LevelGraph, PoseGraph
 
 __all__ = ["GraphStore", "pack", "store_key"]
 
+# Of JSON that is nested too deeply, and of values that are no objects.
+_ODD = (RecursionError, AttributeError)
 _LOG = logging.getLogger(__name__)
 # Raise when the content of a store changes for the same settings.
 VERSION = 2
@@ -76,7 +78,7 @@ class GraphStore:
             self.size, key = int(header["size"]), header.get("key")
             if self.size < 1 or not self.levels:
                 raise ValueError("it is empty")
-        except (OSError, ValueError, TypeError, LookupError, AttributeError, PcequiError) as error:
+        except (OSError, ValueError, TypeError, LookupError, ArithmeticError, *_ODD) as error:
             raise FileError(
                 f"`folder` (={str(folder)!r}) holds no finished graph store "
                 f"(store.json: {error}); precompute again, which finishes it"
@@ -182,9 +184,10 @@ class GraphStore:
         return cls(folder)
 
 
-def _spans(size: int) -> list[tuple[int, int]]:
+def _spans(size: int) -> Iterator[tuple[int, int]]:
     """First cloud and number of clouds of each chunk."""
-    return [(start, min(CHUNK, size - start)) for start in range(0, size, CHUNK)]
+    for start in range(0, size, CHUNK):
+        yield start, min(CHUNK, size - start)
 
 
 def _path(folder: Path, start: int) -> Path:
@@ -200,7 +203,7 @@ def _write_header(path: Path, header: dict) -> None:
         reason = "describes another store"
     except FileNotFoundError:
         reason = None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, *_ODD) as error:
         reason = f"is damaged ({error})"
     if reason:
         _LOG.warning("%s %s; it is written again now", path, reason)

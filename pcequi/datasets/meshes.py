@@ -13,7 +13,7 @@ import numpy as np
 
 from pcequi.errors import DataError, FileError
 
-__all__ = ["normalize_cloud", "parse_off", "read_off", "sample_mesh"]
+__all__ = ["check_finite", "normalize_cloud", "parse_off", "read_off", "sample_mesh"]
 
 # OFF, and its variants whose vertex lines carry more columns after x, y, z
 # (COFF colours, NOFF normals, STOFF texture). 4OFF and nOFF are other spaces.
@@ -69,7 +69,7 @@ def parse_off(content: bytes, name: str = "content") -> tuple[np.ndarray, np.nda
     try:
         vertices = _vertices(lines[1 : 1 + num_vertices])
         faces = _faces(lines[1 + num_vertices : 1 + num_vertices + num_faces])
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, OverflowError):
         raise damaged("a line of a vertex or a face cannot be read as numbers") from None
     if not np.isfinite(vertices).all():
         raise damaged("a vertex is NaN or infinite")
@@ -156,7 +156,7 @@ def sample_mesh(
     **Equivariance:** points and normals turn with the vertices; the draw
     depends on areas alone.
     """
-    corners = vertices[faces]
+    corners = in_range(vertices)[faces]
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     length = np.linalg.norm(cross, axis=1)
     total = np.cumsum(length)
@@ -167,9 +167,35 @@ def sample_mesh(
     # The square root makes the draw uniform: Osada et al., "Shape
     # Distributions", ACM TOG 2002, equation 1.
     root, along = np.sqrt(rng.random((num, 1))), rng.random((num, 1))
-    a, b, c = corners[face].transpose(1, 0, 2)
+    a, b, c = vertices[faces[face]].transpose(1, 0, 2)
     points = (1 - root) * a + root * (1 - along) * b + root * along * c
     return points, cross[face] / np.maximum(length[face], np.finfo(float).tiny)[:, None]
+
+
+def in_range(points: np.ndarray) -> np.ndarray:
+    """The points, divided by their largest coordinate where it is so large or small
+    that squares of squares would leave float64.
+
+    **Equivariance:** a scale.
+    """
+    scale = np.abs(points).max(initial=0.0)
+    return points if scale == 0 or 1e-70 < scale < 1e70 else points / scale
+
+
+def check_finite(points: np.ndarray, name: str) -> None:
+    """Check that no coordinate is NaN or infinite.
+
+    Raises:
+        DataError: one is; the message says how many points.
+
+    **Equivariance:** does not apply.
+    """
+    bad = int((~np.isfinite(points).all(axis=1)).sum())
+    if bad:
+        raise DataError(
+            f"`{name}` has {bad} of {len(points)} points with NaN or infinite coordinates: "
+            "remove them"
+        )
 
 
 def normalize_cloud(points: np.ndarray, name: str = "points") -> np.ndarray:
@@ -190,16 +216,12 @@ def normalize_cloud(points: np.ndarray, name: str = "points") -> np.ndarray:
     points = np.asarray(points, dtype=np.float64)
     if not len(points):
         raise DataError(f"`{name}` is empty: a cloud needs at least one point")
-    if not np.isfinite(points).all():
-        bad = int((~np.isfinite(points).all(axis=1)).sum())
-        raise DataError(
-            f"`{name}` has {bad} of {len(points)} points with NaN or infinite coordinates: "
-            "remove them"
-        )
+    check_finite(points, name)
     if (points == points[0]).all():
         # The mean of equal numbers can miss them by rounding, which the
         # division below would blow up to a cloud of noise.
         return np.zeros_like(points)
-    points = points - points.mean(axis=0)
+    points = in_range(points)
+    points = in_range(points - points.mean(axis=0))
     radius = np.sqrt((points**2).sum(axis=1).max())
     return points / radius

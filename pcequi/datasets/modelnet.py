@@ -203,7 +203,14 @@ class ModelNet(CloudDataset):
                         f"`source` (={str(self.source)!r}) has a member {info.filename!r} of "
                         f"{info.file_size} bytes, more than {_LARGEST}: fetch it again"
                     )
-                mesh = parse_off(archive.read(info), name=info.filename)
+                try:
+                    content = archive.read(info)
+                except Exception as error:  # zipfile and its decompressors fail in many ways
+                    raise FileError(
+                        f"`source` (={str(self.source)!r}) is damaged at member "
+                        f"{info.filename!r} ({error}): fetch it again"
+                    ) from error
+                mesh = parse_off(content, name=info.filename)
                 yield self._sample(mesh, info.filename.rsplit("/", 1)[1], label)
 
     def _from_packed(self) -> tuple[int, Iterator[Cloud]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import lzma
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,9 @@ import numpy as np
 from pcequi.errors import DataError, FileError
 
 __all__ = ["read_packed"]
+
+# Unpacked; all of ModelNet40 takes 76 million bytes.
+_LARGEST = 1 << 31
 
 
 def read_packed(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -43,7 +45,7 @@ def read_packed(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, list[st
         if path.suffix == ".xz":
             # As a whole: NumPy seeks to and fro, which a stream of xz would
             # answer by decompressing from the start each time.
-            content = lzma.decompress(content)
+            content = _unpack(content)
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             missing = [name for name in names if name not in archive]
             if missing:
@@ -51,15 +53,22 @@ def read_packed(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, list[st
                     f"`source` (={str(path)!r}) lacks the arrays {', '.join(missing)}: "
                     "it is not a packed ModelNet file"
                 )
+            if sum(info.file_size for info in archive.zip.infolist()) > _LARGEST:
+                raise ValueError(f"it would unpack to more than {_LARGEST} bytes")
             low, high, labels, classes = (archive[name] for name in names)
-    except (lzma.LZMAError, zipfile.BadZipFile, EOFError, ValueError) as error:
+        kinds = [low.dtype, high.dtype, labels.dtype.kind in "iu", classes.dtype.kind, classes.ndim]
+        if kinds != [np.uint8, np.uint8, True, "U", 1]:
+            raise ValueError("its arrays are not of the types of a packed file")
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(
+            f"`source` (={str(path)!r}) cannot be read: {error.strerror or error}"
+        ) from error
+    except Exception as error:  # zipfile, zlib, lzma and NumPy each fail in their own way
         raise FileError(
             f"`source` (={str(path)!r}) is damaged or no packed file ({error}): copy it again"
         ) from error
-    except OSError as error:
-        if isinstance(error, FileError):
-            raise
-        raise FileError(f"`source` (={str(path)!r}) cannot be read: {error.strerror}") from error
     wanted = (len(labels), 3, low.shape[-1] if low.ndim == 3 else 0)
     if labels.ndim != 1 or low.shape != wanted or high.shape != wanted or not wanted[2]:
         raise DataError(
@@ -74,3 +83,12 @@ def read_packed(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, list[st
         )
     grid = (high.astype(np.uint16) << 8) | low
     return grid.transpose(0, 2, 1), labels.astype(np.int64), [str(name) for name in classes]
+
+
+def _unpack(content: bytes) -> bytes:
+    """Decompress, as far as a sensible file goes."""
+    machine = lzma.LZMADecompressor()
+    content = machine.decompress(content, max_length=_LARGEST)
+    if not machine.eof:
+        raise ValueError(f"it ends too early, or unpacks to more than {_LARGEST} bytes")
+    return content

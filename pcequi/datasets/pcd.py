@@ -61,7 +61,7 @@ def read_pcd(path: Path) -> np.ndarray:
                     for place, (letter, size, width) in enumerate(zip(kinds, sizes, widths))
                 ]
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"TYPE {kinds} and SIZE {sizes} are unknown") from error
         columns = _binary(body, fields, kind, num, form)
     table = np.stack([np.asarray(columns[name], dtype=np.float64) for name in names], axis=1)
@@ -70,8 +70,10 @@ def read_pcd(path: Path) -> np.ndarray:
 
 def _header(content: bytes) -> tuple[dict[str, list[str]], bytes]:
     header: dict[str, list[str]] = {}
-    while content:
-        line, _, content = content.partition(b"\n")
+    start = 0
+    while start < len(content):
+        end = content.find(b"\n", start) % (len(content) + 1)
+        line, start = content[start:end], end + 1
         words = line.decode("ascii").split()
         if not words or words[0].startswith("#"):
             continue
@@ -85,7 +87,7 @@ def _header(content: bytes) -> tuple[dict[str, list[str]], bytes]:
     ]
     if missing:
         raise ValueError(f"its header lacks {' '.join(missing)}")
-    return header, content
+    return header, content[start:]
 
 
 def _ascii(body: bytes, fields: list[str], widths: list[int], num: int) -> dict[str, np.ndarray]:
@@ -163,6 +165,8 @@ def decompress_lzf(content: bytes, size: int) -> bytes:
             if back < 0:
                 raise ValueError("its compressed data refer to before their beginning")
             length += 2
+            if len(out) > size:
+                raise ValueError(f"its compressed data hold more than {size} bytes")
             # What is copied may reach into what the copy itself writes.
             pattern = out[back : back + length]
             out += (pattern * (length // len(pattern) + 1))[:length]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch_geometric.data import Data
 
+from pcequi.datasets.archives import check_unpacked
 from pcequi.datasets.base import check_count
-from pcequi.datasets.meshes import normalize_cloud, read_off, sample_mesh
+from pcequi.datasets.meshes import check_finite, normalize_cloud, read_off, sample_mesh
 from pcequi.datasets.pcd import read_pcd
 from pcequi.errors import DataError, FileError
 
@@ -72,6 +72,8 @@ def read_points(
         )
     if ending in _MESHES:
         vertices, faces, given = (*read_off(path), None) if ending == ".off" else _load_mesh(path)
+        # All of them, so that it does not depend on the draw whether a bad one is met.
+        check_finite(vertices, str(path))
         if len(faces):
             points, normals = sample_mesh(vertices, faces, num_points, rng)
         else:
@@ -83,6 +85,11 @@ def read_points(
     if with_normals:
         normals = _check_normals(normals, path)
     checked = normalize_cloud(points, name=str(path))
+    if not normalize and np.abs(points).max() > np.finfo(np.float32).max:
+        raise DataError(
+            f"`normalize` (=False), and `{path}` has coordinates that float32 cannot hold: pass "
+            "normalize=True"
+        )
     data = Data(pos=torch.from_numpy((checked if normalize else points).astype(np.float32)))
     if with_normals:
         data.normal = torch.from_numpy(normals.astype(np.float32))
@@ -90,6 +97,8 @@ def read_points(
 
 
 def _damaged(path: Path, reason: object) -> FileError:
+    # What a library says may quote the file at length.
+    reason = str(reason)[:300]
     return FileError(f"`path` (={str(path)!r}) is damaged or empty ({reason}): export it again")
 
 
@@ -108,7 +117,8 @@ def _check_normals(normals: np.ndarray | None, path: Path) -> np.ndarray:
             f"`with_normals` (=True), and `{path}` has no normals (no columns 4 to 6): "
             "pass with_normals=False"
         )
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
     # Within a tenth: text files round, but colours and curvatures are far off.
     if not (np.abs(length - 1) < 0.1).all():
         raise DataError(
@@ -123,23 +133,31 @@ def _load_mesh(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     # Imported here: it takes a third of a second that no other reader needs.
     import trimesh
 
+    # As they stand: what trimesh would repair or drop in silence is checked here.
+    options = {"process": False}
+    if path.suffix.lower() in (".obj", ".ply", ".glb"):
+        # Materials name further files, which are not to be opened.
+        options["skip_materials"] = True
+    vertices, faces, offset = [], [], 0
     try:
-        parts = trimesh.load_scene(path).dump()
+        parts = trimesh.load_scene(path, **options).dump()
+        for part in parts:
+            points = getattr(part, "vertices", None)
+            if points is None or not len(points):
+                continue
+            vertices.append(np.asarray(points, dtype=np.float64).reshape(-1, 3))
+            if isinstance(part, trimesh.Trimesh):
+                corners = np.asarray(part.faces, dtype=np.int64).reshape(-1, 3)
+                if corners.size and not 0 <= corners.min() <= corners.max() < len(points):
+                    raise ValueError(f"a face refers to a vertex outside 0 ... {len(points) - 1}")
+                faces.append(corners + offset)
+            offset += len(points)
+        normals = _ply_normals(parts[0]) if len(parts) == 1 else None
     except Exception as error:  # each of trimesh's formats fails in its own way
         raise _damaged(path, error) from error
-    vertices, faces, offset = [], [], 0
-    for part in parts:
-        points = getattr(part, "vertices", None)
-        if points is None or not len(points):
-            continue
-        vertices.append(np.asarray(points, dtype=np.float64))
-        if isinstance(part, trimesh.Trimesh):
-            faces.append(np.asarray(part.faces, dtype=np.int64) + offset)
-        offset += len(points)
     if not vertices:
         raise _damaged(path, "it holds no points")
     none = np.zeros((0, 3), dtype=np.int64)
-    normals = _ply_normals(parts[0]) if len(parts) == 1 else None
     return np.concatenate(vertices), np.concatenate(faces or [none]), normals
 
 
@@ -165,30 +183,42 @@ def _load_text(path: Path) -> np.ndarray:
 
 def _load_binary(path: Path) -> np.ndarray:
     try:
-        # Pickles run code: a file from elsewhere must not.
-        content = np.load(path, allow_pickle=False)
         if path.suffix.lower() == ".npz":
-            with content as archive:
-                names = archive.files
-                single = names[0] if len(names) == 1 else None
-                name = next((name for name in ("pos", "points") if name in names), single)
-                if name is None:
-                    raise ValueError(f"of its arrays {names}, none is called pos or points")
-                table = np.asarray(archive[name])
-                if "normal" in names and table.ndim == 2:
-                    table = np.concatenate([table[:, :3], archive["normal"]], axis=1)
+            table = _load_npz(path)
         else:
-            table = content
-        table = table.astype(np.float64)
-    except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            # Mapped: what a header announces is compared with the file, not allocated.
+            table = _numbers(np.load(path, mmap_mode="r", allow_pickle=False))
+    except Exception as error:  # zipfile, zlib and NumPy each fail in their own way
         raise _damaged(path, error) from error
     return _check_table(table, path)
+
+
+def _load_npz(path: Path) -> np.ndarray:
+    check_unpacked(path)
+    # Pickles run code: a file from elsewhere must not.
+    with np.load(path, allow_pickle=False) as archive:
+        names = archive.files
+        single = names[0] if len(names) == 1 else None
+        name = next((name for name in ("pos", "points") if name in names), single)
+        if name is None:
+            raise ValueError(f"of its arrays {names}, none is called pos or points")
+        table = _numbers(archive[name])
+        if "normal" in names and table.ndim == 2:
+            table = np.concatenate([table[:, :3], _numbers(archive["normal"])], axis=1)
+    return table
+
+
+def _numbers(table: np.ndarray) -> np.ndarray:
+    if table.dtype.kind not in "fiub":
+        raise ValueError(f"its type is {table.dtype}, not numbers")
+    with np.errstate(over="ignore"):
+        return table.astype(np.float64)
 
 
 def _load_pcd(path: Path) -> np.ndarray:
     try:
         table = read_pcd(path)
-    except (OSError, ValueError, LookupError) as error:
+    except (OSError, ValueError, LookupError, OverflowError, MemoryError) as error:
         raise _damaged(path, error) from error
     return _check_table(table, path)
 
