@@ -338,8 +338,8 @@ class _Run:
                 norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
                 if not torch.isfinite(norm):
                     raise PcequiError(
-                        f"the gradient is not finite at epoch {epoch + 1} "
-                        f"(loss {float(loss.detach()):.3g}); lower `lr` (={settings.lr})"
+                        f"the gradient is not finite at epoch {epoch + 1}, step {step + 1} of "
+                        f"{total} (loss {float(loss.detach()):.3g}); lower `lr` (={settings.lr})"
                     )
                 self.optimizer.step()
                 loss_sum += loss.detach() * len(target)
