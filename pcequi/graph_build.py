@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +26,7 @@ from pcequi.files import locked
 from pcequi.graph_chunks import open_chunk, write_chunk
 from pcequi.pose_graph import TENSORS, Level, PoseGraph, build_pose_graph
 
-__all__ = ["ChunkJob", "build_chunk", "is_good", "pack", "run_jobs"]
+__all__ = ["ChunkJob", "build_chunk", "clear_leftovers", "is_good", "pack", "run_jobs"]
 
 _LOG = logging.getLogger(__name__)
 _PACKED = {"entries": torch.int16, "col": torch.int16, "val": torch.float16}
@@ -132,11 +133,29 @@ def build_chunk(job: ChunkJob) -> bool:
             return True
         if job.path.is_dir():
             raise FileError(f"{job.path} is a folder, not a file; remove it and run again")
-        # Of processes that were killed: nobody else writes here while the lock is held.
-        for left in job.path.parent.glob(f"{job.path.stem}.*part"):
-            left.unlink(missing_ok=True)
+        _remove_parts(job.path)
         write_chunk(job.path, _graphs(job), job.key)
     return True
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove what processes that were killed left beside a finished file.
+
+    What a process that is still running holds stays.
+
+    **Equivariance:** does not apply.
+    """
+    lock = path.with_suffix(".lock")
+    if lock.exists() or any(path.parent.glob(f"{path.name}.*.part")):
+        with suppress(FileError), locked(lock, wait=False) as mine:
+            if mine:
+                _remove_parts(path)
+
+
+def _remove_parts(path: Path) -> None:
+    # Nobody else writes here: the lock is held.
+    for left in path.parent.glob(f"{path.name}.*.part"):
+        left.unlink(missing_ok=True)
 
 
 def _graphs(job: ChunkJob) -> list[dict[str, Tensor]]:

@@ -22,8 +22,8 @@ import numpy as np
 from torch import Tensor
 
 from pcequi.errors import ArgumentError, DataError, FileError
-from pcequi.files import write_bytes
-from pcequi.graph_build import ChunkJob, is_good, pack, run_jobs
+from pcequi.files import locked, write_bytes
+from pcequi.graph_build import ChunkJob, clear_leftovers, is_good, pack, run_jobs
 from pcequi.graph_chunks import Chunk, open_chunk, read_graphs, tensor_names
 from pcequi.pose_graph import TENSORS, Level, LevelGraph, PoseGraph
 
@@ -181,6 +181,8 @@ class GraphStore:
                 progress(min(done * CHUNK, len(clouds)), len(clouds))
         header = {"levels": [lv.to_dict() for lv in levels], "size": len(clouds), "key": key}
         _write_header(folder / "store.json", json.loads(json.dumps(header)))
+        for path in (folder / "store.json", *(_path(folder, start) for start in starts)):
+            clear_leftovers(path)
         return cls(folder)
 
 
@@ -207,4 +209,5 @@ def _write_header(path: Path, header: dict) -> None:
         reason = f"is damaged ({error})"
     if reason:
         _LOG.warning("%s %s; it is written again now", path, reason)
-    write_bytes(path, json.dumps(header, indent=1).encode())
+    with locked(path.with_suffix(".lock"), wait=True):
+        write_bytes(path, json.dumps(header, indent=1).encode())

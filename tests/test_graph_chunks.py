@@ -144,13 +144,15 @@ def test_a_chunk_that_another_makes_is_waited_for(build, tmp_path, clouds, level
     assert len(GraphStore(folder)) == 3 and not list(folder.glob("*.lock"))
 
 
-def test_what_a_killed_process_left_is_removed(build):
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_a_killed_process_left_is_removed(build, finished):
     store = build()
     path = store.chunks[0].path
-    left = [path.with_name(path.name + ".77-abc.part"), path.with_suffix(".77.part")]
+    left = [path.with_name(f"{name}.77-abc.part") for name in (path.name, "store.json")]
     for file in (*left, path.with_suffix(".lock")):
         file.write_bytes(b"half")
-    path.unlink()
+    if not finished:
+        path.unlink()
     build()
     assert sorted(content(store)) == [
         "chunk-00000.safetensors", "chunk-00001.safetensors", "store.json",

@@ -366,6 +366,9 @@ class _Run:
                 tensors[f"optimizer.{number}.{name}"] = torch.as_tensor(value)
         note = {"settings": asdict(self.settings), "model": self.model.settings, "history": history}
         write_tensors(self.folder / _STATE, tensors, note)
+        self.write_metrics(history)
+
+    def write_metrics(self, history: list[dict]) -> None:
         lines = [json.dumps(metrics) + "\n" for metrics in history]
         write_text(self.folder / _METRICS, "".join(lines))
 
@@ -400,6 +403,9 @@ class _Run:
             self.model.load_state_dict(weights)
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-            return list(note["history"])
+            history = list(note["history"])
         except (RuntimeError, ValueError, LookupError) as error:
             raise FileError(f"{path} does not fit this network ({error}); {remedy}") from error
+        # A process that was killed between the two files left the metrics an epoch behind.
+        self.write_metrics(history)
+        return history
