@@ -1,9 +1,11 @@
 """What a store promises of its files: damage is noticed and repaired, work is shared."""
 
+import json
 import logging
 import os
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from pcequi import graph_build, graph_store
 from pcequi.errors import ArgumentError, FileError
 from pcequi.files import locked, write_bytes
+from pcequi.graph_chunks import write_chunk
 from pcequi.graph_store import GraphStore, store_key
 
 
@@ -189,3 +192,29 @@ def test_a_full_disk_is_said_and_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(FileError, match=r"state cannot be written \(No space left.*free some"):
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["state"]
+
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux for the memory used")
+def test_a_store_takes_no_more_memory_than_a_batch(build, clouds, levels_of, tmp_path):
+    small = build()
+    graph = {name: value[:0] for name, value in load_file(small.chunks[0].path).items()}
+    graph = {name: value for name, value in graph.items() if not name.endswith(".ptr")}
+    # Eight megabytes a cloud, 160 in all.
+    graph["0.lift"] = torch.zeros(1 << 21, 1)
+    folder = tmp_path / "large"
+    folder.mkdir()
+    for number in range(10):
+        write_chunk(folder / f"chunk-{number:05d}.safetensors", [graph, graph], "key")
+    header = {"levels": [level.to_dict() for level in small.levels], "size": 20, "key": "key"}
+    (folder / "store.json").write_text(json.dumps(header))
+    store = GraphStore(folder)
+    store.batch([0])
+    before = resident()
+    for row in range(20):
+        store.batch([row])
+    assert store.verify() == 0
+    assert resident() - before < 40e6

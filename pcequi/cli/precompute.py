@@ -79,7 +79,7 @@ def precompute(
                 "rotations": kind,
                 "clouds": len(store),
                 "seconds": round(time.perf_counter() - start, 2),
-                "bytes": sum(file.stat().st_size for file in store.folder.iterdir()),
+                "bytes": sum(chunk.path.stat().st_size for chunk in store.chunks),
                 "folder": str(store.folder),
             }
         )

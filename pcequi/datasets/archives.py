@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import secrets
 import shutil
 import urllib.error
 import urllib.request
@@ -47,7 +49,8 @@ def download(url: str, path: Path, timeout: float = 60.0) -> None:
     **Equivariance:** does not apply.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    # Under a name of its own: another process may be fetching the same file.
+    part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(3)}.part")
     try:
         with urllib.request.urlopen(url, timeout=timeout) as answer, part.open("wb") as stream:
             announced = answer.headers.get("Content-Length")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import re
+import secrets
 import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -197,6 +199,7 @@ class CloudDataset(InMemoryDataset):
         # Written aside and moved, so that a run that is cut off leaves no half
         # of a file that the next one would read.
         target = Path(self.processed_paths[0])
-        part = target.with_suffix(".part")
+        # Under a name of its own: another process may be making the same file.
+        part = target.with_name(f"{target.name}.{os.getpid()}-{secrets.token_hex(3)}.part")
         self.save(made, str(part))
         part.replace(target)
