@@ -13,11 +13,19 @@ from pathlib import Path
 
 from pcequi.errors import FileError
 
-__all__ = ["check_unpacked", "download", "sha256_of", "verify_archive"]
+__all__ = ["brief", "check_unpacked", "download", "sha256_of", "verify_archive"]
 
 # Deflate packs a thousand zeros into a byte; meshes and clouds shrink tenfold at most.
 _LARGEST_SHARE = 200
 _SMALL = 1 << 28
+
+
+def brief(reason: object) -> str:
+    """What a library says, without the bytes that it may quote at length.
+
+    **Equivariance:** does not apply.
+    """
+    return str(reason)[:300]
 
 
 def sha256_of(path: Path) -> str:
@@ -128,7 +136,7 @@ def verify_archive(path: Path, checksum: str | None) -> str:
             broken = archive.testzip()
     except Exception as error:  # zipfile, and each of its decompressors, fails in its own way
         raise FileError(
-            f"`source` (={str(path)!r}) is no readable zip archive ({error}): fetch it again"
+            f"`source` (={str(path)!r}) is no readable zip archive ({brief(error)}): fetch it again"
         ) from error
     if broken is not None:
         raise FileError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcequi.datasets.archives import download, sha256_of, verify_archive
+from pcequi.datasets.archives import brief, download, sha256_of, verify_archive
 from pcequi.datasets.base import Cloud, CloudDataset, check_count
 from pcequi.datasets.meshes import normalize_cloud, parse_off, read_off, sample_mesh
 from pcequi.datasets.packed import read_packed
@@ -208,7 +208,7 @@ class ModelNet(CloudDataset):
                 except Exception as error:  # zipfile and its decompressors fail in many ways
                     raise FileError(
                         f"`source` (={str(self.source)!r}) is damaged at member "
-                        f"{info.filename!r} ({error}): fetch it again"
+                        f"{info.filename!r} ({brief(error)}): fetch it again"
                     ) from error
                 mesh = parse_off(content, name=info.filename)
                 yield self._sample(mesh, info.filename.rsplit("/", 1)[1], label)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pcequi.datasets.archives import brief
 from pcequi.errors import DataError, FileError
 
 __all__ = ["read_packed"]
@@ -63,11 +64,12 @@ def read_packed(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, list[st
         raise
     except OSError as error:
         raise FileError(
-            f"`source` (={str(path)!r}) cannot be read: {error.strerror or error}"
+            f"`source` (={str(path)!r}) cannot be read: {brief(error.strerror or error)}"
         ) from error
     except Exception as error:  # zipfile, zlib, lzma and NumPy each fail in their own way
         raise FileError(
-            f"`source` (={str(path)!r}) is damaged or no packed file ({error}): copy it again"
+            f"`source` (={str(path)!r}) is damaged or no packed file ({brief(error)}): copy it "
+            "again"
         ) from error
     wanted = (len(labels), 3, low.shape[-1] if low.ndim == 3 else 0)
     if labels.ndim != 1 or low.shape != wanted or high.shape != wanted or not wanted[2]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from pcequi.datasets.archives import check_unpacked
+from pcequi.datasets.archives import brief, check_unpacked
 from pcequi.datasets.base import check_count
 from pcequi.datasets.meshes import check_finite, normalize_cloud, read_off, sample_mesh
 from pcequi.datasets.pcd import read_pcd
@@ -97,9 +97,9 @@ def read_points(
 
 
 def _damaged(path: Path, reason: object) -> FileError:
-    # What a library says may quote the file at length.
-    reason = str(reason)[:300]
-    return FileError(f"`path` (={str(path)!r}) is damaged or empty ({reason}): export it again")
+    return FileError(
+        f"`path` (={str(path)!r}) is damaged or empty ({brief(reason)}): export it again"
+    )
 
 
 def _thin(
@@ -145,7 +145,10 @@ def _load_mesh(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
             points = getattr(part, "vertices", None)
             if points is None or not len(points):
                 continue
-            vertices.append(np.asarray(points, dtype=np.float64).reshape(-1, 3))
+            points = np.asarray(points, dtype=np.float64)
+            if points.ndim != 2 or points.shape[1] != 3:
+                raise ValueError(f"its points have the shape {list(points.shape)}")
+            vertices.append(points)
             if isinstance(part, trimesh.Trimesh):
                 corners = np.asarray(part.faces, dtype=np.int64).reshape(-1, 3)
                 if corners.size and not 0 <= corners.min() <= corners.max() < len(points):

@@ -184,3 +184,23 @@ def test_a_mesh_with_a_point_that_is_no_number_is_refused_whatever_the_draw(tmp_
     path.write_text("\n".join([*head, *rows]))
     with pytest.raises(DataError, match="1 of 4 points with NaN"):
         read_points(path, 3)
+
+
+def test_vertices_of_other_dimensions_are_refused(tmp_path):
+    path = tmp_path / "mesh.obj"
+    path.write_text("v 0\nv 1\nv 2\nf 1 2 3\n")
+    with pytest.raises(FileError, match=r"mesh.obj.*its points have the shape \[3, 1\]"):
+        read_points(path)
+
+
+def test_what_a_library_quotes_is_kept_short(tmp_path, fuzz):
+    path = tmp_path / "packed.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train_low.npy", b"x" * 9)
+    content = bytearray(path.read_bytes())
+    # The length of the name, in the directory and where the member begins, no longer agree.
+    content[26:28] = (9000).to_bytes(2, "little")
+    path.write_bytes(content + bytes(9000))
+    with pytest.raises(FileError, match="packed.npz") as caught:
+        read_packed(path, "train")
+    assert len(str(caught.value)) < 1000
