@@ -32,8 +32,12 @@ from pcequi.pose_graph import TENSORS
 __all__ = ["Chunk", "open_chunk", "read_graphs", "tensor_names", "write_chunk"]
 
 _TYPES = {"I64": "<i8", "I32": "<i4", "I16": "<i2", "F64": "<f8", "F32": "<f4", "F16": "<f2"}
+_KINDS = {name: np.dtype(kind) for name, kind in _TYPES.items()}
+_DTYPES = {kind: torch.from_numpy(np.empty(0, kind)).dtype for kind in _KINDS.values()}
 # Twenty tensors take two thousand bytes; a length of a gigabyte is damage.
 _LARGEST_HEADER = 1 << 20
+# Seeking and reading in one call to the system.
+_AT_ONCE = hasattr(os, "preadv")
 _LIFTED = ("lift",)
 _SPARSE = ("entries", "col", "val")
 
@@ -59,6 +63,7 @@ class _Stored:
     shape: tuple[int, ...]
     start: int
     bytes: int
+    row_bytes: int
 
 
 @dataclass
@@ -68,7 +73,8 @@ class Chunk:
     Attributes:
         path: of the file.
         tensors: by name, see ``tensor_names``.
-        ptr: first row of each cloud, and the end, by name: int64 [clouds + 1].
+        ptr: first row of each cloud, and the end, of each of ``tensor_names``:
+            int64 [names, clouds + 1].
         sums: CRC-32 by name; None in a file of before there were any.
         stamp: what tells this file from another that takes its place.
 
@@ -77,7 +83,7 @@ class Chunk:
 
     path: Path
     tensors: dict[str, _Stored]
-    ptr: dict[str, np.ndarray]
+    ptr: np.ndarray
     sums: dict[str, int] | None
     stamp: tuple[int, ...]
 
@@ -95,7 +101,7 @@ class Chunk:
         with _opened(self.path) as file:
             for name, stored in self.tensors.items():
                 content = np.empty(stored.bytes, np.uint8)
-                _read(file, stored.start, content, self.path)
+                _read(file, stored.start, memoryview(content), self.path)
                 if _sum(name, stored.kind, stored.shape, content) != self.sums.get(name):
                     raise _damaged(self.path, f"the checksum of {name!r} differs")
         return True
@@ -119,7 +125,7 @@ def write_chunk(path: Path, graphs: Sequence[dict[str, Tensor]], key: str) -> No
         parts = [graph[name] for graph in graphs]
         tensors[name + ".ptr"] = torch.tensor([0] + [len(part) for part in parts]).cumsum(0)
         tensors[name] = torch.cat(parts)
-    kinds = {torch.from_numpy(np.empty(0, kind)).dtype: name for name, kind in _TYPES.items()}
+    kinds = {_DTYPES[np.dtype(kind)]: name for name, kind in _TYPES.items()}
     sums = {
         name: _sum(name, kinds[value.dtype], tuple(value.shape), value.numpy())
         for name, value in tensors.items()
@@ -150,14 +156,12 @@ def open_chunk(path: Path, num_levels: int, clouds: int, key: str | None = None)
             raise _damaged(path, "it does not hold the tensors of this store's levels")
         if key is not None and note.get("store", key) != key:
             raise _damaged(path, f"it belongs to the store {note['store']!r}")
-        ptr = {}
-        for name in names:
+        ptr = np.empty((len(names), clouds + 1), np.int64)
+        for name, rows in zip(names, ptr):
             first = tensors[name + ".ptr"]
             if first.kind != "I64" or first.shape != (clouds + 1,):
                 raise _damaged(path, f"it does not hold {clouds} clouds")
-            ptr[name] = np.empty(clouds + 1, np.int64)
-            _read(file, first.start, ptr[name].view(np.uint8), path)
-            rows = ptr[name]
+            _read(file, first.start, memoryview(rows.view(np.uint8)), path)
             if rows[0] != 0 or (np.diff(rows) < 0).any() or rows[-1] != tensors[name].shape[0]:
                 raise _damaged(path, f"the rows of {name!r} do not fit its clouds")
     sums = note.get("crc32")
@@ -171,7 +175,7 @@ def read_graphs(places: Sequence[tuple[Chunk, int]], names: Sequence[str]) -> di
 
     Args:
         places: chunk and number within it of each cloud.
-        names: of the tensors.
+        names: ``tensor_names`` of their store.
 
     Returns:
         By name; where chunks differ in integer type, the wider one.
@@ -181,33 +185,36 @@ def read_graphs(places: Sequence[tuple[Chunk, int]], names: Sequence[str]) -> di
 
     **Equivariance:** as the graphs.
     """
-    rows = {name: [c.ptr[name][i : i + 2].tolist() for c, i in places] for name in names}
-    out = {}
-    for name in names:
-        kinds = [np.dtype(_TYPES[chunk.tensors[name].kind]) for chunk, _ in places]
-        num = sum(stop - start for start, stop in rows[name])
-        row = places[0][0].tensors[name].shape[1:]
-        out[name] = np.empty((num, *row), np.result_type(*kinds))
-    filled = dict.fromkeys(names, 0)
-    for place, (chunk, _) in enumerate(places):
+    spans = [chunk.ptr[:, row : row + 2].tolist() for chunk, row in places]
+    layouts = [[chunk.tensors[name] for name in names] for chunk, _ in places]
+    out, views = [], []
+    for number in range(len(names)):
+        kinds = [_KINDS[kind] for kind in {layout[number].kind for layout in layouts}]
+        num = sum(span[number][1] - span[number][0] for span in spans)
+        row = layouts[0][number].shape[1:]
+        # Torch's memory: NumPy's costs half as much again to fill for the first time.
+        out.append(torch.empty((num, *row), dtype=_DTYPES[np.result_type(*kinds)]))
+        views.append(memoryview(out[-1].numpy().reshape(-1).view(np.uint8)))
+    filled = [0] * len(names)
+    for (chunk, _), span, layout in zip(places, spans, layouts):
         with _opened(chunk.path) as file:
             if _stamp(file) != chunk.stamp:
                 raise FileError(
                     f"{chunk.path} changed while it was in use; open the store again (resume)"
                 )
-            for name in names:
-                stored, (start, stop) = chunk.tensors[name], rows[name][place]
-                if start == stop:
+            for number, ((start, stop), stored) in enumerate(zip(span, layout)):
+                size, first = stored.row_bytes, filled[number]
+                place, length = stored.start + start * size, (stop - start) * size
+                if _DTYPES[_KINDS[stored.kind]] is out[number].dtype:
+                    filled[number] = first + length
+                    _read(file, place, views[number][first : first + length], chunk.path)
                     continue
-                size = stored.bytes // stored.shape[0]
-                part = out[name][filled[name] : filled[name] + stop - start]
-                filled[name] += stop - start
-                kind = np.dtype(_TYPES[stored.kind])
-                target = part if kind == part.dtype else np.empty(part.shape, kind)
-                _read(file, stored.start + start * size, target, chunk.path)
-                if target is not part:
-                    part[:] = target
-    return {name: torch.from_numpy(value) for name, value in out.items()}
+                narrow = np.empty(length, np.uint8)
+                _read(file, place, memoryview(narrow), chunk.path)
+                part = torch.from_numpy(narrow.view(_KINDS[stored.kind])).to(out[number].dtype)
+                filled[number] = last = first + part.numel() * part.element_size()
+                views[number][first:last] = memoryview(part.numpy().view(np.uint8))
+    return dict(zip(names, out))
 
 
 def _header(file, path: Path) -> tuple[dict[str, _Stored], dict]:
@@ -223,12 +230,12 @@ def _header(file, path: Path) -> tuple[dict[str, _Stored], dict]:
         for name, value in header.items():
             kind, shape = value["dtype"], tuple(value["shape"])
             start, stop = value["data_offsets"]
-            wanted = prod(shape) * np.dtype(_TYPES[kind]).itemsize
+            row = prod(shape[1:]) * _KINDS[kind].itemsize
             if not all(type(n) is int and n >= 0 for n in (*shape, start, stop)):
                 raise ValueError(f"{name!r} has a size that is none")
-            if not shape or stop - start != wanted:
+            if not shape or stop - start != shape[0] * row:
                 raise ValueError(f"{name!r} has the shape {list(shape)} and {stop - start} bytes")
-            tensors[name] = _Stored(kind, shape, 8 + length + start, stop - start)
+            tensors[name] = _Stored(kind, shape, 8 + length + start, stop - start, row)
         if not isinstance(note, dict):
             raise ValueError("its note is no object")
         spans = sorted((t.start, t.start + t.bytes) for t in tensors.values())
@@ -247,27 +254,31 @@ def _stamp(file) -> tuple[int, ...]:
 
 def _opened(path: Path):
     try:
-        return path.open("rb", buffering=0)
+        return open(path, "rb", buffering=0)
     except OSError as error:
         raise FileError(
             f"{path} is missing or damaged ({error.strerror}); precompute again, which repairs it"
         ) from error
 
 
-def _read(file, start: int, into: np.ndarray, path: Path) -> None:
-    """Fill an array from a place in the file."""
+def _read(file, start: int, into: memoryview, path: Path) -> None:
+    """Fill some bytes from a place in the file."""
+    got, wanted = 0, len(into)
     try:
-        file.seek(start)
-        got = file.readinto(into)
-        if got != into.nbytes:
-            # The system may stop early, and goes on where it stopped.
-            rest = memoryview(into.reshape(-1).view(np.uint8))
-            while got and got < into.nbytes and (more := file.readinto(rest[got:])):
-                got += more
+        # The system may stop early, and goes on where it stopped.
+        while got < wanted:
+            if _AT_ONCE:
+                more = os.preadv(file.fileno(), [into[got:] if got else into], start + got)
+            else:
+                file.seek(start + got)
+                more = file.readinto(into[got:])
+            if not more:
+                raise _damaged(path, "it ends too early")
+            got += more
     except OSError as error:
+        if isinstance(error, FileError):
+            raise
         raise _damaged(path, error.strerror) from error
-    if got != into.nbytes:
-        raise _damaged(path, "it ends too early")
 
 
 def _sum(name: str, kind: str, shape: tuple[int, ...], content: np.ndarray) -> int:
