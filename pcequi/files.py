@@ -15,10 +15,27 @@ try:
 except ImportError:  # Windows: work may be done twice there, never wrongly
     fcntl = None
 
-__all__ = ["locked", "write_bytes"]
+__all__ = ["locked", "make_folder", "write_bytes"]
 
 # No space, quota used up, larger than a limit on the size of files.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        FileError: it cannot be made, or may not be entered.
+
+    **Equivariance:** does not apply.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+        os.stat(path)
+    except OSError as error:
+        raise FileError(
+            f"{path} cannot be made ({error.strerror}); check the folder, or choose another"
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

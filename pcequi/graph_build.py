@@ -59,7 +59,7 @@ def is_good(job: ChunkJob, say: bool = True) -> bool:
 
     **Equivariance:** does not apply.
     """
-    if not job.path.exists():
+    if not os.path.exists(job.path):
         return False
     try:
         open_chunk(job.path, len(job.levels), len(job.clouds), job.key).verify()

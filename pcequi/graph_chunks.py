@@ -12,12 +12,9 @@ size of the file say, which costs microseconds; ``Chunk.verify`` reads it all.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +25,19 @@ from torch import Tensor
 from pcequi.errors import FileError
 from pcequi.files import write_bytes
 from pcequi.pose_graph import TENSORS
+from pcequi.tensor_files import (
+    DTYPES,
+    KINDS,
+    StoredTensor,
+    damaged,
+    opened,
+    read_header,
+    read_into,
+    stamp_of,
+)
 
 __all__ = ["Chunk", "open_chunk", "read_graphs", "tensor_names", "write_chunk"]
 
-_TYPES = {"I64": "<i8", "I32": "<i4", "I16": "<i2", "F64": "<f8", "F32": "<f4", "F16": "<f2"}
-_KINDS = {name: np.dtype(kind) for name, kind in _TYPES.items()}
-_DTYPES = {kind: torch.from_numpy(np.empty(0, kind)).dtype for kind in _KINDS.values()}
-# Twenty tensors take two thousand bytes; a length of a gigabyte is damage.
-_LARGEST_HEADER = 1 << 20
-# Seeking and reading in one call to the system.
-_AT_ONCE = hasattr(os, "preadv")
 _LIFTED = ("lift",)
 _SPARSE = ("entries", "col", "val")
 
@@ -56,17 +56,6 @@ def tensor_names(num_levels: int) -> list[str]:
 
 
 @dataclass
-class _Stored:
-    """Where a tensor lies in the file."""
-
-    kind: str
-    shape: tuple[int, ...]
-    start: int
-    bytes: int
-    row_bytes: int
-
-
-@dataclass
 class Chunk:
     """An open chunk: what its header says, and no tensor but the first rows.
 
@@ -82,7 +71,7 @@ class Chunk:
     """
 
     path: Path
-    tensors: dict[str, _Stored]
+    tensors: dict[str, StoredTensor]
     ptr: np.ndarray
     sums: dict[str, int] | None
     stamp: tuple[int, ...]
@@ -98,12 +87,12 @@ class Chunk:
         """
         if self.sums is None:
             return False
-        with _opened(self.path) as file:
+        with opened(self.path) as file:
             for name, stored in self.tensors.items():
                 content = np.empty(stored.bytes, np.uint8)
-                _read(file, stored.start, memoryview(content), self.path)
+                read_into(file, stored.start, memoryview(content), self.path)
                 if _sum(name, stored.kind, stored.shape, content) != self.sums.get(name):
-                    raise _damaged(self.path, f"the checksum of {name!r} differs")
+                    raise damaged(self.path, f"the checksum of {name!r} differs")
         return True
 
 
@@ -125,7 +114,7 @@ def write_chunk(path: Path, graphs: Sequence[dict[str, Tensor]], key: str) -> No
         parts = [graph[name] for graph in graphs]
         tensors[name + ".ptr"] = torch.tensor([0] + [len(part) for part in parts]).cumsum(0)
         tensors[name] = torch.cat(parts)
-    kinds = {_DTYPES[np.dtype(kind)]: name for name, kind in _TYPES.items()}
+    kinds = {DTYPES[np.dtype(kind)]: name for name, kind in KINDS.items()}
     sums = {
         name: _sum(name, kinds[value.dtype], tuple(value.shape), value.numpy())
         for name, value in tensors.items()
@@ -148,25 +137,25 @@ def open_chunk(path: Path, num_levels: int, clouds: int, key: str | None = None)
 
     **Equivariance:** does not apply.
     """
-    with _opened(path) as file:
-        stamp = _stamp(file)
-        tensors, note = _header(file, path)
+    with opened(path) as file:
+        stamp = stamp_of(file)
+        tensors, note = read_header(file, path)
         names = tensor_names(num_levels)
         if set(tensors) != {full for name in names for full in (name, name + ".ptr")}:
-            raise _damaged(path, "it does not hold the tensors of this store's levels")
+            raise damaged(path, "it does not hold the tensors of this store's levels")
         if key is not None and note.get("store", key) != key:
-            raise _damaged(path, f"it belongs to the store {note['store']!r}")
+            raise damaged(path, f"it belongs to the store {note['store']!r}")
         ptr = np.empty((len(names), clouds + 1), np.int64)
         for name, rows in zip(names, ptr):
             first = tensors[name + ".ptr"]
             if first.kind != "I64" or first.shape != (clouds + 1,):
-                raise _damaged(path, f"it does not hold {clouds} clouds")
-            _read(file, first.start, memoryview(rows.view(np.uint8)), path)
+                raise damaged(path, f"it does not hold {clouds} clouds")
+            read_into(file, first.start, memoryview(rows.view(np.uint8)), path)
             if rows[0] != 0 or (np.diff(rows) < 0).any() or rows[-1] != tensors[name].shape[0]:
-                raise _damaged(path, f"the rows of {name!r} do not fit its clouds")
+                raise damaged(path, f"the rows of {name!r} do not fit its clouds")
     sums = note.get("crc32")
     if sums is not None and (not isinstance(sums, dict) or set(sums) != set(tensors)):
-        raise _damaged(path, "its checksums are not those of its tensors")
+        raise damaged(path, "its checksums are not those of its tensors")
     return Chunk(path, tensors, ptr, sums, stamp)
 
 
@@ -189,102 +178,34 @@ def read_graphs(places: Sequence[tuple[Chunk, int]], names: Sequence[str]) -> di
     layouts = [[chunk.tensors[name] for name in names] for chunk, _ in places]
     out, views = [], []
     for number in range(len(names)):
-        kinds = [_KINDS[kind] for kind in {layout[number].kind for layout in layouts}]
+        kinds = [KINDS[kind] for kind in {layout[number].kind for layout in layouts}]
         num = sum(span[number][1] - span[number][0] for span in spans)
         row = layouts[0][number].shape[1:]
         # Torch's memory: NumPy's costs half as much again to fill for the first time.
-        out.append(torch.empty((num, *row), dtype=_DTYPES[np.result_type(*kinds)]))
+        out.append(torch.empty((num, *row), dtype=DTYPES[np.result_type(*kinds)]))
         views.append(memoryview(out[-1].numpy().reshape(-1).view(np.uint8)))
     filled = [0] * len(names)
     for (chunk, _), span, layout in zip(places, spans, layouts):
-        with _opened(chunk.path) as file:
-            if _stamp(file) != chunk.stamp:
+        with opened(chunk.path) as file:
+            if stamp_of(file) != chunk.stamp:
                 raise FileError(
                     f"{chunk.path} changed while it was in use; open the store again (resume)"
                 )
             for number, ((start, stop), stored) in enumerate(zip(span, layout)):
                 size, first = stored.row_bytes, filled[number]
                 place, length = stored.start + start * size, (stop - start) * size
-                if _DTYPES[_KINDS[stored.kind]] is out[number].dtype:
+                if DTYPES[KINDS[stored.kind]] is out[number].dtype:
                     filled[number] = first + length
-                    _read(file, place, views[number][first : first + length], chunk.path)
+                    read_into(file, place, views[number][first : first + length], chunk.path)
                     continue
                 narrow = np.empty(length, np.uint8)
-                _read(file, place, memoryview(narrow), chunk.path)
-                part = torch.from_numpy(narrow.view(_KINDS[stored.kind])).to(out[number].dtype)
+                read_into(file, place, memoryview(narrow), chunk.path)
+                part = torch.from_numpy(narrow.view(KINDS[stored.kind])).to(out[number].dtype)
                 filled[number] = last = first + part.numel() * part.element_size()
                 views[number][first:last] = memoryview(part.numpy().view(np.uint8))
     return dict(zip(names, out))
 
 
-def _header(file, path: Path) -> tuple[dict[str, _Stored], dict]:
-    size = file.seek(0, 2)
-    file.seek(0)
-    length = int.from_bytes(file.read(8), "little")
-    if size < 8 or not 0 < length <= min(size - 8, _LARGEST_HEADER):
-        raise _damaged(path, "it has no header")
-    try:
-        header = json.loads(file.read(length))
-        note = json.loads((header.pop("__metadata__", None) or {}).get("pcequi", "{}"))
-        tensors = {}
-        for name, value in header.items():
-            kind, shape = value["dtype"], tuple(value["shape"])
-            start, stop = value["data_offsets"]
-            row = prod(shape[1:]) * _KINDS[kind].itemsize
-            if not all(type(n) is int and n >= 0 for n in (*shape, start, stop)):
-                raise ValueError(f"{name!r} has a size that is none")
-            if not shape or stop - start != shape[0] * row:
-                raise ValueError(f"{name!r} has the shape {list(shape)} and {stop - start} bytes")
-            tensors[name] = _Stored(kind, shape, 8 + length + start, stop - start, row)
-        if not isinstance(note, dict):
-            raise ValueError("its note is no object")
-        spans = sorted((t.start, t.start + t.bytes) for t in tensors.values())
-        spans = [(0, 8 + length), *spans, (size, size)]
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise _damaged(path, f"its header cannot be read: {error}") from error
-    if any(stop != start for (_, stop), (start, _) in pairwise(spans)):
-        raise _damaged(path, f"its {size} bytes are not those that its header announces")
-    return tensors, note
-
-
-def _stamp(file) -> tuple[int, ...]:
-    status = os.fstat(file.fileno())
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _opened(path: Path):
-    try:
-        return open(path, "rb", buffering=0)
-    except OSError as error:
-        raise FileError(
-            f"{path} is missing or damaged ({error.strerror}); precompute again, which repairs it"
-        ) from error
-
-
-def _read(file, start: int, into: memoryview, path: Path) -> None:
-    """Fill some bytes from a place in the file."""
-    got, wanted = 0, len(into)
-    try:
-        # The system may stop early, and goes on where it stopped.
-        while got < wanted:
-            if _AT_ONCE:
-                more = os.preadv(file.fileno(), [into[got:] if got else into], start + got)
-            else:
-                file.seek(start + got)
-                more = file.readinto(into[got:])
-            if not more:
-                raise _damaged(path, "it ends too early")
-            got += more
-    except OSError as error:
-        if isinstance(error, FileError):
-            raise
-        raise _damaged(path, error.strerror) from error
-
-
 def _sum(name: str, kind: str, shape: tuple[int, ...], content: np.ndarray) -> int:
     about = zlib.crc32(f"{name} {kind} {list(shape)}".encode())
     return zlib.crc32(np.ascontiguousarray(content).reshape(-1).view(np.uint8), about)
-
-
-def _damaged(path: Path, reason: object) -> FileError:
-    return FileError(f"{path} is missing or damaged ({reason}); precompute again, which repairs it")

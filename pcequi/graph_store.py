@@ -22,7 +22,7 @@ import numpy as np
 from torch import Tensor
 
 from pcequi.errors import ArgumentError, DataError, FileError
-from pcequi.files import locked, write_bytes
+from pcequi.files import locked, make_folder, write_bytes
 from pcequi.graph_build import ChunkJob, clear_leftovers, is_good, pack, run_jobs
 from pcequi.graph_chunks import Chunk, open_chunk, read_graphs, tensor_names
 from pcequi.pose_graph import TENSORS, Level, LevelGraph, PoseGraph
@@ -158,12 +158,7 @@ class GraphStore:
             raise DataError("`clouds` (=[]) is empty; there is nothing to precompute")
         key = store_key(clouds, levels, rotations)
         folder = Path(folder) / key
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(
-                f"{folder} cannot be made ({error.strerror}); choose another folder"
-            ) from error
+        make_folder(folder)
         starts = [start for start, _ in _spans(len(clouds))]
 
         def job(start: int) -> ChunkJob:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def read_points(
     rng = np.random.default_rng(check_count("seed", seed, least=0))
     path = Path(path).expanduser()
     ending = path.suffix.lower()
-    if not path.exists():
+    if not os.path.exists(path):  # Unlike Path.exists, false where a folder may not be read.
         raise FileError(f"`path` (={str(path)!r}) does not exist: check the path")
     if ending not in READABLE or path.is_dir():
         raise FileError(

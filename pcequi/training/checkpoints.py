@@ -7,6 +7,7 @@ classes, and safetensors holds nothing but numbers.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import nn
 
 from pcequi import __version__
 from pcequi.errors import ArgumentError, FileError, PcequiError
+from pcequi.files import make_folder
 from pcequi.models import GroupConvClassifier
 from pcequi.training.files import read_json, read_tensors, write_json, write_tensors
 
@@ -67,7 +69,7 @@ def save_checkpoint(
             f"(={model.settings['num_classes']})"
         )
     weights = _weights_path(Path(path))
-    weights.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(weights.parent)
     write_tensors(weights, model.state_dict())
     write_json(
         weights.with_suffix(".json"),
@@ -97,7 +99,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     weights = _weights_path(Path(path))
     about = weights.with_suffix(".json")
-    if not about.exists() and not weights.exists():
+    if not os.path.exists(about) and not os.path.exists(weights):
         raise FileError(
             f"`path` (={str(path)!r}) holds no checkpoint ({about.name} and {weights.name}); "
             "give the folder of a finished run, or train one with `pcequi train`"

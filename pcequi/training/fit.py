@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcequi.errors import ArgumentError, DataError, FileError, PcequiError
+from pcequi.files import make_folder
 from pcequi.graph_store import GraphStore
 from pcequi.training.augment import augment, mix
 from pcequi.training.files import read_tensors, write_tensors, write_text
@@ -307,7 +309,7 @@ class _Run:
             weight_decay=settings.weight_decay,
         )
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
 
     def epoch(self, store, labels, batches, epoch: int, total: int, bar) -> dict:
         settings, start = self.settings, time.perf_counter()
@@ -377,7 +379,7 @@ class _Run:
         if self.folder is None:
             raise ArgumentError("`resume` (=True) needs a `folder` to resume from")
         path = self.folder / _STATE
-        if not path.exists():
+        if not os.path.exists(path):
             return []
         remedy = "delete it to start again"
         tensors, note = read_tensors(path, remedy)

@@ -12,6 +12,7 @@ import torch
 
 from pcequi import __version__
 from pcequi.errors import ArgumentError, FileError
+from pcequi.files import make_folder
 from pcequi.models import GroupConvClassifier
 from pcequi.training.checkpoints import save_checkpoint
 from pcequi.training.evaluate import agreement, evaluate_protocol
@@ -284,5 +285,5 @@ def _start_folder(folder: Path, settings: RunSettings, overwrite: bool) -> None:
     if overwrite:
         for name in _OWN_FILES:
             (folder / name).unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_json(folder / "settings.json", settings.to_dict())

@@ -1,12 +1,16 @@
 """Damaged files of every kind: noticed, named, and repaired where that is possible."""
 
+import contextlib
 import json
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
 
 from pcequi import graph_store
+from pcequi.datasets.readers import read_points
 from pcequi.errors import FileError
 from pcequi.graph_store import GraphStore
 from pcequi.training import FitSettings, RunSettings, fit, load_checkpoint, save_checkpoint
@@ -146,19 +150,66 @@ def test_a_folder_in_the_place_of_a_file(tiny, split, damage, made, tmp_path, su
     survived("folders in the place of files")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
-@pytest.mark.parametrize("name", ["graphs/*/chunk-00001*", "run/model.json", "run/state*"])
-def test_a_file_that_may_not_be_read(tiny, split, damage, made, tmp_path, survived, name):
-    folder = damage.copied(made, tmp_path / "copy")
+@pytest.fixture
+def nobody(tiny, split):
+    """A folder that all may enter, and a user who may not read everything."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "copy"
+        Path(place).chmod(0o755)
+
+        @contextlib.contextmanager
+        def without_rights():
+            # Root may read anything; another user is one system call away.
+            root = os.geteuid() == 0
+            if root:
+                os.seteuid(65534)
+            try:
+                yield
+            finally:
+                if root:
+                    os.seteuid(0)
+
+        yield folder, without_rights
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+@pytest.mark.parametrize(
+    "name", ["graphs/*/chunk-00001*", "graphs/*/store.json", "run/model.json", "run/state*"]
+)
+def test_what_may_not_be_read(tiny, split, damage, made, nobody, survived, name, what):
+    folder, without_rights = nobody
+    damage.copied(made, folder)
+    for place in (folder, *folder.rglob("*")):
+        place.chmod(0o755)
     (path,) = folder.glob(name)
-    path.chmod(0)
-    with pytest.raises(FileError, match=f"{path.name}.*Permission denied"):
-        if name.startswith("graphs"):
-            GraphStore(path.parent)
-        elif "state" in name:
-            store = GraphStore(next((folder / "graphs").iterdir()))
-            model = tiny.tiny_model()
-            fit(model, store, split.labels, FIT, folder=folder / "run", resume=True, quiet=True)
-        else:
-            load_checkpoint(folder / "run")
+    store = GraphStore(next((folder / "graphs").iterdir()))
+    forbidden = path if what == "file" else path.parent
+    forbidden.chmod(0)
+    try:
+        with without_rights(), pytest.raises(FileError, match=f"{forbidden.name}"):
+            if name.startswith("graphs"):
+                GraphStore(path.parent)
+            elif "state" in name:
+                model = tiny.tiny_model()
+                fit(model, store, split.labels, FIT, folder=folder / "run", resume=True, quiet=True)
+            else:
+                load_checkpoint(folder / "run")
+    finally:
+        forbidden.chmod(0o755)
+    survived("files that may not be read")
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_cloud_that_may_not_be_read(nobody, survived, what):
+    folder, without_rights = nobody
+    folder.mkdir()
+    path = folder / "cloud.xyz"
+    path.write_text("1 2 3\n")
+    forbidden = path if what == "file" else folder
+    forbidden.chmod(0)
+    try:
+        with without_rights(), pytest.raises(FileError, match="cloud.xyz"):
+            read_points(path)
+    finally:
+        forbidden.chmod(0o755)
     survived("files that may not be read")
