@@ -28,6 +28,7 @@ __all__ = ["EXPLANATIONS", "bench_figures"]
 EXPLANATIONS = {
     "precompute_ms_per_shape": "all levels of a shape's graph, one thread",
     "train_ms_per_shape": "reading, forward, backward and AdamW step, batch 32",
+    "train_bfloat16_ms_per_shape": "the same with automatic casts to bfloat16",
     "predict_shapes_per_s": "from cached graphs, batch 64",
     "predict_raw_shapes_per_s": "from points to class, a process a core",
     "dense_time_ratio": "training step of the same network on all its poses",
@@ -54,10 +55,12 @@ class _Step:
         _train(self.model, self.optimizer, self.batch, self.target)
 
 
-def _train(model, optimizer, batch, target) -> None:
+def _train(model, optimizer, batch, target, cast: bool = False) -> None:
     model.train()
     optimizer.zero_grad(set_to_none=True)
-    F.cross_entropy(model(batch), target).backward()
+    with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+        logits = model(batch)
+    F.cross_entropy(logits.float(), target).backward()
     optimizer.step()
 
 
@@ -105,6 +108,7 @@ def bench_figures(
         timing = _train_and_predict(store, levels, channels, rounds_of)
     keep(timing)
     figures["train_ms_per_shape"] = 1e3 * rounds["train"]["median"] / 32
+    figures["train_bfloat16_ms_per_shape"] = 1e3 * rounds["train_bfloat16"]["median"] / 32
     figures["predict_shapes_per_s"] = 64 / rounds["predict"]["median"]
     tell("predict from points")
     figures["predict_raw_shapes_per_s"] = _raw(name, clouds, workers, 64 if quick else 512)
@@ -162,15 +166,16 @@ def _train_and_predict(store, levels, channels, rounds) -> Timing:
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     rows = torch.arange(64) % len(store)
 
-    def train():
-        _train(model, optimizer, store.batch(rows[:32]), rows[:32] % 40)
+    def train(cast: bool = False):
+        _train(model, optimizer, store.batch(rows[:32]), rows[:32] % 40, cast)
 
     @torch.no_grad()
     def predict():
         model.eval()
         model(store.batch(rows))
 
-    return interleaved({"train": train, "predict": predict}, 2 * rounds, warmup=2)
+    steps = {"train": train, "train_bfloat16": lambda: train(True), "predict": predict}
+    return interleaved(steps, 2 * rounds, warmup=2)
 
 
 _RAW: dict = {}
