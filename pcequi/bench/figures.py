@@ -22,6 +22,7 @@ from pcequi.graph_store import GraphStore
 from pcequi.models import GroupConvClassifier, preset
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
 from pcequi.poses import GridPoses
+from pcequi.training.threads import set_threads
 
 __all__ = ["EXPLANATIONS", "bench_figures"]
 
@@ -148,7 +149,7 @@ def _shapes(count: int) -> list[Tensor]:
 
 def _precompute(levels, clouds, count) -> Timing:
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    set_threads(1)
     try:
         seconds = []
         for number in range(-2, count):
@@ -158,7 +159,7 @@ def _precompute(levels, clouds, count) -> Timing:
                 seconds.append(time.perf_counter() - start)
         return {"precompute": seconds}
     finally:
-        torch.set_num_threads(threads)
+        set_threads(threads)
 
 
 def _train_and_predict(store, levels, channels, rounds) -> Timing:
@@ -182,7 +183,7 @@ _RAW: dict = {}
 
 
 def _raw_start(name: str) -> None:
-    torch.set_num_threads(1)
+    set_threads(1)
     _RAW["model"] = GroupConvClassifier.from_preset(name, 40).eval()
     _raw_classes([torch.rand(1024, 3, generator=torch.Generator().manual_seed(0))])
 
