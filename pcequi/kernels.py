@@ -31,7 +31,7 @@ LAYOUTS = {
 }
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def kernel_points(num: int) -> tuple[Tensor, float]:
     """Kernel points in the unit ball and the width of their support.
 

@@ -12,7 +12,17 @@ from pcequi.pose_graph import Level
 from pcequi.poses import CentroidPoses, TangentPoses
 from pcequi.sampling import FeatureSampler
 
-COMMANDS = ("demo", "train", "evaluate", "predict", "precompute", "check", "view", "report", "bench")
+COMMANDS = (
+    "demo",
+    "train",
+    "evaluate",
+    "predict",
+    "precompute",
+    "check",
+    "view",
+    "report",
+    "bench",
+)
 QUICK = ["--threads", "1"]
 
 
