@@ -20,6 +20,16 @@ def _load(path):
     return module
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _as_many_threads_as_the_children():
+    """Results are the same to the bit for the same number of threads only."""
+    from pcequi.training.threads import set_threads
+
+    set_threads(1)
+    yield
+    set_threads()
+
+
 @pytest.fixture(scope="session")
 def tiny():
     return _load(_HERE.parent / "training" / "tiny.py")
