@@ -18,7 +18,13 @@ from pcequi.poses import CentroidPoses, GridPoses, PairPoses, TangentPoses
 from pcequi.rotations import finite_group, random_rotations
 from pcequi.sampling import FeatureSampler
 
-DATA_DRIVEN = [GridPoses("O", "principal"), TangentPoses(8), TangentPoses(6), PairPoses(4)]
+DATA_DRIVEN = [
+    GridPoses("O", "principal"),
+    GridPoses("D2", "manhattan"),
+    TangentPoses(8),
+    TangentPoses(6),
+    PairPoses(4),
+]
 
 
 def logits(model, pos, levels=None):

@@ -153,7 +153,7 @@ class GraphBuilder:
         """The frame that a level's poses are turned to, found once for all levels;
         None where the sampler needs none."""
         align = getattr(level.poses, "align", None)
-        if align is None or ALIGNMENTS[align] is None:
+        if ALIGNMENTS.get(align) is None:  # also samplers of a user's own
             return None
         if align not in self._frames:
             self._frames[align] = ALIGNMENTS[align](self.pos)
