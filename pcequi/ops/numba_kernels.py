@@ -186,6 +186,18 @@ def _near(center, source, limit, near):
 
 
 @njit(cache=True, nogil=True, fastmath=_REORDER)
+def _seen(point, center, frame, radius):
+    """A point seen from a pose, in units of the radius, and its squared distance."""
+    dx = (point[0] - center[0]) / radius
+    dy = (point[1] - center[1]) / radius
+    dz = (point[2] - center[2]) / radius
+    u = frame[0, 0] * dx + frame[1, 0] * dy + frame[2, 0] * dz
+    v = frame[0, 1] * dx + frame[1, 1] * dy + frame[2, 1] * dz
+    w = frame[0, 2] * dx + frame[1, 2] * dy + frame[2, 2] * dz
+    return u, v, w, dx * dx + dy * dy + dz * dz
+
+
+@njit(cache=True, nogil=True, fastmath=_REORDER)
 def _planes(points, width):
     """The space basis as (1 - |v|^2 / width^2 + planes . (v, 1))^2, [4, B]."""
     planes = np.empty((4, points.shape[0]), points.dtype)
@@ -212,13 +224,8 @@ def lift(target, frame, source, feature, radius, points, width):
         R = frame[t]
         for i in range(_near(target[t], source, radius * radius, near)):
             s = near[i]
-            dx = (source[s, 0] - target[t, 0]) / radius
-            dy = (source[s, 1] - target[t, 1]) / radius
-            dz = (source[s, 2] - target[t, 2]) / radius
-            u = R[0, 0] * dx + R[1, 0] * dy + R[2, 0] * dz
-            v = R[0, 1] * dx + R[1, 1] * dy + R[2, 1] * dz
-            w = R[0, 2] * dx + R[1, 2] * dy + R[2, 2] * dz
-            height = 1 - (dx * dx + dy * dy + dz * dz) * inverse
+            u, v, w, square = _seen(source[s], target[t], R, radius)
+            height = 1 - square * inverse
             for b in range(basis):
                 value = max(height + p3[b] + p0[b] * u + p1[b] * v + p2[b] * w, 0.0)
                 space[b] = value * value
@@ -266,13 +273,8 @@ def operator(
         mass, fresh = 0.0, True
         for n in range(_near(pos[t], source, radius * radius, near)):
             s = near[n]
-            dx = (source[s, 0] - pos[t, 0]) / radius
-            dy = (source[s, 1] - pos[t, 1]) / radius
-            dz = (source[s, 2] - pos[t, 2]) / radius
-            u = R[0, 0] * dx + R[1, 0] * dy + R[2, 0] * dz
-            v = R[0, 1] * dx + R[1, 1] * dy + R[2, 1] * dz
-            w = R[0, 2] * dx + R[1, 2] * dy + R[2, 2] * dz
-            height = 1 - (dx * dx + dy * dy + dz * dz) * inverse
+            u, v, w, square = _seen(source[s], pos[t], R, radius)
+            height = 1 - square * inverse
             here = 0.0
             for b in range(basis):
                 value = max(height + p3[b] + p0[b] * u + p1[b] * v + p2[b] * w, 0.0)
