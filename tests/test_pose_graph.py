@@ -13,7 +13,8 @@ from pcequi.poses import CentroidPoses, GridPoses, PairPoses, TangentPoses
 from pcequi.sampling import FeatureSampler
 
 SAMPLERS = [
-    GridPoses("O"), GridPoses(7), GridPoses("O", "principal"), GridPoses("D2", "manhattan"), TangentPoses(6), PairPoses(3),
+    GridPoses("O"), GridPoses(7), GridPoses("O", "principal"), GridPoses("D2", "manhattan"),
+    TangentPoses(6), PairPoses(3),
 ]  # fmt: skip
 
 
