@@ -62,6 +62,7 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
             "head_channels": head_channels,
             "dropout": dropout,
         }
+        self._hub_mixin_config = self.settings  # what huggingface_hub writes to config.json
         self.lift = LiftBlock(levels[0].lift_channels, channels[0])
         self.blocks = torch.nn.ModuleList(
             GroupConvBlock(
@@ -80,9 +81,13 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
 
     @classmethod
     def from_settings(cls, settings: dict) -> GroupConvClassifier:
-        """The (untrained) network that ``settings`` describe; plain JSON values."""
+        """The (untrained) network that ``settings`` describe; plain JSON values, but
+        ``levels`` may be ``Level`` objects as well."""
         settings = dict(settings)
-        settings["levels"] = [Level.from_dict(level) for level in settings["levels"]]
+        settings["levels"] = [
+            level if isinstance(level, Level) else Level.from_dict(level)
+            for level in settings["levels"]
+        ]
         return cls(**settings)
 
     @classmethod

@@ -1,138 +1,150 @@
-"""Networks in the layout of the Hugging Face Hub: ``config.json``, ``model.safetensors``.
+"""Networks to folders and to the Hugging Face Hub, by huggingface_hub's own mixin.
 
-The same methods as huggingface_hub's ``PyTorchModelHubMixin``, with local
-folders needing nothing but safetensors; the package is only imported to talk to
-the Hub. Reading runs no code: JSON names settings, safetensors holds numbers.
+``config.json`` holds the network's settings as plain JSON, ``model.safetensors`` the
+weights, ``README.md`` a model card. Reading runs no code: settings are names and
+numbers, and the mixin's way back to pickled weights is closed.
 """
 
 from __future__ import annotations
 
-import json
-import tempfile
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from pcequi.errors import FileError, MissingPackageError, PcequiError
+from pcequi.errors import FileError, MissingPackageError
+
+try:
+    from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+except ImportError:
+    PyTorchModelHubMixin = None
 
 __all__ = ["HubMixin"]
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+WEIGHTS = "model.safetensors"
+TAGS = ["point-cloud", "equivariance", "se3", "3d", "pytorch-geometric"]
+PAPER = "https://arxiv.org/abs/2605.15368"
+CARD = """---
+{{ card_data }}
+---
 
+# {{ model_name | default("A classifier of point clouds of unknown orientation", true) }}
 
-class HubMixin:
-    """``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` for a network
-    that has ``settings`` (plain JSON) and ``from_settings``.
+A rotation-equivariant network of pcequi on poses sampled in feature space ([paper]({{ paper_url }})).
+The settings are in `config.json`.
 
-    **Equivariance:** does not apply.
-    """
+```python
+from pcequi.models import GroupConvClassifier
 
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` into a folder.
+model = GroupConvClassifier.from_pretrained("{{ repo_id | default("user/network", true) }}")
+```
 
-        Args:
-            folder: made if needed.
+Clouds go through `pcequi.transforms.BuildPoseGraph(model.levels)` first, scaled to unit radius.
+"""
 
-        Returns:
-            The folder.
+if PyTorchModelHubMixin is None:
+
+    class HubMixin:
+        """The Hub's methods where huggingface_hub is not installed: they say so.
+
+        Raises:
+            MissingPackageError: by each of the methods.
 
         **Equivariance:** does not apply.
         """
-        folder = Path(folder).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {"library_name": "pcequi", "model": type(self).__name__, "settings": self.settings}
-        (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
-        # Copies: safetensors refuses tensors that share memory.
-        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in self.state_dict().items()}
-        save_file(tensors, folder / WEIGHTS, {"format": "pt"})
-        return folder
 
-    @classmethod
-    def from_pretrained(
-        cls, name: str | Path, *, revision: str | None = None, token: str | None = None
+        def save_pretrained(self, *_, **__):
+            raise _missing("save_pretrained")
+
+        @classmethod
+        def from_pretrained(cls, *_, **__):
+            raise _missing("from_pretrained")
+
+        def push_to_hub(self, *_, **__):
+            raise _missing("push_to_hub")
+
+else:
+
+    class HubMixin(
+        PyTorchModelHubMixin,
+        library_name="pcequi",
+        tags=TAGS,
+        paper_url=PAPER,
+        model_card_template=CARD,
     ):
-        """A network from a local folder, or from the Hub.
-
-        Args:
-            name: a folder that ``save_pretrained`` wrote; if there is none of
-                this name, a repository of the Hub such as ``"user/network"``.
-            revision: of the repository: branch, tag or commit.
-            token: for a private repository.
-
-        Returns:
-            The network in ``eval()`` mode, in the dtype of its weights.
-
-        Raises:
-            FileError: files are missing or damaged, or do not fit each other.
-            MissingPackageError: the Hub is needed and huggingface_hub missing.
+        """``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` of huggingface_hub,
+        for a network that has ``from_settings`` and puts its settings (plain JSON)
+        into ``_hub_mixin_config``.
 
         **Equivariance:** does not apply.
         """
-        folder = Path(name).expanduser()
-        if not folder.is_dir():
-            hub = _hub(f"`name` (={str(name)!r}) is no folder, and to ask the Hub for it")
-            folder = Path(
-                hub.snapshot_download(
-                    str(name), revision=revision, token=token, allow_patterns=[CONFIG, WEIGHTS]
-                )
-            )
-        return _read(cls, folder)
 
-    def push_to_hub(
-        self, name: str, *, private: bool = False, token: str | None = None, message: str = "pcequi"
-    ) -> str:
-        """Upload to the Hub.
+        @classmethod
+        def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options):
+            """A network from a folder that ``save_pretrained`` wrote, or from the Hub.
 
-        Args:
-            name: repository, such as ``"user/network"``; made if needed.
-            private: of a repository that is made.
-            token: by default that of ``hf auth login``.
-            message: of the commit.
+            Args:
+                pretrained_model_name_or_path: the folder; if there is none of this
+                    name, a repository of the Hub such as ``"user/network"``.
+                options: those of huggingface_hub's ``ModelHubMixin.from_pretrained``
+                    (``revision``, ``token``, ``cache_dir``, ``local_files_only``),
+                    ``map_location``, and settings to change, such as ``dropout``.
 
-        Returns:
-            The address of the repository.
+            Returns:
+                The network in ``eval()`` mode, in the dtype of its weights.
 
-        Raises:
-            MissingPackageError: huggingface_hub is missing.
+            Raises:
+                FileError: files are missing or damaged, do not fit each other, or
+                    could not be fetched.
+                MissingPackageError: huggingface_hub is missing.
 
-        **Equivariance:** does not apply.
-        """
-        api = _hub("to upload to the Hub").HfApi(token=token)
-        address = api.create_repo(name, private=private, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            api.upload_folder(repo_id=name, folder_path=folder, commit_message=message)
-        return str(address)
+            **Equivariance:** does not apply.
+            """
+            name = str(pretrained_model_name_or_path)
+            try:
+                return super().from_pretrained(Path(name).expanduser(), **options)
+            except FileError:
+                raise
+            except Exception as error:  # damaged files and the network fail in many ways
+                reason = " ".join(str(error).split("\n")[:2]).replace("\t", "")  # torch lists all
+                raise FileError(
+                    f"`pretrained_model_name_or_path` (={name!r}) gave no network of pcequi "
+                    f"({type(error).__name__}: {reason}); name a folder that save_pretrained "
+                    "wrote, or a repository of the Hub"
+                ) from error
+
+        @classmethod
+        def _from_pretrained(
+            cls, *, model_id, config=None, map_location="cpu", strict=True, revision=None,
+            cache_dir=None, force_download=False, local_files_only=False, token=None, **settings,
+        ):  # fmt: skip
+            """The mixin's hook. Its own would read pickled weights where there are no
+            others, leave out what does not fit, and change the dtype."""
+            if config is None:
+                raise FileError(f"{model_id!r} lacks config.json: write it with save_pretrained")
+            # Folders of the first releases keep the settings one level down.
+            settings = {**config.get("settings", {}), **settings}
+            if (file := Path(model_id) / WEIGHTS).parent.is_dir():
+                if not file.is_file():
+                    raise FileError(
+                        f"{model_id!r} lacks {WEIGHTS}: write it with save_pretrained; weights in "
+                        "other files are not read, for they could run code"
+                    )
+            else:
+                file = hf_hub_download(
+                    model_id, WEIGHTS, revision=revision, cache_dir=cache_dir,
+                    force_download=force_download, token=token, local_files_only=local_files_only,
+                )  # fmt: skip
+            tensors = load_file(file, device=str(map_location))
+            model = cls.from_settings(settings).to(map_location)
+            kinds = {value.dtype for value in tensors.values() if value.is_floating_point()}
+            model.to(kinds.pop() if len(kinds) == 1 else torch.float32)
+            model.load_state_dict(tensors, strict=strict)
+            return model.eval()
 
 
-def _hub(purpose: str):
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise MissingPackageError(
-            f"{purpose}, huggingface_hub is needed: pip install huggingface_hub"
-        ) from error
-    return huggingface_hub
-
-
-def _read(cls, folder: Path):
-    remedy = "write it again with save_pretrained"
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise FileError(f"`name` (={str(folder)!r}) lacks {name}; {remedy}")
-    try:
-        settings = json.loads((folder / CONFIG).read_text())["settings"]
-        tensors = load_file(folder / WEIGHTS)
-        model = cls.from_settings(settings)
-        kinds = {value.dtype for value in tensors.values() if value.is_floating_point()}
-        model.to(kinds.pop() if len(kinds) == 1 else torch.float32).load_state_dict(tensors)
-    except (
-        PcequiError, SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError,
-        RuntimeError,
-    ) as error:  # fmt: skip
-        raise FileError(
-            f"`name` (={str(folder)!r}) holds no network of pcequi ({error}); {remedy}"
-        ) from error
-    return model.eval()
+def _missing(method: str) -> MissingPackageError:
+    return MissingPackageError(
+        f'`{method}` needs huggingface_hub, which is not installed: pip install "pcequi[hub]". '
+        "Without it, torch.save(model.state_dict(), FILE) and from_settings(model.settings) do"
+    )
