@@ -30,7 +30,8 @@ CARD = """---
 
 # {{ model_name | default("A classifier of point clouds of unknown orientation", true) }}
 
-A rotation-equivariant network of pcequi on poses sampled in feature space ([paper]({{ paper_url }})).
+A rotation-equivariant network of pcequi on poses sampled in feature space
+([paper]({{ paper_url }})).
 The settings are in `config.json`.
 
 ```python
