@@ -17,7 +17,7 @@ help:
 	@echo "make demo        train a classifier that rotation cannot fool (demo-quick: in short)"
 	@echo "make test        the tests, with and without torch-cluster (test-slow: the long ones)"
 	@echo "make test-faults kills processes, damages files, fills disks (fuzz: many broken files)"
-	@echo "make test-browser installs Chromium and opens a report in it"
+	@echo "make test-browser installs Chromium and Xvfb; opens a report and the window of view in them"
 	@echo "make check       measure the equivariance of the default network"
 	@echo "make bench       how fast is this machine?"
 	@echo "make docs        the documentation, into build/docs"
@@ -51,6 +51,7 @@ fuzz: $(STAMP)
 test-browser: $(STAMP)
 	@$(PYTHON) tools/setup_browser.py
 	$(PYTEST) -m browser tests/report
+	$(PYTEST) tests/viz/test_window.py
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -4,6 +4,7 @@ Makes 60 small meshes of three classes, turned at random, as a stand-in for file
 of your own: a sub-folder a class. Then it runs the commands that you would type.
 
     python examples/own_folder.py [--quick]
+    python examples/own_folder.py --make parts    # only the 60 meshes, to try things on
 """
 
 import json
@@ -55,12 +56,11 @@ def main(quick: bool) -> None:
         own = ["--data", "folder", "--root", parts, "--run", run, "--cache", Path(place, "cache")]
         size = ["--epochs", 2, "--num-points", 256] if quick else ["--epochs", 20]
         found = pcequi("train", *own, *size, "--preset", "small", "--batch-size", 8)
-        share = found["accuracy"]["z/SO3"]
-        print(f"{share:.0%} of {found['shapes']['test']} files held out, turned any way")
+        count, share = found["shapes"]["test"], found["accuracy"]["z/SO3"]
+        print(f"{share:.0%} of {count} files held out, turned any way")
 
         files = make_files(new, 2 if quick else 10, seed=1)
-        broken = new / "broken.stl"
-        broken.write_text("no mesh")
+        (broken := new / "broken.stl").write_text("no mesh")
         found = pcequi("predict", run, *files, broken)
         right = sum(
             entry["predictions"][0]["class"] == Path(entry["file"]).parent.name
@@ -74,4 +74,5 @@ def main(quick: bool) -> None:
 
 
 if __name__ == "__main__":
-    main("--quick" in sys.argv)
+    making = "--make" in sys.argv
+    make_files(Path(sys.argv[-1]), 20, seed=0) if making else main("--quick" in sys.argv)

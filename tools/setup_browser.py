@@ -1,4 +1,4 @@
-"""Install Debian's Chromium, which only the browser tests of the report need.
+"""Install Debian's Chromium and Xvfb, for the tests that open the report and the window.
 
 Run by `make test-browser`. Where it cannot be installed, the tests say so and skip.
 """
@@ -13,16 +13,19 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def main() -> int:
-    if any(shutil.which(name) for name in BROWSERS):
-        say("browser: there")
+    there = {"chromium": any(shutil.which(name) for name in BROWSERS), "xvfb": shutil.which("Xvfb")}
+    missing = [package for package, found in there.items() if not found]
+    words = " and ".join(missing)
+    if not missing:
+        say("browser and virtual display: there")
     elif shutil.which("apt-get") is None:
-        say("not a Debian system: install Chromium to run the browser tests")
+        say(f"not a Debian system: install {words} to run all of these tests")
     else:
-        say("browser: installing chromium ...")
+        say(f"installing {words} ...")
         try:
-            apt_get_install(["chromium"])
+            apt_get_install(missing)
         except CommandError as error:
-            warn("Chromium is missing", error, "Install by hand: apt-get install chromium")
+            warn(f"{words} missing", error, f"Install by hand: apt-get install {' '.join(missing)}")
     return 0
 
 

@@ -170,6 +170,8 @@ def view(
     else:
         _show(result)
     if save is None:
+        if not json:
+            _explain(scene)
         render.show_window(scene, f"pcequi: {files[0].name}, level {level}")
 
 
@@ -221,6 +223,14 @@ def _with_evidence(views: list, checkpoint, network: list, level: int, target: i
         result.append(view)
         figures.append({"class": checkpoint.classes[target]} | found)
     return result, figures
+
+
+def _explain(scene) -> None:
+    """What a picture says below the clouds, and how to use the window."""
+    show(f"From left to right: {' | '.join(part.title for part in scene.parts)}")
+    ends = f" ({' to '.join(scene.scale)})" if any(scene.scale) else ""
+    show(f"{scene.legend[:1].upper()}{scene.legend[1:]}{ends}.")
+    show("Drag to turn, Ctrl and drag to move, wheel to come closer, Q or Esc to close.")
 
 
 def _show(result: dict) -> None:

@@ -79,6 +79,7 @@ def level_scene(
         palette = colors.representative_palette(first.centers())
         legend = "points of one colour share the output of one representative"
         legend += "; further shapes: colour of the nearest one" * others
+    legend += "; axes: their frames" * frames
     parts = []
     for view, title in zip(views, titles, strict=True):
         if highlight is not None:
@@ -106,8 +107,12 @@ def _part(view: LevelView, color: np.ndarray, title: str, highlight, frames: boo
     part.color[points] = color
     if highlight is not None:
         chosen = view.index_of(highlight)
+        # All others step back, or would hide the few that the picture is about.
+        members = (view.assignment == chosen).any(1).numpy()
+        part.size[points[~members]] = 0.5 * size
+        part.size[points[members]] = 1.2 * size
         own = int(view.sampled.chosen.index[chosen]) // view.assignment.shape[1]
-        part.size[points[own]] = 1.4 * size
+        part.size[points[own]] = 1.5 * size
     if frames:
         pose = _framed_poses(view, highlight)
         poses, count = view.sampled.poses, view.sampled.poses.num_rotations

@@ -196,6 +196,8 @@ def _run_worker(arguments: list, environment: dict, timeout: float | None) -> st
         raise MissingPackageError(f"drawing needs Open3D, which does not load ({last}): {_INSTALL}")
     if done.returncode == worker.NO_CONTEXT:
         return "no graphics context"
+    if done.returncode == worker.DEAD_DISPLAY:
+        return f"the display {environment.get('DISPLAY')!r} of $DISPLAY does not answer"
     if done.returncode < 0:
         return f"the driver crashed (signal {-done.returncode})"
     return f"status {done.returncode}: {last}"

@@ -5,6 +5,7 @@ A driver that crashes takes this process down, not the user's.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from pcequi.viz.scene import SPACING, Scene, part_geometry
 
 # Exit statuses that render.py translates; above those of Python itself.
-NO_OPEN3D, NO_CONTEXT, BAD_PICTURE = 40, 41, 42
+NO_OPEN3D, NO_CONTEXT, BAD_PICTURE, DEAD_DISPLAY = 40, 41, 42, 43
 
 UP = np.array([0.0, 0.0, 1.0])
 FRONT = np.array([0.55, -1.0, 0.45]) / np.linalg.norm([0.55, -1.0, 0.45])
@@ -90,12 +91,27 @@ def draw_frames(scene: Scene, folder: Path, width: int, height: int, count: int)
 
 def show(scene: Scene, title: str) -> int:
     """Open a window until the user closes it."""
+    if not _display_answers():
+        return DEAD_DISPLAY
     opened = _open(scene, title, 600 * len(scene.parts), 600, visible=True)
     if opened is None:
         return NO_CONTEXT
     opened[0].run()
     opened[0].destroy_window()
     return 0
+
+
+def _display_answers() -> bool:
+    """Whether $DISPLAY can be reached. Where it cannot, Open3D would draw off-screen instead,
+    and wait for a user who sees nothing."""
+    if sys.platform != "linux" or os.environ.get("WAYLAND_DISPLAY"):
+        return True
+    x11 = ctypes.CDLL("libX11.so.6")
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    display = x11.XOpenDisplay(None)
+    if display:
+        x11.XCloseDisplay(ctypes.c_void_p(display))
+    return bool(display)
 
 
 def _open(scene: Scene, title: str, width: int, height: int, visible: bool):

@@ -1,4 +1,7 @@
-"""A first picture, which skips what cannot be drawn on this machine."""
+"""A first picture, which skips what cannot be drawn on this machine; a display."""
+
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,3 +30,16 @@ def first_picture(two_clouds, tmp_path_factory):
         return save_picture(two_clouds, file, size=120)
     except (MissingPackageError, RenderError) as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def display(first_picture, tmp_path, monkeypatch):
+    """A virtual display that $DISPLAY names; skips where Xvfb or Open3D is missing."""
+    spec = importlib.util.spec_from_file_location("display", Path(__file__).with_name("display.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with module.virtual_display(tmp_path) as display:
+        monkeypatch.setenv("DISPLAY", display.name)
+        monkeypatch.setenv("LIBGL_ALWAYS_SOFTWARE", "1")
+        monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+        yield display

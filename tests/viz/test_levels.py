@@ -73,6 +73,7 @@ def test_another_shape_takes_the_names_of_the_nearest_embeddings(make_blob, leve
         members = (other.assignment == apart[:, name].argmin()).any(1)
         assert orange.sum() == members.sum() > 0
         assert set(np.flatnonzero(orange)) == set(other.sampled.points[members].tolist())
+        assert second.size[orange].min() > second.size[~orange].max(), "or others would hide them"
         found = describe(other, name)["highlight"]
         assert found["points"] == members.sum() and found["distance"] > 0
     with pytest.raises(ArgumentError, match=r"`highlight` \(=24\) .* 0 to 23"):
