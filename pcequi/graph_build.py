@@ -43,6 +43,8 @@ class ChunkJob(NamedTuple):
         rotations: one a cloud [len(clouds), 3, 3], or None.
         key: of the store.
         wait: for another process that is making it.
+        spare: the share of another process, made only where nothing is there and
+            nobody is making it.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class ChunkJob(NamedTuple):
     rotations: Tensor | None
     key: str
     wait: bool = False
+    spare: bool = False
 
 
 def is_good(job: ChunkJob, say: bool = True) -> bool:
@@ -70,8 +73,10 @@ def is_good(job: ChunkJob, say: bool = True) -> bool:
     return True
 
 
-def run_jobs(jobs: Sequence[ChunkJob], workers: int) -> Iterator[ChunkJob]:
+def run_jobs(jobs: Sequence[ChunkJob], workers: int, say: bool = True) -> Iterator[ChunkJob]:
     """Make chunks, by several processes where asked for; yields each that is there.
+
+    With ``say``, waiting for another process is logged.
 
     Raises:
         PcequiError: of a kind that says what is wrong with a cloud or the disk; or
@@ -80,13 +85,13 @@ def run_jobs(jobs: Sequence[ChunkJob], workers: int) -> Iterator[ChunkJob]:
     **Equivariance:** does not apply.
     """
     if workers == 1:
-        yield from _share(map, jobs)
+        yield from _share(map, jobs, say)
         return
     # Spawned, not forked: a fork would inherit the parent's threads' locks.
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         try:
-            yield from _share(pool.map, jobs)
+            yield from _share(pool.map, jobs, say)
         except BrokenProcessPool as error:
             raise PcequiError(
                 "a worker of the precomputation died (out of memory?); run again with fewer "
@@ -94,15 +99,15 @@ def run_jobs(jobs: Sequence[ChunkJob], workers: int) -> Iterator[ChunkJob]:
             ) from error
 
 
-def _share(apply, jobs: Sequence[ChunkJob]) -> Iterator[ChunkJob]:
+def _share(apply, jobs: Sequence[ChunkJob], say: bool) -> Iterator[ChunkJob]:
     """Chunks that no other process is making first, then the rest."""
     busy = []
     for job, done in zip(jobs, apply(build_chunk, jobs)):
         if done:
             yield job
-        else:
+        elif not job.spare:
             busy.append(job._replace(wait=True))
-    if busy:
+    if busy and say:
         _LOG.warning("%d chunks are being made by another process; waiting for them", len(busy))
     for job, _ in zip(busy, apply(build_chunk, busy)):
         yield job
@@ -126,6 +131,8 @@ def build_chunk(job: ChunkJob) -> bool:
 
     **Equivariance:** as ``build_pose_graph``.
     """
+    if job.spare and os.path.exists(job.path):
+        return True
     with locked(job.path.with_suffix(".lock"), job.wait) as mine:
         if not mine:
             return False

@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from pcequi.files import locked, make_folder, write_bytes
 from pcequi.graph_build import ChunkJob, clear_leftovers, is_good, pack, run_jobs
 from pcequi.graph_chunks import Chunk, open_chunk, read_graphs, tensor_names
 from pcequi.pose_graph import TENSORS, Level, LevelGraph, PoseGraph
+from pcequi.ranks import ALONE, Ranks, local_processes
 
 __all__ = ["GraphStore", "pack", "store_key"]
 
@@ -35,6 +37,8 @@ _LOG = logging.getLogger(__name__)
 # Raise when the content of a store changes for the same settings.
 VERSION = 2
 CHUNK = 64
+# Seconds in which a network folder shows what another machine wrote; NFS keeps names for 60.
+PATIENCE = 90.0
 
 
 def store_key(clouds: Sequence[Tensor], levels: Sequence[Level], rotations: Tensor | None) -> str:
@@ -135,12 +139,17 @@ class GraphStore:
         rotations: Tensor | None = None,
         workers: int | None = None,
         progress: Callable[[int, int], None] | None = None,
+        ranks: Ranks = ALONE,
     ) -> GraphStore:
         """Precompute the graphs of all clouds, or finish what was begun.
 
         Chunks that are there are read and compared with their checksums; what is
         damaged is made again, and a warning of the logger ``pcequi.graph_store``
         says so. Chunks that another process is making are left to it.
+
+        Processes that were launched together (``ranks``) take every so-many-th
+        chunk, help those that are behind, and return when all is there; the
+        folder must be one that all their machines share.
 
         Args:
             folder: of all stores; this one's own name is its key.
@@ -149,10 +158,12 @@ class GraphStore:
             rotations: one rotation a cloud [len(clouds), 3, 3], applied first.
             workers: processes; by default one a core.
             progress: called with (clouds done, clouds in all).
+            ranks: processes that call this together.
 
         Raises:
             DataError: a cloud is unusable; the message says which one.
-            FileError: the disk is full, or the folder cannot be written.
+            FileError: the disk is full, or the folder cannot be written, or is not
+                shared by all machines.
         """
         if len(clouds) == 0:
             raise DataError("`clouds` (=[]) is empty; there is nothing to precompute")
@@ -167,17 +178,28 @@ class GraphStore:
             path = _path(folder, start)
             return ChunkJob(path, start, list(clouds[part]), list(levels), turns, key)
 
-        missing = [start for start in starts if not is_good(job(start))]
-        done = len(starts) - len(missing)
-        workers = min(workers or os.cpu_count() or 1, max(1, len(missing)))
-        for _ in run_jobs([job(start) for start in missing], workers):
-            done += 1
+        own = starts[ranks.rank :: ranks.size]
+        jobs = [job(start) for start in own if not is_good(job(start))]
+        done = len(own) - len(jobs)
+        # Of the others' shares last chunks first: what their owners come to last.
+        others = sorted(set(starts) - set(own), reverse=True)
+        absent = [start for start in others if not os.path.exists(_path(folder, start))]
+        jobs += [job(start)._replace(spare=True) for start in absent]
+        workers = workers or max(1, (os.cpu_count() or 1) // local_processes())
+        for made in run_jobs(jobs, min(workers, max(1, len(jobs))), say=ranks.size == 1):
+            done += not made.spare
             if progress:
-                progress(min(done * CHUNK, len(clouds)), len(clouds))
-        header = {"levels": [lv.to_dict() for lv in levels], "size": len(clouds), "key": key}
-        _write_header(folder / "store.json", json.loads(json.dumps(header)))
-        for path in (folder / "store.json", *(_path(folder, start) for start in starts)):
-            clear_leftovers(path)
+                progress(min(done * ranks.size * CHUNK, len(clouds)), len(clouds))
+        ranks.wait()
+        paths = [folder / "store.json", *(_path(folder, start) for start in starts)]
+        if ranks.first:
+            header = {"levels": [lv.to_dict() for lv in levels], "size": len(clouds), "key": key}
+            _write_header(paths[0], json.loads(json.dumps(header)))
+            for path in paths:
+                clear_leftovers(path)
+        ranks.wait()
+        if ranks.size > 1:
+            _await_files(paths)
         return cls(folder)
 
 
@@ -189,6 +211,18 @@ def _spans(size: int) -> Iterator[tuple[int, int]]:
 
 def _path(folder: Path, start: int) -> Path:
     return folder / f"chunk-{start // CHUNK:05d}.safetensors"
+
+
+def _await_files(paths: Sequence[Path]) -> None:
+    """Until files that other machines wrote show in a network folder, which may take a minute."""
+    folder, end = paths[0].parent, time.monotonic() + PATIENCE
+    while absent := sorted({path.name for path in paths} - set(os.listdir(folder))):
+        if time.monotonic() > end:
+            raise FileError(
+                f"{folder} lacks {len(absent)} files that other processes wrote (such as "
+                f"{absent[0]}); give a folder that all machines share"
+            )
+        time.sleep(0.2)
 
 
 def _write_header(path: Path, header: dict) -> None:

@@ -1,0 +1,95 @@
+"""The processes that do one job together, as those who share the work see them.
+
+``Ranks`` is one process, which shares with nobody: gathering returns what it is
+given, and waiting takes no time. ``training.launch`` has the launched form.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ALONE", "Ranks", "local_processes"]
+
+
+def local_processes() -> int:
+    """Processes that a launcher started together on this machine; 1 without one.
+
+    **Equivariance:** does not apply.
+    """
+    value = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return int(value) if value.isdigit() and int(value) > 0 else 1
+
+
+class Ranks:
+    """One process by itself.
+
+    Attributes:
+        rank: number of this process, from 0; only 0 writes files and shows progress.
+        size: of all processes.
+
+    **Equivariance:** does not apply.
+    """
+
+    rank = 0
+    size = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def share(self, rows: Tensor) -> Tensor:
+        """This process's part of rows [n, ...]: consecutive ones, in order of the ranks;
+        parts differ by one row at most."""
+        return rows.tensor_split(self.size)[self.rank]
+
+    def gather(self, x: Tensor, even: bool = False) -> Tensor:
+        """The rows of all processes, in order of the ranks, on each of them.
+
+        Gradients flow back to the process that a row came from, summed over the
+        losses of all processes.
+
+        Args:
+            x: rows of this process [n, ...].
+            even: every process has as many rows (saves telling each other how many).
+
+        Returns:
+            [sum of n, ...].
+
+        Raises:
+            PcequiError: another process is gone.
+        """
+        return x
+
+    def rand_like(self, x: Tensor) -> Tensor:
+        """Uniform numbers in [0, 1) shaped as x [n, ...]: this process's rows of one
+        draw for the rows of all, so that their number does not change the draw."""
+        return torch.rand_like(x)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+
+    @contextmanager
+    def first_goes_first(self):
+        """Process 0 runs the block before the others do, who then find its files."""
+        if not self.first:
+            self.wait()
+        yield
+        if self.first:
+            self.wait()
+
+    def setup(self, module: nn.Module) -> nn.Module:
+        """The module, whose gradients after ``backward`` are means over all processes."""
+        return module
+
+    def backward(self, loss: Tensor) -> None:
+        """Backpropagate."""
+        loss.backward()
+
+
+#: One process by itself.
+ALONE = Ranks()
