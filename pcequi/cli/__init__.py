@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -60,7 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments, prog_name="pcequi")
     except PcequiError as error:
-        if "--json" in arguments:
+        # Of several launched processes, each says what it met, and the first one in JSON.
+        rank = os.environ.get("RANK", "0") if "WORLD_SIZE" in os.environ else "0"
+        if "--json" in arguments and rank == "0":
             print_json({"error": {"type": type(error).__name__, "message": str(error)}})
-        typer.echo(f"Error: {error}", err=True)
+        typer.echo(f"Error: {error}" if rank == "0" else f"Process {rank}: {error}", err=True)
         raise SystemExit(1) from None

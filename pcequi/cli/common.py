@@ -20,6 +20,13 @@ Workers = Annotated[
     typer.Option(min=1, help="Processes that precompute graphs.", show_default="one a core"),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        help="Of several launched processes: minutes after which one that waits for the others "
+        "gives up."
+    ),
+]
 Cache = Annotated[
     Path | None,
     typer.Option(

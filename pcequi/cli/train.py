@@ -21,6 +21,7 @@ from pcequi.cli.common import (
     TestList,
     TestShare,
     Threads,
+    Timeout,
     Workers,
     percent,
     print_json,
@@ -64,7 +65,9 @@ def train(
     limit: Limit = None,
     seed: Seed = 0,
     run: Annotated[
-        Path | None, typer.Option(help="Folder of the run.", show_default="runs/<settings>")
+        Path | None,
+        # The short form for torchrun, whose own parser trips over `--run`.
+        typer.Option("--run", "-r", help="Folder of the run.", show_default="runs/<settings>"),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run.")
@@ -79,6 +82,7 @@ def train(
     workers: Workers = None,
     threads: Threads = None,
     device: Device = "auto",
+    timeout: Timeout = 30.0,
     json: Json = False,
 ) -> None:
     """Train a classifier and measure it under the rotation protocols.
@@ -87,10 +91,12 @@ def train(
     they are cached), and the network is trained on the graphs. What is reported
     is the last epoch; no epoch is picked. The folder of the run gets metrics, the
     network, and report.html, a page that opens without a network and shows it all.
+    Processes started together by torchrun or fabric run share the work.
     """
     from pcequi.training.fit import FitSettings
+    from pcequi.training.launch import launched
     from pcequi.training.runs import RunSettings, train_run
-    from pcequi.training.threads import choose_device, set_threads
+    from pcequi.training.threads import set_threads
 
     set_threads(threads)
     settings = RunSettings(
@@ -120,15 +126,19 @@ def train(
     )
     if run is None:
         run = Path("runs") / f"{data}-{protocol.replace('/', '-')}-{preset}-seed{seed}"
-    report = train_run(
-        settings,
-        run,
-        cache=cache,
-        workers=workers,
-        device=choose_device(device),
-        resume=resume,
-        overwrite=overwrite,
-    )
+    with launched(device, 60 * timeout) as (ranks, place):
+        report = train_run(
+            settings,
+            run,
+            cache=cache,
+            workers=workers,
+            device=place,
+            resume=resume,
+            overwrite=overwrite,
+            ranks=ranks,
+        )
+    if not ranks.first:
+        return
     if json:
         print_json(report)
     else:

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError
 from pcequi.pose_graph import LevelGraph, PoseGraph
+from pcequi.ranks import ALONE, Ranks
 
 
-def drop_entries(level: LevelGraph, share: float) -> LevelGraph:
+def drop_entries(level: LevelGraph, share: float, ranks: Ranks = ALONE) -> LevelGraph:
     """Drop a random share of the entries of A and scale up the rest.
 
     An entry is what a pose sees of one representative in one place, so this is
@@ -20,6 +21,7 @@ def drop_entries(level: LevelGraph, share: float) -> LevelGraph:
     Args:
         level: with a sparse matrix A.
         share: in [0, 1).
+        ranks: processes that share the batch, and draw for all of it.
 
     Raises:
         ArgumentError: ``share`` is outside its range.
@@ -31,11 +33,11 @@ def drop_entries(level: LevelGraph, share: float) -> LevelGraph:
         raise ArgumentError(f"`share` (={share}) must be in [0, 1)")
     if share == 0 or level.val is None:
         return level
-    kept = torch.rand_like(level.val) >= share
+    kept = ranks.rand_like(level.val) >= share
     return replace(level, val=level.val * kept / (1 - share))
 
 
-def keep_poses(level: LevelGraph, num: int) -> LevelGraph:
+def keep_poses(level: LevelGraph, num: int, ranks: Ranks = ALONE) -> LevelGraph:
     """Keep ``num`` random poses of each cloud, with their rows of A.
 
     On the last level, whose poses are global frames, a cloud must then be told
@@ -45,6 +47,7 @@ def keep_poses(level: LevelGraph, num: int) -> LevelGraph:
         level: with a sparse matrix A and equally many poses in every cloud;
             any other level is returned as it is.
         num: at least 1.
+        ranks: processes that share the batch, and draw for all of it.
 
     Raises:
         ArgumentError: ``num`` is below 1.
@@ -54,10 +57,13 @@ def keep_poses(level: LevelGraph, num: int) -> LevelGraph:
     if num < 1:
         raise ArgumentError(f"`num` (={num}) must be at least 1")
     count = level.count
-    if level.entries is None or (count != count[0]).any() or num >= int(count[0]):
+    if level.entries is None:
         return level
     clouds, size = len(count), int(count[0])
-    order = torch.rand(clouds, size, device=count.device).argsort(1)[:, :num].sort(1).values
+    if (ranks.gather(count) != size).any() or num >= size:
+        return level
+    draws = ranks.rand_like(torch.empty(clouds, size, device=count.device))
+    order = draws.argsort(1)[:, :num].sort(1).values
     first = torch.arange(clouds, device=count.device)[:, None] * size
     rows = (order + first).flatten()
     entries = level.entries.view(-1, level.basis)
@@ -76,14 +82,19 @@ def keep_poses(level: LevelGraph, num: int) -> LevelGraph:
     )
 
 
-def augment(graph: PoseGraph, entry_dropout: float = 0.0, keep_frames: int | None = None):
+def augment(
+    graph: PoseGraph,
+    entry_dropout: float = 0.0,
+    keep_frames: int | None = None,
+    ranks: Ranks = ALONE,
+) -> PoseGraph:
     """``drop_entries`` on every level above the first, ``keep_poses`` on the last.
 
     **Equivariance:** as its two parts: blind to geometry.
     """
-    levels = [graph.levels[0], *(drop_entries(lv, entry_dropout) for lv in graph.levels[1:])]
+    levels = [graph.levels[0], *(drop_entries(lv, entry_dropout, ranks) for lv in graph.levels[1:])]
     if keep_frames is not None and len(levels) > 1:
-        levels[-1] = keep_poses(levels[-1], keep_frames)
+        levels[-1] = keep_poses(levels[-1], keep_frames, ranks)
     return PoseGraph(levels)
 
 

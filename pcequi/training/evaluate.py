@@ -14,6 +14,7 @@ from pcequi.errors import ArgumentError
 from pcequi.models import forward_online
 from pcequi.pose_graph import Level, build_pose_graph
 from pcequi.poses import CentroidPoses
+from pcequi.ranks import ALONE, Ranks
 from pcequi.training.fit import predict_logits
 from pcequi.training.progress import progress_bar
 from pcequi.training.protocols import parse_protocol, protocol_rotations
@@ -84,6 +85,7 @@ def evaluate_protocol(
     workers: int | None = None,
     device: torch.device | str = "cpu",
     quiet: bool = False,
+    ranks: Ranks = ALONE,
 ) -> tuple[dict, Tensor]:
     """Precompute the test clouds, turned by a protocol, and classify them.
 
@@ -95,6 +97,7 @@ def evaluate_protocol(
         cache, workers: see ``splits.precompute``.
         device: where the network runs.
         quiet: no progress on standard error.
+        ranks: processes that share the clouds; each gets the whole report.
 
     Returns:
         What ``classification_report`` returns with ``protocol``, ``seed`` and
@@ -103,13 +106,21 @@ def evaluate_protocol(
     **Equivariance:** as the network.
     """
     kind, start = parse_protocol(protocol).test, time.perf_counter()
+    quiet = quiet or not ranks.first
     with progress_bar(f"precomputing {len(split)} test clouds, {kind}", quiet=quiet) as bar:
         store = precompute(
-            split, model.levels, kind, seed=seed, cache=cache, workers=workers, progress=bar
+            split,
+            model.levels,
+            kind,
+            seed=seed,
+            cache=cache,
+            workers=workers,
+            progress=bar,
+            ranks=ranks,
         )
     built = time.perf_counter()
     with progress_bar(f"evaluating {protocol}", quiet=quiet) as bar:
-        logits = predict_logits(model.to(device), store, device=device, progress=bar)
+        logits = predict_logits(model.to(device), store, device=device, progress=bar, ranks=ranks)
     report = classification_report(logits, split.labels, split.classes)
     report |= {
         "protocol": protocol,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from pcequi.graph_store import GraphStore
+from pcequi.ranks import ALONE, Ranks
+from pcequi.training.rows import load_batch
 
 __all__ = ["FEW_STEPS", "refresh_norms"]
 
@@ -16,7 +20,11 @@ FEW_STEPS = 100
 
 @torch.no_grad()
 def refresh_norms(
-    model: nn.Module, store: GraphStore, batches: list[Tensor], device: torch.device | str = "cpu"
+    model: nn.Module,
+    store: GraphStore,
+    batches: Sequence[Tensor],
+    device: torch.device | str = "cpu",
+    ranks: Ranks = ALONE,
 ) -> None:
     """Replace the running averages of all batch norms by means over some batches.
 
@@ -31,6 +39,7 @@ def refresh_norms(
         store: the training graphs.
         batches: rows of each batch, at least two.
         device: where the network runs.
+        ranks: processes that share each batch.
 
     **Equivariance:** leaves the network's own in place.
     """
@@ -43,7 +52,8 @@ def refresh_norms(
         norm.momentum = None  # the plain mean of all batches
         norm.train()
     for rows in batches:
-        model(store.batch(rows).to(device))
+        pooled = model.pooled(load_batch(model, store, ranks.share(rows), device))
+        model.head(ranks.gather(pooled))  # The head's own norms see the whole batch.
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.train(was_training)

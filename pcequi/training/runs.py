@@ -14,6 +14,7 @@ from pcequi import __version__
 from pcequi.errors import ArgumentError, FileError
 from pcequi.files import make_folder
 from pcequi.models import GroupConvClassifier
+from pcequi.ranks import ALONE, Ranks
 from pcequi.training.checkpoints import save_checkpoint
 from pcequi.training.evaluate import agreement, evaluate_protocol
 from pcequi.training.files import read_json, write_json
@@ -141,6 +142,7 @@ def train_run(
     overwrite: bool = False,
     quiet: bool = False,
     on_epoch: Callable[[dict], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict:
     """Train a network and evaluate it, with everything kept in one folder.
 
@@ -158,6 +160,8 @@ def train_run(
         overwrite: start again in a folder that holds a run.
         quiet: no progress on standard error.
         on_epoch: called with the metrics of each epoch.
+        ranks: processes that call this together, see ``launch.launched``; the first
+            one writes all files, in folders that all machines share.
 
     Returns:
         The report: ``accuracy`` and ``per_class`` by protocol, of the last epoch;
@@ -175,18 +179,29 @@ def train_run(
 
     folder = Path(run).expanduser()
     commit, memory = code_commit(), peak_memory()
+    quiet = quiet or not ranks.first
     _check_folder(folder, settings, resume, overwrite)
-    train, test = (load_run_split(settings, part) for part in (True, False))
+    with ranks.first_goes_first():  # A data set that is not unpacked yet is unpacked once.
+        train, test = (load_run_split(settings, part) for part in (True, False))
     seed = settings.fit.seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GroupConvClassifier.from_preset(settings.preset, len(train.classes))
-    _start_folder(folder, settings, overwrite)
+    if ranks.first:
+        _start_folder(folder, settings, overwrite)
+    ranks.wait()
     start = time.perf_counter()
     kind = parse_protocol(settings.protocol).train
     with progress_bar(f"precomputing {len(train)} training clouds, {kind}", quiet=quiet) as bar:
         store = precompute(
-            train, model.levels, kind, seed=seed, cache=cache, workers=workers, progress=bar
+            train,
+            model.levels,
+            kind,
+            seed=seed,
+            cache=cache,
+            workers=workers,
+            progress=bar,
+            ranks=ranks,
         )
     built = time.perf_counter()
     rows, val_rows = split_rows(train.labels, settings.val_share, seed)
@@ -202,6 +217,7 @@ def train_run(
         device=device,
         quiet=quiet,
         on_epoch=on_epoch,
+        ranks=ranks,
     )
     about = {
         "data": settings.data,
@@ -211,7 +227,8 @@ def train_run(
         "seed": seed,
         "epochs": settings.fit.epochs,
     }
-    save_checkpoint(folder, model, train.classes, about)
+    if ranks.first:
+        save_checkpoint(folder, model, train.classes, about)
     reports, logits = {}, {}
     for protocol in settings.protocols:
         reports[protocol], logits[protocol] = evaluate_protocol(
@@ -223,6 +240,7 @@ def train_run(
             workers=workers,
             device=device,
             quiet=quiet,
+            ranks=ranks,
         )
     first = settings.protocols[0]
     report = about | {
@@ -248,17 +266,19 @@ def train_run(
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": str(device),
+        "processes": ranks.size,
         "peak_memory_mb": peak_memory(device, memory),
         "run": str(run),
         "per_class": {name: part["per_class"] for name, part in reports.items()},
         "confusion": {name: part["confusion"] for name, part in reports.items()},
     }
-    write_json(folder / "report.json", report)
-    plot_curves(history, folder / "curves.png")
-    title = f"{first}: {reports[first]['accuracy']:.1%}"
-    plot_confusion(reports[first]["confusion"], train.classes, folder / "confusion.png", title)
-    save_hardest(folder, first, logits[first], test)
-    write_report(folder)
+    if ranks.first:
+        write_json(folder / "report.json", report)
+        plot_curves(history, folder / "curves.png")
+        title = f"{first}: {reports[first]['accuracy']:.1%}"
+        plot_confusion(reports[first]["confusion"], train.classes, folder / "confusion.png", title)
+        save_hardest(folder, first, logits[first], test)
+        write_report(folder)
     return report
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from pcequi.errors import ArgumentError, DataError
 from pcequi.graph_store import GraphStore
 from pcequi.pose_graph import Level
+from pcequi.ranks import ALONE, Ranks
 from pcequi.training.protocols import protocol_rotations
 
 __all__ = ["DATA", "Split", "check_labels", "default_cache", "load_split", "precompute"]
@@ -191,6 +192,7 @@ def precompute(
     cache: str | Path | None = None,
     workers: int | None = None,
     progress=None,
+    ranks: Ranks = ALONE,
 ) -> GraphStore:
     """The graphs of a split whose clouds are turned by a protocol.
 
@@ -202,11 +204,18 @@ def precompute(
         cache: folder of all stores; by default ``default_cache()``.
         workers: processes; by default one a core.
         progress: called with (clouds done, clouds in all).
+        ranks: processes that share the work, see ``GraphStore.build``.
 
     **Equivariance:** as ``build_pose_graph``, of the turned clouds.
     """
     turns = protocol_rotations(kind, len(split), train=split.train, seed=seed)
     folder = default_cache() if cache is None else Path(cache).expanduser()
     return GraphStore.build(
-        folder, split.clouds, levels, rotations=turns, workers=workers, progress=progress
+        folder,
+        split.clouds,
+        levels,
+        rotations=turns,
+        workers=workers,
+        progress=progress,
+        ranks=ranks,
     )

@@ -8,12 +8,15 @@ import torch
 
 from pcequi.errors import ArgumentError
 from pcequi.ops.backends import HAS_NUMBA
+from pcequi.ranks import local_processes
 
 __all__ = ["choose_device", "set_threads"]
 
 
 def set_threads(num: int | None = None) -> int:
     """Use so many threads in torch and in numba; by default one a core.
+
+    Processes that a launcher started together on a machine share its cores.
 
     A numba kernel sets OpenMP's number of threads for the torch calls after it,
     so setting torch's alone would not last.
@@ -29,7 +32,7 @@ def set_threads(num: int | None = None) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if num is not None and num < 1:
         raise ArgumentError(f"`threads` (={num}) must be at least 1")
-    num = num or cores or 1
+    num = num or max(1, (cores or 1) // local_processes())
     torch.set_num_threads(num)
     if HAS_NUMBA:
         import numba

@@ -1,0 +1,69 @@
+"""Settings of a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pcequi.errors import ArgumentError
+
+__all__ = ["FitSettings"]
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a network is trained: AdamW, one cycle of the learning rate.
+
+    Args:
+        epochs: passes over the training clouds.
+        batch_size: clouds of a step; batches of an epoch differ by one at most.
+        lr: largest learning rate.
+        warmup: share of the steps during which the learning rate rises.
+        weight_decay: of AdamW, on matrices only.
+        label_smoothing: of the cross-entropy.
+        clip: largest norm of the gradient.
+        mixup: 0, or the parameter a of Beta(a, a), from which each step draws how
+            its clouds are mixed in pairs, see ``augment.mix``.
+        entry_dropout: share of the graph's entries dropped, see ``augment``.
+        keep_frames: poses of the last level that a training step sees; None: all.
+        seed: of the weights, batches, dropout and the validation share.
+        precision: ``"float32"``, or ``"bfloat16"`` for automatic casts.
+
+    Raises:
+        ArgumentError: a value outside its range.
+    """
+
+    epochs: int = 30
+    batch_size: int = 32
+    lr: float = 3e-3
+    warmup: float = 0.15
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    clip: float = 1.0
+    mixup: float = 0.0
+    entry_dropout: float = 0.0
+    keep_frames: int | None = None
+    seed: int = 0
+    precision: str = "float32"
+
+    def __post_init__(self):
+        if self.epochs < 1:
+            raise ArgumentError(f"`epochs` (={self.epochs}) must be at least 1")
+        if self.batch_size < 2:
+            raise ArgumentError(
+                f"`batch_size` (={self.batch_size}) must be at least 2: batch norm needs two clouds"
+            )
+        for name in ("lr", "clip"):
+            if not getattr(self, name) > 0:
+                raise ArgumentError(f"`{name}` (={getattr(self, name)}) must be positive")
+        if self.keep_frames is not None and self.keep_frames < 1:
+            raise ArgumentError(f"`keep_frames` (={self.keep_frames}) must be at least 1, or None")
+        for name in ("warmup", "label_smoothing", "entry_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ArgumentError(f"`{name}` (={getattr(self, name)}) must be in [0, 1)")
+        for name in ("weight_decay", "mixup", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ArgumentError(f"`{name}` (={getattr(self, name)}) must be 0 or more")
+        if self.precision not in PRECISIONS:
+            raise ArgumentError(f"`precision` (={self.precision!r}) must be one of {PRECISIONS}")
