@@ -1,19 +1,14 @@
-"""Downloads that are checked before they are used."""
+"""Archives that are checked before they are used."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
-import shutil
-import urllib.error
-import urllib.request
 import zipfile
 from pathlib import Path
 
 from pcequi.errors import FileError
 
-__all__ = ["brief", "check_unpacked", "download", "sha256_of", "verify_archive"]
+__all__ = ["brief", "check_unpacked", "sha256_of", "verify_archive"]
 
 # Deflate packs a thousand zeros into a byte; meshes and clouds shrink tenfold at most.
 _LARGEST_SHARE = 200
@@ -41,42 +36,6 @@ def sha256_of(path: Path) -> str:
     """
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def download(url: str, path: Path, timeout: float = 60.0) -> None:
-    """Fetch a file; it appears under its name only once it is complete.
-
-    Args:
-        url: Where it is.
-        path: Where to put it.
-        timeout: Seconds without an answer before giving up.
-
-    Raises:
-        FileError: It cannot be fetched, or arrives cut short.
-
-    **Equivariance:** does not apply.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Under a name of its own: another process may be fetching the same file.
-    part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(3)}.part")
-    try:
-        with urllib.request.urlopen(url, timeout=timeout) as answer, part.open("wb") as stream:
-            announced = answer.headers.get("Content-Length")
-            shutil.copyfileobj(answer, stream, length=1 << 20)
-        if announced is not None and part.stat().st_size != int(announced):
-            raise FileError(
-                f"`url` (={url!r}) sent {part.stat().st_size} of {announced} bytes: try again"
-            )
-    except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
-        part.unlink(missing_ok=True)
-        raise FileError(
-            f"`url` (={url!r}) cannot be fetched ({error}): check the connection, or fetch it by "
-            "other means and pass its place as `source`"
-        ) from error
-    except FileError:
-        part.unlink(missing_ok=True)
-        raise
-    part.replace(path)
 
 
 def check_unpacked(path: Path) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pcequi.datasets.archives import brief, download, sha256_of, verify_archive
+from pcequi.datasets.archives import brief, sha256_of, verify_archive
 from pcequi.datasets.base import Cloud, CloudDataset, check_count
+from pcequi.datasets.downloads import download
 from pcequi.datasets.meshes import normalize_cloud, parse_off, read_off, sample_mesh
 from pcequi.datasets.packed import read_packed
 from pcequi.datasets.roots import default_root
@@ -256,8 +257,12 @@ def _find(raw: Path, name: str) -> Path:
             return raw / candidate
     url, checksum, _ = _ARCHIVES[name]
     path = raw / f"ModelNet{name}.zip"
-    download(url, path)
-    verify_archive(path, checksum)
+    download(url, path, checksum=checksum)
+    try:
+        verify_archive(path, checksum)
+    except FileError:
+        path.unlink()  # or the next run would find it, and stop there
+        raise
     return path
 
 
