@@ -1,0 +1,103 @@
+"""What a claim leaves: figures as JSON, a table in Markdown, and a plot."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import matplotlib
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from common import RESULTS, circumstances
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
+COLORS = ("#2563a8", "#b5261e", "#3b7d3a", "#8a5a00", "#6b3fa0", "#4d4d4d")
+TIMES = "CPU seconds of one thread (time.process_time) of a machine shared with others"
+
+
+def summary(hits: list[Tensor]) -> dict:
+    """Accuracy in percent: mean over seeds, standard error from the test shapes, each seed."""
+    mean = torch.stack(hits).mean(0)
+    return {
+        "accuracy": 100 * float(mean.mean()),
+        "standard_error": 100 * float(mean.std() / len(mean) ** 0.5),
+        "seeds": [100 * float(one.mean()) for one in hits],
+    }
+
+
+def difference(hits: list[Tensor], reference: list[Tensor]) -> dict:
+    """Points gained on a reference, shape by shape and seed by seed, and its standard error."""
+    gain = (torch.stack(hits) - torch.stack(reference)).mean(0)
+    return {
+        "points": 100 * float(gain.mean()),
+        "standard_error": 100 * float(gain.std() / len(gain) ** 0.5),
+    }
+
+
+def percent(found: dict) -> str:
+    return f"{found['accuracy']:.1f} ± {found['standard_error']:.1f}"
+
+
+def table(head: list[str], rows: list[list]) -> list[str]:
+    """Lines of a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(str(cell) for cell in line) + " |" for line in lines]
+
+
+def axes(columns: int = 1, width: float = 5.4, height: float = 3.3):
+    """A figure and its axes, in the style of the documentation."""
+    figure, found = pyplot.subplots(
+        1, columns, figsize=(width, height), layout="constrained", squeeze=False
+    )
+    for one in found[0]:
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(alpha=0.25)
+    return figure, list(found[0])
+
+
+def curve(one, x, found: list[dict], label: str | None = None, color: str = COLORS[0], **style):
+    """Accuracies with error bars of one standard error."""
+    y, error = [f["accuracy"] for f in found], [f["standard_error"] for f in found]
+    one.errorbar(
+        x, y, error, marker="o", markersize=4, capsize=2.5, label=label, color=color, **style
+    )
+
+
+def ticks(one, values, labels=None) -> None:
+    """A logarithmic axis that names these values."""
+    one.set_xscale("log")
+    one.set_xticks(values, [str(label) for label in labels or values], fontsize=8)
+    one.minorticks_off()
+
+
+def finish(args, name: str, figures: dict, lines: list[str], figure) -> None:
+    """Write ``claim-<name>.json`` and ``.png``, and print the table."""
+    results, pictures = (Path(args.out),) * 2 if args.out else (RESULTS, PICTURES)
+    results.mkdir(parents=True, exist_ok=True)
+    pictures.mkdir(parents=True, exist_ok=True)
+    figure.savefig(pictures / f"claim-{name}.png", dpi=100)
+    pyplot.close(figure)
+    content = {
+        "circumstances": circumstances(),
+        "times": TIMES,
+        "seeds": args.seeds,
+        "quick": args.quick,
+        **_rounded(figures),
+        "table": lines,
+    }
+    (results / f"claim-{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    print("\n".join(lines), flush=True)
+
+
+def _rounded(value):
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {str(key): _rounded(one) for key, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,94 @@
+"""Claim 2: is feature space the place to sample? (ModelNet40)
+
+    python benchmarks/claims/sampling.py --source FILE --seeds 0
+
+The same network on representatives chosen in four ways, at equal budgets. The
+table gives what each costs, and the plot puts accuracy over training time.
+"""
+
+from __future__ import annotations
+
+import results
+import study
+import torch
+
+from pcequi.pose_graph import build_pose_graph
+
+METHODS = {
+    "spatial FPS": {"method": "spatial", "refine": 0},
+    "random poses": {"method": "random", "refine": 0},
+    "FPS in feature space": {"refine": 0},
+    "the same, 2 Lloyd steps": {"refine": 2},
+}
+BUDGETS = (16, 48)
+
+
+def lost(clouds: list[torch.Tensor], levels) -> float:
+    """Share of the variance of level 1's embeddings that is lost, mean over clouds."""
+    shares = []
+    for number, cloud in enumerate(clouds):
+        generator = torch.Generator().manual_seed(number)
+        _, sampled = build_pose_graph(cloud, levels[:1], generator=generator, embeddings=True)
+        z = sampled[0].embedding.flatten(0, 1)
+        spread = (z - z.mean(0)).square().sum(1).mean()
+        shares.append(float(sampled[0].chosen.distance.square().mean() / spread))
+    return sum(shares) / len(shares)
+
+
+def main() -> None:
+    args = study.arguments(__doc__)
+    train, test = study.load(args)
+    networks = {
+        (num, name): study.budget_levels(num, **method)
+        for num in BUDGETS
+        for name, method in METHODS.items()
+    }
+    graphs, tests = study.stores(args, train, networks), study.stores(args, test, networks)
+    found, hits = {}, {}
+    for key, levels in networks.items():
+        runs = [study.trained(args, graphs[key], train, seed) for seed in args.seeds]
+        hits[key] = [study.hits(model, tests[key], test) for model, _ in runs]
+        found[key] = {
+            **results.summary(hits[key]),
+            "train_seconds": sum(seconds for _, seconds in runs) / len(runs),
+            "build_ms": study.build_cost(test, levels),
+            "variance_lost": lost(test.clouds[:24], levels),
+        }
+        print(key, results.percent(found[key]), flush=True)
+    rows = []
+    for num, name in networks:
+        f = found[num, name]
+        f["gain_of_refined_fps"] = results.difference(hits[num, list(METHODS)[-1]], hits[num, name])
+        rows.append(
+            [
+                f"{num} / {num // 2}",
+                name,
+                results.percent(f),
+                "{points:+.1f} ± {standard_error:.1f}".format(**f["gain_of_refined_fps"])
+                if name != list(METHODS)[-1]
+                else "",
+                f"{f['variance_lost']:.2f}",
+                f"{f['train_seconds']:.0f}",
+                f"{f['build_ms']:.0f}",
+            ]
+        )
+    head = ["representatives", "chosen by", "accuracy, %", "2 Lloyd steps gain on it, points"]
+    head += ["variance lost", "training, CPU s", "graph, ms a shape"]
+    figure, (left, right) = results.axes(2, 8.4, 3.3)
+    for color, name in zip(results.COLORS, METHODS, strict=False):
+        own = [found[num, name] for num in BUDGETS]
+        results.curve(left, BUDGETS, own, name, color)
+        results.curve(right, [f["train_seconds"] for f in own], own, name, color)
+    results.ticks(left, BUDGETS)
+    left.set(xlabel="representatives of level 1 (level 2: half)", ylabel="accuracy, %")
+    right.set(xlabel="training, CPU seconds")
+    right.legend(frameon=False, fontsize=8)
+    figures = {
+        "data": f"{train.name}, {len(train)} shapes to train on, {len(test)} to test, SO3/SO3",
+        "rows": [{"budget": num, "method": name, **f} for (num, name), f in found.items()],
+    }
+    results.finish(args, "2-sampling", figures, results.table(head, rows), figure)
+
+
+if __name__ == "__main__":
+    main()

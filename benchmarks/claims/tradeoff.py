@@ -1,0 +1,67 @@
+"""Claim 4: what does a second of training buy, at several budgets? (ModelNet40)
+
+    python benchmarks/claims/tradeoff.py --source FILE --seeds 0
+
+Whole trainings of several lengths, each with its own schedule of the learning rate.
+"""
+
+from __future__ import annotations
+
+import results
+import study
+
+BUDGETS = (16, 48, 128, None)
+EPOCHS = (3, 10, 20)
+
+
+def main() -> None:
+    args = study.arguments(__doc__)
+    train, test = study.load(args)
+    budgets = study.QUICK_BUDGETS if args.quick else BUDGETS
+    lengths = (2,) if args.quick else EPOCHS
+    networks = {num: study.budget_levels(num) for num in budgets}
+    graphs, tests = study.stores(args, train, networks), study.stores(args, test, networks)
+    found = []
+    for epochs in lengths:
+        for num in budgets:
+            runs = [study.trained(args, graphs[num], train, seed, epochs) for seed in args.seeds]
+            row = {
+                "representatives": num or "dense",
+                "epochs": epochs,
+                **results.summary([study.hits(model, tests[num], test) for model, _ in runs]),
+                "train_seconds": sum(seconds for _, seconds in runs) / len(runs),
+                "build_seconds": study.build_cost(test, networks[num]) * len(train) / 1e3,
+            }
+            found.append(row)
+            print(num, epochs, results.percent(row), flush=True)
+    rows = [
+        [
+            row["representatives"],
+            row["epochs"],
+            results.percent(row),
+            f"{row['train_seconds']:.0f}",
+            f"{row['build_seconds']:.0f}",
+        ]
+        for row in found
+    ]
+    head = ["representatives", "epochs", "accuracy, %", "training, CPU s", "graphs, CPU s (once)"]
+    figure, (left, right) = results.axes(2, 8.4, 3.3)
+    for color, num in zip(results.COLORS, budgets, strict=False):
+        own = [row for row in found if row["representatives"] == (num or "dense")]
+        seconds = [row["train_seconds"] for row in own]
+        every = [row["train_seconds"] + row["build_seconds"] for row in own]
+        results.curve(left, seconds, own, str(num or "dense"), color)
+        results.curve(right, every, own, str(num or "dense"), color)
+    for one, label in ((left, "training"), (right, "graphs and training")):
+        one.set(xscale="log", xlabel=f"{label}, CPU seconds")
+    left.set(ylabel="accuracy, %")
+    left.legend(frameon=False, title="representatives", fontsize=8)
+    figures = {
+        "data": f"{train.name}, {len(train)} shapes to train on, {len(test)} to test, SO3/SO3",
+        "rows": found,
+    }
+    results.finish(args, "4-tradeoff", figures, results.table(head, rows), figure)
+
+
+if __name__ == "__main__":
+    main()
