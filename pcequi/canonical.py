@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pcequi import rotations as so3
 from pcequi.clouds import DEGENERATE
+from pcequi.ops import HAS_NUMBA
 
 # The order is that of coordinates rounded to this share of the cloud's size:
 # rounding that differs between copies then cannot change it.
@@ -59,10 +60,19 @@ def canonical_pose(pos: Tensor, group: Tensor | None, normal: Tensor | None = No
     values = _rounded(turned, size * _ORDER)
     if normal is not None:
         values = torch.cat([values, _rounded(turned_normal, _ORDER)], 1)
-    rows = torch.arange(len(pos), device=pos.device)
-    for column in range(values.shape[1] - 1, -1, -1):
-        rows = rows[torch.argsort(values[rows, column], stable=True)]
+    rows = _lexicographic(values)
     return frame, rows, turned[rows], None if normal is None else turned_normal[rows]
+
+
+def _lexicographic(values: Tensor) -> Tensor:
+    """Rows of ``values`` [N, C] in the order of the first column, then the next."""
+    first, rows = values[:, 0].sort(stable=True)
+    if (first[1:] > first[:-1]).all():
+        return rows
+    rows = torch.arange(len(values), device=values.device)
+    for column in reversed(values.unbind(1)):
+        rows = rows[torch.argsort(column[rows], stable=True)]
+    return rows
 
 
 def _rounded(values: Tensor, step: float) -> Tensor:
@@ -78,14 +88,19 @@ def _score(pos: Tensor, normal: Tensor | None, frames: Tensor) -> Tensor:
     the cloud's own leaves it unchanged."""
     wave = pos.new_tensor([[2.9, -1.7, 1.1], [0.6, 2.3, -3.1], [-2.2, 1.3, 2.6]])
     phase = pos.new_tensor([0.3, 1.1, 2.0])
-    step = max(1, _CHUNK // len(pos))
+    turned = (frames @ wave.T).mT  # [F, W, 3]
+    if normal is not None:
+        pos = torch.cat([pos, normal], 1)
+        turned = torch.cat([turned, (frames @ wave.flip(0).T).mT], 2)
+    if HAS_NUMBA and pos.device.type == "cpu":
+        from pcequi.ops.compiled import waves
+
+        arrays = [t.contiguous().numpy() for t in (pos.T, turned, phase)]
+        return torch.from_numpy(waves.wave_means(*arrays))
     scores = []
-    for some in frames.split(step):
-        seen = pos @ (some @ wave.T).transpose(0, 1).flatten(1)  # [N, F * W]
-        if normal is not None:
-            seen = seen + normal @ (some @ wave.flip(0).T).transpose(0, 1).flatten(1)
-        waves = (seen.view(len(pos), -1, len(wave)) + phase).sin()
-        scores.append(waves.mean((0, 2)))
+    for some in turned.split(max(1, _CHUNK // len(pos))):
+        seen = pos @ some.flatten(0, 1).T  # [N, F * W]
+        scores.append((seen.view(len(pos), -1, len(wave)) + phase).sin().mean((0, 2)))
     return torch.cat(scores)
 
 

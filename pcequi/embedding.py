@@ -42,9 +42,7 @@ def geometric_embedding(
     """
     points, width = kernel_points(num_points)
     points = points.to(pos)
-    feature = pos.new_ones(len(pos), 1)
-    if normal is not None:
-        feature = torch.cat([feature, normal], 1)
+    feature = pos[:, :0] if normal is None else normal
     if poses.group is None:
         parts = [
             _lift(poses.pos, poses.rot[:, k], pos, feature, radius, points, width)
@@ -84,13 +82,15 @@ _DISTINCT: dict = {}
 
 
 def _lift(target, frame, source, feature, radius, points, width) -> Tensor:
-    """Sum over sources within the radius of phi_b times their features, [N, B, F]."""
+    """Sum over sources within the radius of phi_b times one and times their
+    features [S, F], [N, B, 1 + F]."""
     if HAS_NUMBA and target.device.type == "cpu":
-        from pcequi.ops import numba_kernels
+        from pcequi.ops.compiled import neighborhoods
 
         arrays = [t.contiguous().numpy() for t in (target, frame, source, feature)]
-        out = numba_kernels.lift(*arrays, float(radius), points.contiguous().numpy(), width)
-        return torch.from_numpy(out).transpose(1, 2)
+        out = neighborhoods.lift(*arrays, float(radius), points.contiguous().numpy(), width)
+        return torch.from_numpy(out)
+    feature = torch.cat([torch.ones_like(source[:, :1]), feature], 1)
     row, col = pairs_within(source, target, radius)
     out = feature.new_zeros(len(target), len(points), feature.shape[1])
     step = max(1, 2**22 // len(points))  # bounds the [pairs x kernel points] array

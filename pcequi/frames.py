@@ -5,12 +5,14 @@ What a frame cannot know, the order or the signs of its axes, the group covers.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
 from pcequi import rotations as so3
 from pcequi.clouds import DEGENERATE, GENERIC, ONE_SPACE, check_cloud
-from pcequi.ops import local_moments
+from pcequi.ops import HAS_NUMBA, local_moments
 
 # Points from which a Manhattan frame is taken; of larger clouds every n-th.
 _MOST = 4096
@@ -112,13 +114,47 @@ def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
     size = centered.norm(dim=1).max()
     if size == 0:
         return start
-    normal, flat = _flatness(centered / size, radius)
-    if flat.sum() <= DEGENERATE[pos.dtype] * len(normal):
+    moments, flat = _face_moments(centered / size, radius)
+    if flat <= DEGENERATE[pos.dtype] * len(centered):
         return start
-    # Everything below needs the fourth moments alone, as a 9 x 9 matrix.
+    # Everything below needs these moments alone.
+    turns, score = _climb(moments, start @ _starts().to(pos))
+    axes = turns[int((score >= score.max() * (1 - _TIE)).int().argmax())]
+    variance = (centered @ axes).square().sum(0)
+    axes = axes[:, torch.argsort(-(variance / (variance.sum() * _TIE)).round(), stable=True)]
+    if torch.det(axes) < 0:
+        axes = torch.cat([axes[:, :2], -axes[:, 2:]], 1)
+    return axes
+
+
+@functools.cache
+def _starts() -> Tensor:
+    return so3.super_fibonacci(_STARTS, dtype=torch.float64)
+
+
+def _face_moments(pos: Tensor, radius: float) -> tuple[Tensor, float]:
+    """Fourth moments [9, 9] of the normals, weighted by flatness, and the weights' sum."""
+    if HAS_NUMBA and pos.device.type == "cpu":
+        from pcequi.ops.compiled import frames
+
+        array = pos.contiguous().numpy()
+        moments, total = frames.face_moments(array, radius, DEGENERATE[pos.dtype])
+        return torch.from_numpy(moments), total
+    normal, flat = _flatness(pos, radius)
     outer = (normal[:, :, None] * normal[:, None, :]).flatten(1)
-    moments = (flat[:, None] / flat.sum() * outer).T @ outer
-    turns = start @ so3.super_fibonacci(_STARTS, dtype=pos.dtype, device=pos.device)
+    total = flat.sum()
+    weight = flat / total.clamp_min(torch.finfo(pos.dtype).tiny)
+    return (weight[:, None] * outer).T @ outer, float(total)
+
+
+def _climb(moments: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the ascent from each frame [S, 3, 3] ends, and how high that is [S]."""
+    if HAS_NUMBA and turns.device.type == "cpu":
+        from pcequi.ops.compiled import frames
+
+        arrays = [t.double().contiguous().numpy() for t in (moments, turns)]
+        ends = map(torch.from_numpy, frames.climb(*arrays, _STEPS, _NEWTON))
+        return tuple(value.to(turns) for value in ends)
     for _ in range(_STEPS):
         pairs = (turns[:, :, None] * turns[:, None]).flatten(1, 2)  # [starts, 9, 3]
         slope = ((moments @ pairs).view(-1, 3, 3, 3) * turns[:, None]).sum(2)
@@ -126,13 +162,7 @@ def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
         turns = left @ right
     for _ in range(_NEWTON):
         turns = turns @ _newton_turn(_turned(moments, turns))
-    score = _turned(moments, turns)[:, _SQUARES, _SQUARES].sum(1)
-    axes = turns[int((score >= score.max() * (1 - _TIE)).int().argmax())]
-    variance = (centered @ axes).square().sum(0)
-    axes = axes[:, torch.argsort(-(variance / (variance.sum() * _TIE)).round(), stable=True)]
-    if torch.det(axes) < 0:
-        axes = torch.cat([axes[:, :2], -axes[:, 2:]], 1)
-    return axes
+    return turns, _turned(moments, turns)[:, _SQUARES, _SQUARES].sum(1)
 
 
 def _turned(moments: Tensor, turns: Tensor) -> Tensor:

@@ -50,7 +50,11 @@ class Poses:
 
     def select(self, points: Tensor) -> Poses:
         """The poses on some of the points [N']."""
-        return Poses(self.pos[points], self.rot[points], self.group)
+        pos = self.pos[points]
+        # Frames that all points share stay one block of memory.
+        shared = self.rot.stride(0) == 0
+        rot = self.rot[:1].expand(len(pos), -1, -1, -1) if shared else self.rot[points]
+        return Poses(pos, rot, self.group)
 
 
 def any_perpendicular(direction: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError, DataError, ShapeError
-from pcequi.ops import farthest_point_sampling, nearest_center
+from pcequi.ops import cluster_means, farthest_point_sampling, least_members, nearest_center
 
 METHODS = ("fps", "random", "spatial")
 CENTERS = ("medoid", "mean")
@@ -203,7 +203,7 @@ class FeatureSampler:
         if self.refine or rows is not None:
             assignment, distance = _assign(x, index)
         if self.center == "mean":
-            distance = (x - _means(x, assignment, len(index))[assignment]).norm(dim=1)
+            distance = (x - cluster_means(x, assignment, x[index])[assignment]).norm(dim=1)
         return index, assignment, distance
 
     def _spatial(self, x, pos, num, num_rotations):
@@ -239,11 +239,6 @@ def _cloud_bounds(embedding: Tensor, batch: Tensor | None) -> list[tuple[int, in
     return list(zip([0, *stops[:-1]], stops, strict=True))
 
 
-def _means(x: Tensor, assignment: Tensor, num: int) -> Tensor:
-    count = torch.bincount(assignment, minlength=num).clamp_min(1).to(x.dtype)
-    return x.new_zeros(num, x.shape[1]).index_add_(0, assignment, x) / count[:, None]
-
-
 def _assign(x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Nearest representative of every row; a representative is its own."""
     assignment, distance = nearest_center(x, x[index])
@@ -254,26 +249,21 @@ def _assign(x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _lloyd(x: Tensor, index: Tensor, assignment: Tensor, steps: int) -> Tensor:
     """Lloyd steps from given clusters, then the medoid of each (Lloyd, 1982)."""
-    num = len(index)
     center = x[index]
     for _ in range(steps):
-        count = torch.bincount(assignment, minlength=num)
-        mean = _means(x, assignment, num)
-        center = torch.where((count > 0)[:, None], mean, center)
+        center = cluster_means(x, assignment, center)
         assignment, distance = nearest_center(x, center)
     # The member nearest to its centre; among equals the first in key order.
     # Both are rounded, so that rows that are equal but for noise keep their order.
     slack = 1e-8 if x.dtype == torch.float64 else 1e-4
     key = sampling_key(x)
-    order = torch.argsort(_rounded(-key, slack * float(key.abs().max())), stable=True)
     spread = float((x - x.mean(0)).norm(dim=1).max())
-    order = order[torch.argsort(_rounded(distance, slack * spread)[order], stable=True)]
-    order = order[torch.argsort(assignment[order], stable=True)]
-    sorted_assignment = assignment[order]
-    first = torch.ones_like(sorted_assignment, dtype=torch.bool)
-    first[1:] = sorted_assignment[1:] != sorted_assignment[:-1]
-    medoid = index.clone()
-    medoid[sorted_assignment[first]] = order[first]
+    medoid = least_members(
+        assignment,
+        _rounded(distance, slack * spread),
+        _rounded(-key, slack * float(key.abs().max())),
+        index,
+    )
     # A cluster that lost all members keeps its seed, unless another took it.
     return _distinct(medoid, len(x))
 

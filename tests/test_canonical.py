@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pcequi import canonical
 from pcequi.canonical import canonical_pose
 from pcequi.rotations import finite_group, random_rotations
 
@@ -59,3 +60,23 @@ def test_degenerate_clouds_have_one_too(degenerate_cloud):
     frame, rows, turned, _ = canonical_pose(pos, None)
     assert torch.isfinite(turned).all() and sorted(rows.tolist()) == list(range(len(pos)))
     torch.testing.assert_close(frame.T @ frame, torch.eye(3, dtype=frame.dtype))
+
+
+@pytest.mark.parametrize("with_normals", [False, True])
+def test_the_compiled_score_is_that_of_torch(make_blob, with_normals, monkeypatch):
+    if not canonical.HAS_NUMBA:
+        pytest.skip("numba is not installed")
+    pos = make_blob(50)
+    normal = torch.nn.functional.normalize(pos.flip(0), dim=1) if with_normals else None
+    frames = finite_group("O", dtype=torch.float64)
+    compiled = canonical._score(pos, normal, frames)
+    monkeypatch.setattr(canonical, "HAS_NUMBA", False)
+    plain = canonical._score(pos, normal, frames)
+    torch.testing.assert_close(compiled, plain, atol=1e-14, rtol=0)
+    assert plain.unique().numel() == 24
+
+
+def test_rows_are_sorted_by_every_column(generator):
+    values = torch.randint(0, 3, (60, 3), generator=generator).double()
+    rows = canonical._lexicographic(values).tolist()
+    assert rows == sorted(range(60), key=lambda row: (*values[row].tolist(), row))

@@ -1,8 +1,11 @@
 """Frames of whole clouds: what they find, and how they turn."""
 
+import math
+
 import pytest
 import torch
 
+from pcequi import frames
 from pcequi import rotations as so3
 from pcequi.errors import ArgumentError, DataError
 from pcequi.frames import manhattan_frame, principal_frame
@@ -110,3 +113,66 @@ def test_local_moments_are_weighted_covariances(radius):
 def test_local_moments_need_a_positive_radius():
     with pytest.raises(ArgumentError, match=r"`radius` \(=0\)"):
         local_moments(torch.rand(4, 3), 0)
+
+
+@pytest.mark.parametrize("cloud", ["box", "bent", "blob", "cylinder", "cube", "grid", "sphere"])
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_the_compiled_frame_is_that_of_torch(cloud, dtype, named_cloud, monkeypatch):
+    """Fourth moments, the ends of all climbs, and the frame; with symmetries too."""
+    turn = 2 * math.pi * torch.rand(200, generator=seeded(4), dtype=F64)
+    height = torch.rand(200, generator=seeded(6), dtype=F64)
+    own = {
+        "box": lambda: box((1.0, 0.8, 0.6)),
+        "bent": bent_box,
+        "cylinder": lambda: torch.stack([turn.cos(), turn.sin(), 3 * height], 1),
+    }
+    pos = (own[cloud]() if cloud in own else named_cloud(cloud)).to(dtype)
+    if not frames.HAS_NUMBA:
+        pytest.skip("numba is not installed")
+
+    def found():
+        moments, flat = frames._face_moments(pos - pos.mean(0), 0.4)
+        ends, score = frames._climb(moments, frames._starts().to(dtype))
+        share = torch.tensor(flat / len(pos), dtype=dtype)
+        return moments, share, ends, score, manhattan_frame(pos, 0.4)
+
+    compiled = found()
+    monkeypatch.setattr(frames, "HAS_NUMBA", False)
+    monkeypatch.setattr("pcequi.ops.neighbors.HAS_NUMBA", False)
+    exact = dtype == F64
+    for ours, plain in zip(compiled[: 5 if exact else 2], found()):
+        torch.testing.assert_close(ours, plain, atol=1e-8 if exact else 1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["any", "twice", "thrice", "flat", "line", "zero"])
+def test_small_matrices(kind, generator):
+    kernels = pytest.importorskip("pcequi.ops.compiled.matrices")
+    turn = so3.random_rotations(1, generator=generator, dtype=F64)[0]
+    value = {
+        "any": [3.0, -1.0, 0.5], "twice": [2.0, 2.0, 1e-3], "thrice": [1.0, 1.0, 1.0],
+        "flat": [1.0, 0.3, 0.0], "line": [1.0, 0.0, 0.0], "zero": [0.0, 0.0, 0.0],
+    }[kind]  # fmt: skip
+    matrix = turn @ torch.tensor(value, dtype=F64).diag() @ turn.T
+    matrix = (matrix + matrix.T) / 2
+    found, axes = torch.empty(3, dtype=F64), torch.empty(3, 3, dtype=F64)
+    kernels.eigen(matrix.clone().numpy(), found.numpy(), axes.numpy())
+    torch.testing.assert_close(
+        found, torch.tensor(sorted(value), dtype=F64), atol=1e-15, rtol=1e-15
+    )
+    torch.testing.assert_close(axes.T @ axes, torch.eye(3, dtype=F64), atol=1e-14, rtol=0)
+    torch.testing.assert_close(axes @ found.diag() @ axes.T, matrix, atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("weak", [1.0, 1e-3, 1e-6])
+@pytest.mark.parametrize("side", [1, -1])
+def test_polar_parts_and_small_turns(weak, side, generator):
+    kernels = pytest.importorskip("pcequi.ops.compiled.matrices")
+    left, right = so3.random_rotations(2, generator=generator, dtype=F64)
+    matrix = left @ torch.tensor([2.0, 0.7 * side, weak], dtype=F64).diag() @ right
+    expected = left @ torch.tensor([1.0, side, 1.0], dtype=F64).diag() @ right
+    kernels.polar((got := matrix.clone()).numpy())
+    torch.testing.assert_close(got, expected, atol=1e-15 / weak + 1e-14, rtol=0)
+    w = torch.tensor([0.06, -0.07, 0.03], dtype=F64)
+    kernels.small_turn(w.numpy(), (got := torch.empty(3, 3, dtype=F64)).numpy())
+    crossed = torch.linalg.cross(torch.eye(3, dtype=F64), w.expand(3, 3))
+    torch.testing.assert_close(got, torch.linalg.matrix_exp(crossed), atol=1e-15, rtol=0)

@@ -6,17 +6,20 @@ are used where they can be imported, pure torch everywhere else. Setting
 """
 
 from pcequi.ops.backends import HAS_NUMBA, HAS_TORCH_CLUSTER
-from pcequi.ops.fps import farthest_point_sampling, nearest_center
+from pcequi.ops.clusters import cluster_means, least_members, nearest_center
+from pcequi.ops.fps import farthest_point_sampling
 from pcequi.ops.neighbors import knn, local_moments, pairs_within
 from pcequi.ops.sparse import coalesce_rows, grouped_spmm
 
 __all__ = [
     "HAS_NUMBA",
     "HAS_TORCH_CLUSTER",
+    "cluster_means",
     "coalesce_rows",
     "farthest_point_sampling",
     "grouped_spmm",
     "knn",
+    "least_members",
     "local_moments",
     "nearest_center",
     "pairs_within",

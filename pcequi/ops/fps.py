@@ -28,10 +28,6 @@ TIE = {torch.float64: 1e-8, torch.float32: 1e-5}
 # Squared distances below this share of the squared spread are zero.
 ZERO = {torch.float64: 1e-14, torch.float32: 1e-11}
 
-# Error of a float32 product of embeddings, relative to their squared norms:
-# ten times what sums over a few hundred entries reach.
-_SCREEN = 1e-5
-
 
 def farthest_point_sampling(
     x: Tensor,
@@ -78,9 +74,9 @@ def farthest_point_sampling(
     zero = float(spread.max()) * ZERO[x.dtype]
     stop = max(float(tolerance) ** 2, -1.0)
     if HAS_NUMBA and x.device.type == "cpu":
-        from pcequi.ops import numba_kernels
+        from pcequi.ops.compiled import fps as kernels
 
-        index, assignment, d2 = numba_kernels.fps(
+        index, assignment, d2 = kernels.fps(
             x.numpy(), num, start, key.numpy(), TIE[x.dtype], zero, stop
         )
         index, assignment, d2 = map(torch.from_numpy, (index, assignment, d2))
@@ -122,38 +118,3 @@ def _fps_torch(x, num, start, key, zero, stop):
         else:
             pick = _largest(left, key, TIE[x.dtype])
     return torch.stack(index), assignment, d2
-
-
-def nearest_center(x: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
-    """Nearest row of ``center`` for each row of ``x``; near-ties go to the first.
-
-    Args:
-        x: [P, D].
-        center: [M, D].
-
-    Returns:
-        ``assignment`` [P] in [0, M) and ``distance`` [P].
-
-    **Equivariance:** unchanged by an isometry of both arguments.
-    """
-    x, center = x.detach(), center.detach()
-    shift = center.mean(0)  # centred first: the expanded square cancels less
-    x, center = (x - shift).contiguous(), (center - shift).contiguous()
-    half = center.square().sum(1) / 2
-    scale = float(half.max() * 2 + x.square().sum(1).max())
-    if HAS_NUMBA and x.device.type == "cpu":
-        from pcequi.ops import numba_kernels
-
-        # The product, which is most of the work, in float32; the few centres
-        # that it cannot tell apart are then compared in the dtype of x.
-        score = torch.addmm(half.float(), x.float(), center.float().T, alpha=-1)
-        found = numba_kernels.nearest_of_screened(
-            score.numpy(), x.numpy(), center.numpy(), _SCREEN * scale, TIE[x.dtype] * scale
-        )
-        assignment, square = map(torch.from_numpy, found)
-        return assignment, square.sqrt()
-    score = torch.addmm(half, x, center.T, alpha=-1)  # |x - c|^2 / 2 - |x|^2 / 2
-    low = score.min(1, keepdim=True).values + TIE[x.dtype] * scale
-    assignment = (score <= low).int().argmax(1)
-    distance = (x - center.index_select(0, assignment)).square().sum(1).sqrt()
-    return assignment, distance

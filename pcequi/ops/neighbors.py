@@ -152,11 +152,11 @@ def local_moments(pos: Tensor, radius: float) -> Tensor:
     by translation. The weight ends smoothly, so no neighbour matters at the edge.
     """
     if HAS_NUMBA and pos.device.type == "cpu":
-        from pcequi.ops import numba_kernels
+        from pcequi.ops.compiled import neighborhoods
 
         if not radius > 0:
             raise ArgumentError(f"`radius` (={radius}) must be positive")
-        return torch.from_numpy(numba_kernels.local_moments(pos.contiguous().numpy(), radius))
+        return torch.from_numpy(neighborhoods.local_moments(pos.contiguous().numpy(), radius))
     row, near = pairs_within(pos, pos, radius)
     offset = pos[near] - pos[row]
     weight = (1 - offset.square().sum(1) / radius**2).clamp_min(0).square()

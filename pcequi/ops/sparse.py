@@ -49,11 +49,11 @@ class _GroupedSpmm(torch.autograd.Function):
         ctx.save_for_backward(ptr, col, val, rows, columns)
         ctx.size = len(x)
         if HAS_NUMBA and x.device.type == "cpu":
-            from pcequi.ops import numba_kernels
+            from pcequi.ops.compiled import sparse
 
             x = _compute_dtype(x)
             out = x.new_empty(len(ptr) - 1, x.shape[1])
-            numba_kernels.spmm(*_numpy(rows, columns, ptr, col, val, x), out.numpy())
+            sparse.spmm(*_numpy(rows, columns, ptr, col, val, x), out.numpy())
             return out
         return _product(x, ptr, col, val, rows, columns)
 
@@ -61,11 +61,11 @@ class _GroupedSpmm(torch.autograd.Function):
     def backward(ctx, grad):
         ptr, col, val, rows, columns = ctx.saved_tensors
         if HAS_NUMBA and grad.device.type == "cpu":
-            from pcequi.ops import numba_kernels
+            from pcequi.ops.compiled import sparse
 
             grad = _compute_dtype(grad).contiguous()
             out = grad.new_empty(ctx.size, grad.shape[1])
-            numba_kernels.spmm_transposed(*_numpy(rows, columns, ptr, col, val, grad), out.numpy())
+            sparse.spmm_transposed(*_numpy(rows, columns, ptr, col, val, grad), out.numpy())
         else:
             row, source = _coordinates(ptr, col, rows, columns)
             out = grad.new_zeros(ctx.size, grad.shape[1])
@@ -109,9 +109,9 @@ def coalesce_rows(
     **Equivariance:** none involved; the matrix stays the same.
     """
     if HAS_NUMBA and val.device.type == "cpu":
-        from pcequi.ops import numba_kernels
+        from pcequi.ops.compiled import sparse
 
-        out = numba_kernels.coalesce(*_numpy(row, col, val), num_rows, num_cols)
+        out = sparse.coalesce(*_numpy(row, col, val), num_rows, num_cols)
         return tuple(map(torch.from_numpy, out))
     cell, inverse = torch.unique(row * num_cols + col, return_inverse=True)
     total = val.new_zeros(len(cell)).index_add_(0, inverse, val)

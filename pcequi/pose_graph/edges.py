@@ -96,14 +96,14 @@ def pose_operator(
     points = points.to(pos)
     anchors = anchor_rotations(level.kernel_rotations).to(pos)
     if HAS_NUMBA and pos.device.type == "cpu":
-        from pcequi.ops import numba_kernels
+        from pcequi.ops.compiled import neighborhoods
 
         frames = source.rot.flatten(2)
         if source.rot.stride(0) == 0:  # a grid: every point has the same frames
             frames = frames[:1]
         arrays = [t.contiguous().numpy() for t in (pos, rot, source.pos, frames, assignment)]
         edge = 1 + 2 * math.cos(level.rotation_width)
-        out = numba_kernels.operator(
+        out = neighborhoods.operator(
             *arrays,
             below,
             level.radius,

@@ -5,7 +5,6 @@ import torch
 
 from pcequi.errors import ArgumentError
 from pcequi.ops import fps as module
-from pcequi.ops import nearest_center
 from pcequi.ops.fps import TIE, ZERO, farthest_point_sampling
 
 
@@ -115,13 +114,13 @@ def test_tolerance_stops_at_the_first_count_that_covers(backend, generator):
 def test_float32_and_torch_twin_agree(generator):
     if not module.HAS_NUMBA:
         pytest.skip("numba is not installed")
-    from pcequi.ops import numba_kernels
+    from pcequi.ops.compiled import fps as kernels
 
     for dtype in (torch.float32, torch.float64):
         x = torch.randn(70, 6, generator=generator, dtype=torch.float64).to(dtype)
         key = x[:, 0].contiguous()
         args = (x.numpy(), 20, 5, key.numpy(), TIE[dtype], 0.0, -1.0)
-        compiled = numba_kernels.fps(*args)
+        compiled = kernels.fps(*args)
         plain = module._fps_torch(x, 20, torch.tensor(5), key, 0.0, -1.0)
         for a, b in zip(compiled, plain, strict=True):
             torch.testing.assert_close(torch.from_numpy(a), b)
@@ -131,18 +130,3 @@ def test_float32_and_torch_twin_agree(generator):
 def test_an_impossible_count_is_refused(num):
     with pytest.raises(ArgumentError, match=rf"`num` \(={num}\) must be between 1 and .* \(=4\)"):
         farthest_point_sampling(torch.zeros(4, 2), num)
-
-
-def test_nearest_center_is_the_nearest_and_the_first_of_equals(monkeypatch, generator):
-    x = torch.randn(50, 4, dtype=torch.float64, generator=generator)
-    center = torch.cat([x[:7], x[:3]])  # the last three tie with the first three
-    results = []
-    for numba in (module.HAS_NUMBA, False):
-        monkeypatch.setattr(module, "HAS_NUMBA", numba)
-        assignment, distance = nearest_center(x, center)
-        torch.testing.assert_close(
-            distance, torch.cdist(x, center).min(1).values, atol=1e-7, rtol=0
-        )
-        assert assignment.max() < 7
-        results.append(assignment)
-    assert torch.equal(*results)

@@ -1,0 +1,97 @@
+"""Nearest centres, means and medoids: what Lloyd's steps are made of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pcequi.ops.backends import HAS_NUMBA
+from pcequi.ops.fps import TIE
+
+# Error of a float32 product of embeddings, relative to their squared norms:
+# ten times what sums over a few hundred entries reach.
+_SCREEN = 1e-5
+
+
+def nearest_center(x: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
+    """Nearest row of ``center`` for each row of ``x``; near-ties go to the first.
+
+    Args:
+        x: [P, D].
+        center: [M, D].
+
+    Returns:
+        ``assignment`` [P] in [0, M) and ``distance`` [P].
+
+    **Equivariance:** unchanged by an isometry of both arguments.
+    """
+    x, center = x.detach(), center.detach()
+    shift = center.mean(0)  # centred first: the expanded square cancels less
+    x, center = (x - shift).contiguous(), (center - shift).contiguous()
+    half = center.square().sum(1) / 2
+    scale = float(half.max() * 2 + x.square().sum(1).max())
+    if HAS_NUMBA and x.device.type == "cpu":
+        from pcequi.ops.compiled import clusters
+
+        found = clusters.nearest(x.numpy(), center.numpy(), _SCREEN * scale, TIE[x.dtype] * scale)
+        assignment, square = map(torch.from_numpy, found)
+        return assignment, square.sqrt()
+    score = torch.addmm(half, x, center.T, alpha=-1)  # |x - c|^2 / 2 - |x|^2 / 2
+    low = score.min(1, keepdim=True).values + TIE[x.dtype] * scale
+    assignment = (score <= low).int().argmax(1)
+    distance = (x - center.index_select(0, assignment)).square().sum(1).sqrt()
+    return assignment, distance
+
+
+def cluster_means(x: Tensor, assignment: Tensor, center: Tensor) -> Tensor:
+    """Mean of the rows of each cluster; a cluster without rows keeps its centre.
+
+    Args:
+        x: [P, D].
+        assignment: cluster of each row [P], in [0, M).
+        center: [M, D], for clusters without rows.
+
+    Returns:
+        [M, D].
+
+    **Equivariance:** moves with any rigid motion of ``x`` and ``center``.
+    """
+    x, center = x.detach(), center.detach()
+    if HAS_NUMBA and x.device.type == "cpu":
+        from pcequi.ops.compiled import clusters
+
+        arrays = [t.contiguous().numpy() for t in (x, assignment, center)]
+        return torch.from_numpy(clusters.means(*arrays))
+    count = torch.bincount(assignment, minlength=len(center))
+    total = torch.zeros_like(center).index_add_(0, assignment, x)
+    mean = total / count.clamp_min(1).to(x.dtype)[:, None]
+    return torch.where((count > 0)[:, None], mean, center)
+
+
+def least_members(assignment: Tensor, first: Tensor, second: Tensor, index: Tensor) -> Tensor:
+    """The row of each cluster with the least (``first``, ``second``); then the first row.
+
+    Args:
+        assignment: cluster of each row [P], in [0, M).
+        first, second: what rows are compared by [P].
+        index: [M], for clusters without rows.
+
+    Returns:
+        [M].
+
+    **Equivariance:** as invariant as what is compared.
+    """
+    if HAS_NUMBA and assignment.device.type == "cpu":
+        from pcequi.ops.compiled import clusters
+
+        arrays = [t.contiguous().numpy() for t in (assignment, first, second, index)]
+        return torch.from_numpy(clusters.least_members(*arrays))
+    order = torch.argsort(second, stable=True)
+    order = order[torch.argsort(first[order], stable=True)]
+    order = order[torch.argsort(assignment[order], stable=True)]
+    cluster = assignment[order]
+    leads = torch.ones_like(cluster, dtype=torch.bool)
+    leads[1:] = cluster[1:] != cluster[:-1]
+    found = index.clone()
+    found[cluster[leads]] = order[leads]
+    return found

@@ -1,0 +1,252 @@
+"""Sums over the points around poses: moments, the lifting layer, the operator."""
+
+import numpy as np
+from numba import njit, uint32, uint64
+
+from pcequi.ops.compiled.flags import REORDER
+
+__all__ = ["lift", "local_moments", "operator"]
+
+# Points that are looked at or passed over together. A cloud in canonical order
+# is sorted by its first coordinate, so that its blocks are slices.
+_BLOCK = 32
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER)
+def _in_blocks(source):
+    """Coordinates [blocks, 3, _BLOCK], infinite where there is no point, and the
+    least and largest first coordinate of each block [2, blocks]."""
+    size = source.shape[0]
+    blocks = -(-size // _BLOCK)
+    columns = np.full((blocks, 3, _BLOCK), np.inf, source.dtype)
+    extent = np.empty((2, blocks), source.dtype)
+    for s in range(size):
+        b = s // _BLOCK
+        for c in range(3):
+            columns[b, c, s % _BLOCK] = source[s, c]
+        if s % _BLOCK == 0:
+            extent[0, b] = extent[1, b] = source[s, 0]
+        extent[0, b] = min(extent[0, b], source[s, 0])
+        extent[1, b] = max(extent[1, b], source[s, 0])
+    return columns, extent
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER)
+def _near(center, columns, extent, radius, near, square):
+    """Points within the radius, in their order, into ``near``, which has room for
+    all and a block more; how many. ``square`` [_BLOCK] is scratch."""
+    x, y, z, limit = center[0], center[1], center[2], radius * radius
+    count = uint64(0)  # unsigned: no check for indices that count from the end
+    for b in range(extent.shape[1]):
+        if extent[0, b] > x + radius or extent[1, b] < x - radius:
+            continue
+        for i in range(_BLOCK):
+            dx, dy, dz = columns[b, 0, i] - x, columns[b, 1, i] - y, columns[b, 2, i] - z
+            square[i] = dx * dx + dy * dy + dz * dz
+        for i in range(_BLOCK):
+            near[count] = uint32(b * _BLOCK + i)
+            count += uint64(square[i] <= limit)
+    return np.int64(count)
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER)
+def _offsets(source, near, count, center, offset):
+    """Neighbours less the centre, into ``offset`` [3, count]."""
+    x, y, z = center[0], center[1], center[2]
+    for i in range(count):
+        s = near[i]
+        offset[0, i] = source[s, 0] - x
+        offset[1, i] = source[s, 1] - y
+        offset[2, i] = source[s, 2] - z
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER)
+def _see(offset, count, frame, radius, inverse):
+    """Offsets as seen in a frame, in units of the radius, in place, and one less
+    their squares times ``inverse`` below them: ``offset`` becomes [4, count]."""
+    scale = 1 / radius
+    a, b, c = frame[0, 0] * scale, frame[1, 0] * scale, frame[2, 0] * scale
+    d, e, f = frame[0, 1] * scale, frame[1, 1] * scale, frame[2, 1] * scale
+    g, h, k = frame[0, 2] * scale, frame[1, 2] * scale, frame[2, 2] * scale
+    for i in range(count):
+        x, y, z = offset[0, i], offset[1, i], offset[2, i]
+        u, v, w = a * x + b * y + c * z, d * x + e * y + f * z, g * x + h * y + k * z
+        offset[0, i], offset[1, i], offset[2, i] = u, v, w
+        offset[3, i] = 1 - (u * u + v * v + w * w) * inverse
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER)
+def _planes(points, width):
+    """The space basis as max(1 - |v|^2 / width^2 + planes . (v, 1), 0)^2, [B, 4]."""
+    planes = np.zeros((points.shape[0], 4), points.dtype)
+    inverse = 1 / (width * width)
+    for b in range(points.shape[0]):
+        for c in range(3):
+            planes[b, c] = 2 * inverse * points[b, c]
+            planes[b, 3] -= inverse * points[b, c] * points[b, c]
+    return planes
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER)
+def _space_basis(planes, b, seen, count, phi):
+    """One function of the space basis at points that were seen, into ``phi``; their sum."""
+    p0, p1, p2, p3 = planes[b, 0], planes[b, 1], planes[b, 2], planes[b, 3]
+    total = p0 * 0
+    for i in range(count):
+        value = seen[3, i] + p3 + p0 * seen[0, i] + p1 * seen[1, i] + p2 * seen[2, i]
+        value = max(value, 0.0)
+        phi[i] = value * value
+        total += value * value
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER)
+def lift(target, frame, source, feature, radius, points, width):
+    """Kernel-point sums of one and of each feature [S, F] around each target,
+    [T, B, 1 + F]: no [pairs x kernel points] array."""
+    size, basis, channels = target.shape[0], points.shape[0], feature.shape[1]
+    out = np.empty((size, basis, 1 + channels), target.dtype)
+    planes, inverse = _planes(points, width), 1 / (width * width)
+    columns, extent = _in_blocks(source)
+    near, square = np.empty(len(source) + _BLOCK, np.uint32), np.empty(_BLOCK, target.dtype)
+    seen, phi = np.empty((4, len(source)), target.dtype), np.empty(len(source), target.dtype)
+    for t in range(size):
+        count = _near(target[t], columns, extent, radius, near, square)
+        _offsets(source, near, count, target[t], seen)
+        _see(seen, count, frame[t], radius, inverse)
+        for b in range(basis):
+            out[t, b, 0] = _space_basis(planes, b, seen, count, phi)
+            for c in range(channels):
+                total = 0.0
+                for i in range(count):
+                    total += phi[i] * feature[near[i], c]
+                out[t, b, 1 + c] = total
+    return out
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER)
+def _nearest_turns(R, anchors, frames, place, edge, tie, wanted, score, chosen, factor):
+    """For each anchor, the first of a place's frames nearest to ``R`` times it,
+    into ``chosen``, and how much of it counts, into ``factor``."""
+    for a in range(anchors.shape[0]):
+        for i in range(3):
+            for k in range(3):
+                total = 0.0
+                for j in range(3):
+                    total += R[i, j] * anchors[a, j, k]
+                wanted[3 * i + k] = total
+        best = -4.0
+        for k in range(frames.shape[1]):
+            total = 0.0
+            for j in range(9):
+                total += wanted[j] * frames[place, k, j]
+            score[k] = total
+            best = max(best, total)
+        for k in range(frames.shape[1]):
+            if score[k] >= best - tie:
+                chosen[a] = k
+                factor[a] = min(1.0, max(0.0, (score[k] - edge) / (3 - edge)))
+                break
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER)
+def operator(
+    pos, rot, source, frames, assignment, below, radius, points, width, anchors, edge, tie
+):
+    """Rows of A, coalesced as they are made: one dense scratch matrix a target.
+
+    ``frames`` is [S, K, 9], or [1, K, 9] when all points share their frames.
+    """
+    num, basis, turns = pos.shape[0], points.shape[0], anchors.shape[0]
+    shared = frames.shape[0] == 1
+    planes, inverse = _planes(points, width), 1 / (width * width)
+    columns, extent = _in_blocks(source)
+    near, square = np.empty(len(source) + _BLOCK, np.uint32), np.empty(_BLOCK, pos.dtype)
+    seen, phi = np.empty((4, len(source)), pos.dtype), np.empty(len(source), pos.dtype)
+    wanted, score = np.empty(9, pos.dtype), np.empty(frames.shape[1], pos.dtype)
+    chosen, factor = np.zeros(turns, np.int64), np.zeros(turns, pos.dtype)
+    # Of each anchor and neighbour: the column that is read, and how much of it.
+    column = np.empty((turns, len(source)), np.uint32)
+    part = np.empty((turns, len(source)), pos.dtype)
+    touched, used = np.zeros(below, np.bool_), np.empty(below + 1, np.uint32)
+    scratch = np.zeros((basis, turns, below), pos.dtype)
+    ptr = np.zeros(num * basis * turns + 1, np.int64)
+    col, val = np.empty(num * 64, np.int64), np.empty(num * 64, pos.dtype)
+    size = uint64(0)  # unsigned: no check for indices that count from the end
+    for t in range(num):
+        count = _near(pos[t], columns, extent, radius, near, square)
+        _offsets(source, near, count, pos[t], seen)
+        R = rot[t]
+        _see(seen, count, R, radius, inverse)
+        for i in range(count):
+            if i == 0 or not shared:
+                place = 0 if shared else np.int64(near[i])
+                _nearest_turns(R, anchors, frames, place, edge, tie, wanted, score, chosen, factor)
+            for a in range(turns):
+                column[a, i] = assignment[near[i], chosen[a]]
+                part[a, i] = factor[a]
+                touched[column[a, i]] = True
+        mass = 0.0
+        for b in range(basis):
+            mass += _space_basis(planes, b, seen, count, phi)
+            for a in range(turns):
+                for i in range(count):
+                    scratch[b, a, column[a, i]] += phi[i] * part[a, i]
+        scale = 1 / mass if mass > 0 else 0.0
+        count = uint64(0)
+        for c in range(below):
+            used[count] = c
+            count += uint64(touched[c])
+            touched[c] = False
+        most = size + basis * turns * count + 1
+        if most > len(col):
+            grown_col, grown_val = np.empty(2 * most, np.int64), np.empty(2 * most, pos.dtype)
+            grown_col[:size], grown_val[:size] = col[:size], val[:size]
+            col, val = grown_col, grown_val
+        for b in range(basis):
+            for a in range(turns):
+                for i in range(count):
+                    c = used[i]
+                    value = scratch[b, a, c]
+                    scratch[b, a, c] = 0
+                    col[size], val[size] = c, value * scale
+                    size += uint64(value != 0)  # an entry that is zero is written over
+                ptr[(t * basis + b) * turns + a + 1] = size
+    return ptr, col[:size].copy(), val[:size].copy()
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER)
+def local_moments(pos, radius):
+    """Weighted covariance around each point, from offsets to the point itself."""
+    size = pos.shape[0]
+    out = np.empty((size, 3, 3), pos.dtype)
+    columns, extent = _in_blocks(pos)
+    near, square = np.empty(size + _BLOCK, np.uint32), np.empty(_BLOCK, pos.dtype)
+    offset = np.empty((3, size), pos.dtype)
+    inverse = 1 / (radius * radius)
+    for t in range(size):
+        count = _near(pos[t], columns, extent, radius, near, square)
+        _offsets(pos, near, count, pos[t], offset)
+        m = sx = sy = sz = xx = xy = xz = yy = yz = zz = pos.dtype.type(0)
+        for i in range(count):
+            dx, dy, dz = offset[0, i], offset[1, i], offset[2, i]
+            w = 1 - (dx * dx + dy * dy + dz * dz) * inverse
+            w *= w
+            m += w
+            sx += w * dx
+            sy += w * dy
+            sz += w * dz
+            xx += w * dx * dx
+            xy += w * dx * dy
+            xz += w * dx * dz
+            yy += w * dy * dy
+            yz += w * dy * dz
+            zz += w * dz * dz
+        sx, sy, sz = sx / m, sy / m, sz / m
+        out[t, 0, 0] = xx / m - sx * sx
+        out[t, 1, 1] = yy / m - sy * sy
+        out[t, 2, 2] = zz / m - sz * sz
+        out[t, 0, 1] = out[t, 1, 0] = xy / m - sx * sy
+        out[t, 0, 2] = out[t, 2, 0] = xz / m - sx * sz
+        out[t, 1, 2] = out[t, 2, 1] = yz / m - sy * sz
+    return out

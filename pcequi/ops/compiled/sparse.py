@@ -1,0 +1,78 @@
+"""Sparse products over a batch of clouds, and the sum of entries that meet."""
+
+import numpy as np
+from numba import njit, prange
+
+__all__ = ["coalesce", "spmm", "spmm_transposed"]
+
+
+@njit(cache=True, nogil=True, parallel=True, fastmath=True)
+def spmm(row_of_group, column_of_group, ptr, col, val, x, out):
+    """out[r] = sum of val * x[column_of_group + col], one thread a cloud."""
+    channels = x.shape[1]
+    for g in prange(len(row_of_group) - 1):
+        shift = column_of_group[g]
+        for r in range(row_of_group[g], row_of_group[g + 1]):
+            total = out[r]
+            for c in range(channels):
+                total[c] = 0
+            for e in range(ptr[r], ptr[r + 1]):
+                weight = val[e]
+                source = x[shift + col[e]]
+                for c in range(channels):
+                    total[c] += weight * source[c]
+
+
+@njit(cache=True, nogil=True, parallel=True, fastmath=True)
+def spmm_transposed(row_of_group, column_of_group, ptr, col, val, grad, out):
+    """out[column] += val * grad[row]: clouds own disjoint columns, so no race."""
+    channels = out.shape[1]
+    for g in prange(len(row_of_group) - 1):
+        shift = column_of_group[g]
+        for s in range(shift, column_of_group[g + 1]):
+            for c in range(channels):
+                out[s, c] = 0
+        for r in range(row_of_group[g], row_of_group[g + 1]):
+            source = grad[r]
+            for e in range(ptr[r], ptr[r + 1]):
+                weight = val[e]
+                target = out[shift + col[e]]
+                for c in range(channels):
+                    target[c] += weight * source[c]
+
+
+@njit(cache=True, nogil=True)
+def coalesce(row, col, val, num_rows, num_cols):
+    """Sum entries that share (row, col): bucket by row, then a dense scratch row."""
+    start = np.zeros(num_rows + 1, np.int64)
+    for e in range(len(row)):
+        start[row[e] + 1] += 1
+    for r in range(num_rows):
+        start[r + 1] += start[r]
+    order = np.empty(len(row), np.int64)
+    cursor = start[:-1].copy()
+    for e in range(len(row)):
+        order[cursor[row[e]]] = e
+        cursor[row[e]] += 1
+    scratch = np.zeros(num_cols, val.dtype)
+    seen = np.zeros(num_cols, np.bool_)
+    out_col = np.empty(len(row), np.int64)
+    out_val = np.empty(len(row), val.dtype)
+    ptr = np.zeros(num_rows + 1, np.int64)
+    size = 0
+    for r in range(num_rows):
+        first = size
+        for i in range(start[r], start[r + 1]):
+            c = col[order[i]]
+            if not seen[c]:
+                seen[c] = True
+                out_col[size] = c
+                size += 1
+            scratch[c] += val[order[i]]
+        for i in range(first, size):
+            c = out_col[i]
+            out_val[i] = scratch[c]
+            scratch[c] = 0
+            seen[c] = False
+        ptr[r + 1] = size
+    return ptr, out_col[:size].copy(), out_val[:size].copy()

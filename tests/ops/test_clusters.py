@@ -1,0 +1,61 @@
+"""Nearest centres, means and medoids, in torch and compiled."""
+
+import pytest
+import torch
+
+from pcequi.ops import cluster_means, clusters, least_members, nearest_center
+
+F64 = torch.float64
+
+
+@pytest.fixture(params=("numba", "torch"))
+def backend(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setattr(clusters, "HAS_NUMBA", False)
+    elif not clusters.HAS_NUMBA:
+        pytest.skip("numba is not installed")
+
+
+def test_nearest_center_is_the_nearest_and_the_first_of_equals(monkeypatch, generator):
+    x = torch.randn(50, 4, dtype=torch.float64, generator=generator)
+    center = torch.cat([x[:7], x[:3]])  # the last three tie with the first three
+    results = []
+    for numba in (clusters.HAS_NUMBA, False):
+        monkeypatch.setattr(clusters, "HAS_NUMBA", numba)
+        assignment, distance = nearest_center(x, center)
+        torch.testing.assert_close(
+            distance, torch.cdist(x, center).min(1).values, atol=1e-7, rtol=0
+        )
+        assert assignment.max() < 7
+        results.append(assignment)
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("num", [1, 3, 16, 17, 40, 70])
+@pytest.mark.parametrize("dim", [1, 4, 7])
+def test_nearest_center_for_any_number_of_centers(num, dim, backend, generator):
+    x = torch.randn(60, dim, dtype=F64, generator=generator)
+    center = torch.randn(num, dim, dtype=F64, generator=generator)
+    assignment, distance = nearest_center(x, center)
+    square = torch.cdist(x, center, compute_mode="donot_use_mm_for_euclid_dist")
+    assert torch.equal(assignment, square.argmin(1))
+    torch.testing.assert_close(distance, square.min(1).values)
+
+
+def test_means_and_members_of_clusters(backend, generator):
+    x = torch.randn(40, 3, dtype=F64, generator=generator)
+    assignment = torch.randint(0, 5, (40,), generator=generator)
+    assignment[assignment == 2] = 4  # nobody is in cluster 2
+    center = torch.randn(6, 3, dtype=F64, generator=generator)
+    mean = cluster_means(x, assignment, center)
+    first = torch.randint(0, 3, (40,), generator=generator).double()  # with ties
+    second = torch.randint(0, 2, (40,), generator=generator).double()
+    index = torch.arange(6) + 30
+    found = least_members(assignment, first, second, index)
+    for cluster in range(6):
+        rows = (assignment == cluster).nonzero()[:, 0].tolist()
+        if not rows:
+            assert torch.equal(mean[cluster], center[cluster]) and found[cluster] == index[cluster]
+            continue
+        torch.testing.assert_close(mean[cluster], x[rows].mean(0))
+        assert found[cluster] == min(rows, key=lambda r: (first[r], second[r], r))
