@@ -20,6 +20,8 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
 
     The forward pass takes a graph and weights and samples nothing, so one
     ``state_dict`` serves graphs that are dense, precomputed or sampled online.
+    ``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` are those of
+    huggingface_hub's ``PyTorchModelHubMixin``; see ``models.hub``.
 
     Args:
         levels: of the pose graph; the first one lifts.

@@ -1,5 +1,10 @@
 """The contract holds for layers of pcequi, and each law catches its breach."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch_geometric.nn import global_mean_pool
@@ -132,3 +137,26 @@ def test_each_law_catches_its_breach(layer, law, message):
 def test_the_layer_must_be_given():
     with pytest.raises(NotImplementedError, match="make_layer"):
         EquivariantLayerContract().test_batching()
+
+
+def test_the_example_of_the_documentation_works_as_it_stands(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "faq.md").read_text()
+    (block,) = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+        if "EquivariantLayerContract" in block
+    ]
+    centring = " - global_mean_pool(pos, batch)[batch]"
+    assert centring in block
+    (tmp_path / "test_spread.py").write_text(block)
+    (tmp_path / "test_raw.py").write_text(block.replace(centring, ""))
+    words = {}
+    for name in ("test_spread.py", "test_raw.py"):
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:dash"]
+        done = subprocess.run(
+            [*command, name], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
+        words[name] = done.stdout + done.stderr
+    assert re.search(r"\d passed", words["test_spread.py"]), words["test_spread.py"]
+    assert "failed" not in words["test_spread.py"], words["test_spread.py"]
+    assert "missing centring" in words["test_raw.py"]
