@@ -10,19 +10,21 @@ USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	$$python -c '$(USABLE)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help setup test test-slow test-faults fuzz test-browser lint format check bench demo demo-quick docs clean distclean
+.PHONY: help setup test test-slow test-faults fuzz audit test-oldest test-browser lint format check bench demo demo-quick docs clean distclean
 
 help:
 	@echo "make setup       make .venv with torch, PyG, Open3D and torch-cluster"
 	@echo "make demo        train a classifier that rotation cannot fool (demo-quick: in short)"
 	@echo "make test        the tests, with and without torch-cluster (test-slow: the long ones)"
 	@echo "make test-faults kills processes, damages files, fills disks (fuzz: many broken files)"
+	@echo "make audit       are bad, too old or unlocked versions installed?"
+	@echo "make test-oldest the core of the tests with the oldest packages allowed"
 	@echo "make test-browser installs Chromium and Xvfb; opens a report and the window of view in them"
 	@echo "make check       measure the equivariance of the default network"
 	@echo "make bench       how fast is this machine?"
 	@echo "make docs        the documentation, into build/docs"
 	@echo "make lint        check style (format: repair it)"
-	@echo "make clean       remove caches (distclean: .venv as well)"
+	@echo "make clean       remove caches (distclean: .venv and its like as well)"
 
 setup: $(STAMP)
 
@@ -45,8 +47,20 @@ test-slow: $(STAMP)
 test-faults: $(STAMP)
 	$(PYTEST) -m faults tests/faults
 
+# A quarter of an hour and more; the guided part takes 10 s for each kind of file.
 fuzz: $(STAMP)
-	$(VENV)/bin/python tools/fuzz_readers.py --count 20000
+	$(VENV)/bin/python tools/fuzz_readers.py --total 200000
+	@$(VENV)/bin/python tools/fuzz_guided.py --install
+	$(VENV)/bin/python tools/fuzz_guided.py --seconds 10
+
+audit: $(STAMP)
+	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && \
+		.venv-audit/bin/pip install -q --disable-pip-version-check pip-audit; } || \
+		echo "pip-audit cannot be installed"
+	$(VENV)/bin/python tools/audit.py
+
+test-oldest: $(STAMP)
+	$(VENV)/bin/python tools/oldest.py
 
 test-browser: $(STAMP)
 	@$(PYTHON) tools/setup_browser.py
@@ -87,4 +101,4 @@ clean:
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-audit .venv-oldest

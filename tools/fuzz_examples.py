@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import lzma
 import shutil
 import struct
@@ -13,29 +12,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fuzz_runs import RUN_NAMES, run_targets
+from fuzz_sets import SET_NAMES, set_targets
 
 from pcequi.datasets import ModelNet
 from pcequi.datasets.modelnet import MODELNET_CLASSES
 from pcequi.datasets.packed import read_packed
 from pcequi.datasets.readers import READABLE, read_points
-from pcequi.graph_store import GraphStore
-from pcequi.models import GroupConvClassifier
-from pcequi.pose_graph import Level
-from pcequi.poses import CentroidPoses, GridPoses
-from pcequi.sampling import FeatureSampler
-from pcequi.training import FitSettings, RunSettings, load_checkpoint, save_checkpoint
-from pcequi.training.files import read_tensors
-from pcequi.training.runs import load_run_settings
+
+#: Kinds of files; each has a target.
+KINDS = (*READABLE, "packed", "packed.xz", "archive", *SET_NAMES, *RUN_NAMES)
 
 #: What an error may call the file of a target; of an archive also its members.
 NAMES = {
     "archive": ("own.zip", ".off", "ModelNet10"),
     "packed": ("packed.npz",),
     "packed.xz": ("packed.npz.xz",),
-    "model.safetensors": ("model.",),
-    "model.json": ("model.",),
-    "state": ("state.safetensors",),
-    "store.json": ("store.json", "chunk-"),
+    **SET_NAMES,
+    **RUN_NAMES,
 }
 
 
@@ -99,16 +93,6 @@ def _archive(extra: dict[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def _network() -> GroupConvClassifier:
-    levels = [
-        Level(0.6, GridPoses("T", "principal"), FeatureSampler(num=4), kernel_points=7),
-        Level(1.5, CentroidPoses("T"), kernel_points=7),
-    ]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return GroupConvClassifier(levels, 3, [4, 4], head_channels=4)
-
-
 def make_targets(folder: Path) -> dict[str, tuple[list[bytes], Callable[[bytes], object]]]:
     """For each kind of file valid examples, and what reads one given its bytes."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,33 +150,4 @@ def make_targets(folder: Path) -> dict[str, tuple[list[bytes], Callable[[bytes],
         [_archive({}), _archive(traversal), _archive(bomb)],
         into("own.zip", archive),
     )
-    model = _network()
-    made = folder / "valid"
-    save_checkpoint(made, model, ["a", "b", "c"], {"seed": 1})
-    store = GraphStore.build(made, [torch.from_numpy(table[:, :3])] * 3, model.levels, workers=1)
-    for name in ("model.safetensors", "model.json"):
-        copy = folder / f"checkpoint-{name.rpartition('.')[2]}"
-        shutil.copytree(made, copy, dirs_exist_ok=True)
-        targets[name] = (
-            [(made / name).read_bytes()],
-            into(f"{copy.name}/{name}", lambda p: load_checkpoint(p.parent)),
-        )
-    targets["state"] = (
-        [(made / "model.safetensors").read_bytes()],
-        into("state.safetensors", lambda p: read_tensors(p, "delete it")),
-    )
-    settings = json.dumps(RunSettings(fit=FitSettings()).to_dict(), indent=1).encode()
-    read = into("settings.json", lambda p: load_run_settings(p.parent))
-    targets["settings.json"] = ([settings], read)
-    for name in ("store.json", "chunk-00000.safetensors"):
-        copy = folder / f"store-{name.rpartition('.')[2]}"
-        shutil.copytree(store.folder, copy, dirs_exist_ok=True)
-
-        def whole(path: Path):
-            opened = GraphStore(path.parent)
-            # What passes the checksums must be usable.
-            if opened.verify() == 0:
-                opened.batch([2, 0])
-
-        targets[name] = ([(store.folder / name).read_bytes()], into(f"{copy.name}/{name}", whole))
-    return targets
+    return targets | set_targets(folder, into) | run_targets(folder, into)

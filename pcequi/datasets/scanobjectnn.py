@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pcequi.datasets.archives import brief
 from pcequi.datasets.base import Cloud, CloudDataset, check_count
 from pcequi.datasets.meshes import normalize_cloud
 from pcequi.datasets.places import find_place, fingerprint, z_up
@@ -30,6 +31,8 @@ SCANOBJECTNN_VARIANTS = {
     "PB_T50_R": ("", "objectdataset_augmentedrot.h5"),
     "PB_T50_RS": ("", "objectdataset_augmentedrot_scale75.h5"),
 }
+# Of what is unpacked: bytes that any file may have, and share of a larger file's own.
+_SMALL, _LARGEST_SHARE = 1 << 28, 200
 _FOLDS = ("main", "1", "2", "3", "4")
 _REMEDY = (
     "agree to the terms at https://hkust-vgd.github.io/scanobjectnn/, fetch h5_files.zip, and "
@@ -164,12 +167,17 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         ) from error
     try:
         with h5py.File(path, "r") as file:
-            found = {key: file[key][:] for key in ("data", "label", "mask") if key in file}
-    except (OSError, RuntimeError) as error:
-        raise FileError(f"{str(path)!r} is damaged ({error}): fetch it again") from error
+            most = max(_SMALL, _LARGEST_SHARE * path.stat().st_size)
+            found = {
+                key: _array(file, key, most) for key in ("data", "label", "mask") if key in file
+            }
+    except Exception as error:  # the library fails in its own ways, and so do its filters
+        raise FileError(
+            f"{str(path)!r} is damaged ({brief(error)}): fetch it again, or {_REMEDY}"
+        ) from error
     data, label, mask = (found.get(key) for key in ("data", "label", "mask"))
-    fits = data is not None and data.ndim == 3 and data.shape[2] == 3
-    if not fits or label is None or len(label.reshape(-1)) != len(data):
+    fits = data is not None and data.ndim == 3 and data.shape[2] == 3 and data.size > 0
+    if not fits or label is None or label.size != len(data):
         shapes = {key: list(value.shape) for key, value in found.items()}
         raise DataError(
             f"{str(path)!r} (={shapes}) must hold `data` [N, points, 3] and `label` [N]: {_REMEDY}"
@@ -179,4 +187,27 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
             f"`mask` (={list(mask.shape)}) in {str(path)!r} must be {list(data.shape[:2])}: fetch "
             "the file again"
         )
-    return data, label.reshape(-1), mask
+    label = label.reshape(-1)
+    bad = ~((label >= 0) & (label < len(SCANOBJECTNN_CLASSES)))
+    if bad.any():
+        raise DataError(
+            f"`label` (={label[bad][0]}) of cloud {int(bad.argmax())} in {str(path)!r} is outside "
+            f"the {len(SCANOBJECTNN_CLASSES)} classes: fetch the file again"
+        )
+    return data, label, mask
+
+
+def _array(file, key: str, most: int) -> np.ndarray:
+    """Numbers that the file itself holds, and no more of them than a sensible one does."""
+    import h5py
+
+    if not isinstance(file.get(key, getlink=True), h5py.HardLink):
+        raise ValueError(f"{key!r} refers to another place")
+    found = file[key]
+    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+        raise ValueError(f"{key!r} holds no array of its own")
+    if found.dtype.kind not in "fiu" or found.shape is None:
+        raise ValueError(f"{key!r} is of type {found.dtype}, not numbers")
+    if found.nbytes > most:
+        raise ValueError(f"{key!r} would unpack to {found.nbytes} bytes, more than {most}")
+    return found[()]

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from pcequi.datasets.archives import brief
 from pcequi.datasets.base import Cloud, CloudDataset, check_count
 from pcequi.datasets.meshes import normalize_cloud
 from pcequi.datasets.places import find_place, fingerprint, z_up
@@ -122,8 +123,8 @@ class ShapeNetPart(CloudDataset):
         for path in self.lists:
             try:
                 listed = [PurePosixPath(str(name)) for name in json.loads(path.read_text())]
-            except (OSError, ValueError, TypeError) as error:
-                raise FileError(f"{str(path)!r} is damaged ({error}): {_REMEDY}") from error
+            except (OSError, ValueError, TypeError, RecursionError) as error:
+                raise _damaged(path, error) from error
             names += [(name.parent.name, name.name) for name in listed]
         for folder, _ in names:
             if folder not in label_of:
@@ -135,7 +136,11 @@ class ShapeNetPart(CloudDataset):
 
     def _labels(self) -> dict[str, int]:
         """Label of each class's folder, from the file that names them."""
-        text = (self.source / _CATEGORIES).read_text()
+        path = self.source / _CATEGORIES
+        try:
+            text = path.read_text()
+        except (OSError, ValueError) as error:
+            raise _damaged(path, error) from error
         pairs = [line.split() for line in text.splitlines() if line.strip()]
         found = {pair[1]: pair[0] for pair in pairs if len(pair) == 2}
         wrong = sorted(set(found.values()) ^ set(SHAPENET_PART_CLASSES))
@@ -168,6 +173,10 @@ class ShapeNetPart(CloudDataset):
             yield points, normals, label, f"{folder}/{name}", {"part": part[order]}
 
 
+def _damaged(path: Path, error: Exception) -> FileError:
+    return FileError(f"{str(path)!r} is damaged ({brief(error)}): {_REMEDY}")
+
+
 def _read(path: Path) -> np.ndarray:
     """Rows of x y z nx ny nz part, float64 [N, 7]."""
     if not path.is_file():
@@ -176,8 +185,8 @@ def _read(path: Path) -> np.ndarray:
         raise FileError(f"{str(path)!r} is empty: {_REMEDY}")
     try:
         rows = np.loadtxt(path, dtype=np.float64, ndmin=2)
-    except ValueError as error:
-        raise FileError(f"{str(path)!r} is damaged ({error}): {_REMEDY}") from error
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
     if rows.shape[1] != 7:
         raise FileError(
             f"{str(path)!r} has {rows.shape[1]} numbers a line and must have x y z nx ny nz part: "

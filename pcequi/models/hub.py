@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from pcequi.errors import FileError, MissingPackageError
+from pcequi.models.weights import check_weights
 
 try:
     from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
@@ -137,6 +138,8 @@ else:
                     force_download=force_download, token=token, local_files_only=local_files_only,
                 )  # fmt: skip
             tensors = load_file(file, device=str(map_location))
+            if strict:
+                check_weights(cls, settings, tensors)
             model = cls.from_settings(settings).to(map_location)
             kinds = {value.dtype for value in tensors.values() if value.is_floating_point()}
             model.to(kinds.pop() if len(kinds) == 1 else torch.float32)

@@ -55,7 +55,9 @@ def report_data(run: str | Path) -> dict:
             "hardest": kept.get("shapes", []),
             "hardest_protocol": kept.get("protocol", first),
         }
-    except (LookupError, TypeError, AttributeError, StopIteration) as error:
+    except (
+        LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration,
+    ) as error:  # fmt: skip
         reason = f"{type(error).__name__}: {error}"
         raise FileError(f"{folder / 'report.json'} is damaged ({reason}); {_REMEDY}") from error
 
@@ -69,7 +71,7 @@ def _history(path: Path) -> list[dict]:
         ]
     except OSError as error:
         raise FileError(f"{path} cannot be read ({error.strerror}); {_REMEDY}") from error
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
         raise FileError(f"{path} is damaged ({error}); {_REMEDY}") from error
 
 

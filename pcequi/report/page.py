@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from pcequi.errors import FileError
 from pcequi.report import tables
 from pcequi.report.data import report_data
 from pcequi.training.files import write_text
@@ -75,9 +76,18 @@ def write_report(run: str | Path) -> Path:
 
     **Equivariance:** does not apply.
     """
-    path = Path(run).expanduser() / REPORT
-    write_text(path, report_page(report_data(run)))
-    return path
+    folder = Path(run).expanduser()
+    data = report_data(folder)
+    try:
+        page = report_page(data)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise FileError(
+            f"report.json, metrics.jsonl or hardest.json in {folder} is damaged "
+            f"({type(error).__name__}: {str(error)[:200]}); end the run again with "
+            "`pcequi train --resume`"
+        ) from error
+    write_text(folder / REPORT, page)
+    return folder / REPORT
 
 
 def _part(name: str) -> str:

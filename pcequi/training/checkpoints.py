@@ -18,6 +18,7 @@ from pcequi import __version__
 from pcequi.errors import ArgumentError, FileError, PcequiError
 from pcequi.files import make_folder
 from pcequi.models import GroupConvClassifier
+from pcequi.models.weights import check_weights
 from pcequi.training.files import read_json, read_tensors, write_json, write_tensors
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
@@ -117,6 +118,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if header.get("sha256") != _digest(weights):
         raise FileError(f"{weights} does not belong to {about.name} beside it; {_REMEDY}")
     try:
+        check_weights(GroupConvClassifier, header["settings"], tensors)
         model = GroupConvClassifier.from_settings(header["settings"])
         classes = [str(name) for name in header["classes"]]
         extra = dict(header.get("extra") or {})

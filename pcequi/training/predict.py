@@ -87,7 +87,7 @@ def predict_files(
     from pcequi.datasets.readers import read_points
 
     if num_points is None:
-        num_points = int(checkpoint.extra.get("num_points") or 1024)
+        num_points = checkpoint.extra.get("num_points") or 1024
     for name, value, least in (("top", top, 1), ("num_points", num_points, 1), ("seed", seed, 0)):
         check_count(name, value, least)
     results = []

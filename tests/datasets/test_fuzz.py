@@ -24,8 +24,13 @@ QUICK = settings(
     suppress_health_check=list(HealthCheck),
 )
 KINDS = (
-    *READABLE, "packed", "packed.xz", "archive", "model.safetensors", "model.json", "state",
-    "settings.json", "store.json", "chunk-00000.safetensors",
+    *READABLE, "packed", "packed.xz", "archive", "scanobjectnn.h5", "part.txt", "part-list.json",
+    "part-classes.txt", "test-list.txt", "model.safetensors", "model.json",
+    "pretrained.safetensors", "config.json", "tensors", "state", "settings.json", "report.json",
+    "metrics.jsonl", "hardest.json", "store.json", "chunk", "chunk-old",
+)  # fmt: skip
+SLOW = ("archive", ".glb", ".obj", "state", "scanobjectnn.h5", "part.txt", "part-list.json",
+    "model.safetensors", "model.json", "pretrained.safetensors", "config.json",
 )  # fmt: skip
 
 
@@ -46,8 +51,8 @@ def targets(fuzz, tmp_path_factory):
     return fuzz.make_targets(tmp_path_factory.mktemp("fuzz") / "work")
 
 
-def test_every_kind_of_file_is_tried(targets):
-    assert set(targets) == set(KINDS)
+def test_every_kind_of_file_is_tried(fuzz, targets):
+    assert set(targets) == set(KINDS) == set(fuzz.KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -57,7 +62,7 @@ def test_valid_files_are_read(fuzz, targets, kind):
     assert "read" in usable
 
 
-@pytest.mark.parametrize("kind", [k for k in KINDS if k not in ("archive", ".glb", ".obj")])
+@pytest.mark.parametrize("kind", [k for k in KINDS if k not in SLOW])
 @given(number=st.integers(min_value=10, max_value=10**9))
 @QUICK
 def test_changed_files(fuzz, targets, kind, number):
@@ -67,7 +72,7 @@ def test_changed_files(fuzz, targets, kind, number):
     assert outcome in ("read", "refused")
 
 
-@pytest.mark.parametrize("kind", ["archive", ".glb", ".obj"])
+@pytest.mark.parametrize("kind", SLOW)
 @given(number=st.integers(min_value=10, max_value=10**9))
 @settings(QUICK, max_examples=15)
 def test_changed_files_that_take_longer(fuzz, targets, kind, number):

@@ -130,13 +130,69 @@ def test_what_is_missing_or_damaged_is_named(root, tmp_path):
     with pytest.raises(DataError, match=r"`mask` \(=\[30, 3\]\)"):
         ScanObjectNN(root, "OBJ_BG", num_points=8)
     write(path, label=np.full(30, 15))
-    with pytest.raises(DataError, match=r"`y` \(=15\)"):
+    with pytest.raises(DataError, match=r"`label` \(=15\) of cloud 0 in .*outside the 15 classes"):
         ScanObjectNN(root, "OBJ_BG", num_points=8)
     path.write_bytes(b"no HDF5")
     with pytest.raises(FileError, match="is damaged"):
         ScanObjectNN(root, "OBJ_BG", num_points=8)
     path.unlink()
     with pytest.raises(FileError, match="training_objectdataset.h5' is missing"):
+        ScanObjectNN(root, "OBJ_BG", num_points=8)
+
+
+def _replace(root, key, make):
+    """The training file of a variant with another thing in an array's place."""
+    path = root / "h5_files" / "main_split" / "training_objectdataset.h5"
+    write(path, **{key: None})
+    with h5py.File(path, "a") as file:
+        make(file)
+    return path
+
+
+HOSTILE = {
+    "a link to nowhere": ("label", lambda file: file.__setitem__("label", h5py.SoftLink("/no"))),
+    "a link to another file": (
+        "data",
+        lambda file: file.__setitem__("data", h5py.ExternalLink("/etc/hosts", "/data")),
+    ),
+    "the bytes of another file": (
+        "mask",
+        lambda file: file.create_dataset(
+            "mask", (30, POINTS), "i1", external=[("/etc/hosts", 0, 30 * POINTS)]
+        ),
+    ),
+    "a view of other arrays": (
+        "mask",
+        lambda file: file.create_virtual_dataset("mask", h5py.VirtualLayout((30, POINTS), "i4")),
+    ),
+    "a folder": ("data", lambda file: file.create_group("data")),
+    "words": ("label", lambda file: file.__setitem__("label", ["chair"] * 30)),
+    "a bomb": (
+        "data",
+        lambda file: file.create_dataset("data", (1 << 34, 4, 3), "f4", chunks=(1, 4, 3)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_arrays_that_are_none_of_the_file_are_refused(root, name):
+    path = _replace(root, *HOSTILE[name])
+    with pytest.raises(FileError, match=f"{path.name}' is damaged .*fetch it again"):
+        ScanObjectNN(root, "OBJ_BG", num_points=8)
+
+
+@pytest.mark.parametrize("label", [np.full(30, np.nan), np.full(30, -1), np.full(30, 1 << 60)])
+def test_labels_that_are_none_name_the_file(root, label):
+    path = root / "h5_files" / "main_split" / "training_objectdataset.h5"
+    write(path, label=label)
+    with pytest.raises(DataError, match=f"`label` .*{path.name}"):
+        ScanObjectNN(root, "OBJ_BG", num_points=8)
+
+
+def test_a_file_without_clouds_is_refused(root):
+    path = root / "h5_files" / "main_split" / "training_objectdataset.h5"
+    write(path, data=np.zeros((0, 9, 3)), label=np.zeros(0, int), mask=None)
+    with pytest.raises(DataError, match=f"{path.name}.*must hold `data`"):
         ScanObjectNN(root, "OBJ_BG", num_points=8)
 
 

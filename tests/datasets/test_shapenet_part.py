@@ -142,10 +142,16 @@ def test_what_is_missing_or_damaged_is_named(root, tmp_path):
     lists.write_text('["shape_data/../../../etc/passwd"]')
     with pytest.raises(DataError, match="the class 'etc'"):
         ShapeNetPart(root, num_points=9)
+    lists.write_text("[" * 100_000)
+    with pytest.raises(FileError, match="shuffled_train_file_list.json' is damaged"):
+        ShapeNetPart(root, num_points=9)
     lists.unlink()
     with pytest.raises(FileError, match="shuffled_train_file_list.json' is missing"):
         ShapeNetPart(root, num_points=9)
     categories = folder / "synsetoffset2category.txt"
     categories.write_text(categories.read_text().replace("Airplane", "Boat"))
     with pytest.raises(DataError, match=r"must name the 16 classes .*\(Airplane, Boat\)"):
+        ShapeNetPart(root, train=False, num_points=9)
+    categories.write_bytes(b"Airplane\xff 02691156")
+    with pytest.raises(FileError, match="synsetoffset2category.txt' is damaged"):
         ShapeNetPart(root, train=False, num_points=9)

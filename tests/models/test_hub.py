@@ -69,6 +69,17 @@ def test_folders_of_the_first_releases_still_load(model, make_blob, tmp_path):
     assert torch.equal(again(graph), model.eval()(graph))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("channels", [1 << 18] * 3), ("head_channels", 1 << 40), ("num_classes", 5)]
+)
+def test_settings_of_another_network_are_refused_before_it_is_built(model, tmp_path, key, value):
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(FileError, match=f"{tmp_path.name}.*(the weight|overflow|size)"):
+        GroupConvClassifier.from_pretrained(tmp_path)
+
+
 def test_pickled_weights_are_refused(model, tmp_path):
     model.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
@@ -149,7 +160,7 @@ def test_missing_and_damaged_files_are_named(model, tmp_path):
         config.write_text(text)
         refused("(gave no network of pcequi|lacks config)")
     config.write_text(json.dumps(json.loads(settings) | {"channels": [4, 4, 4]}))
-    refused("gave no network of pcequi", "size mismatch", "name a folder")
+    refused("gave no network of pcequi", "must be", "name a folder")
     config.write_text(settings)
     save_file({k: v for k, v in load_file(weights).items() if "head.0" not in k}, weights)
     refused("gave no network of pcequi", "Missing key")

@@ -144,6 +144,26 @@ def test_unfinished_and_damaged_runs_are_named(finished, name, content):
         write_report(finished)
 
 
+@pytest.mark.parametrize("key", ["name", "true", "right", "probability_true", "points"])
+def test_a_shape_that_lacks_something_is_named(finished, key):
+    path = finished / "hardest.json"
+    kept = json.loads(path.read_text())
+    for shape in kept["shapes"]:
+        del shape[key]
+    path.write_text(json.dumps(kept))
+    with pytest.raises(FileError, match=f"hardest.json in .*{finished.name} is damaged .*{key}"):
+        write_report(finished)
+
+
+def test_other_protocols_than_those_of_the_report_are_named(finished):
+    path = finished / "report.json"
+    kept = json.loads(path.read_text())
+    kept["mean_class_accuracy"] = {}
+    path.write_text(json.dumps(kept))
+    with pytest.raises(FileError, match=f"report.json.* in .*{finished.name} is damaged"):
+        write_report(finished)
+
+
 def test_the_command(finished, capsys):
     def run(*arguments):
         with pytest.raises(SystemExit) as stop:

@@ -5,8 +5,11 @@ import json
 import pytest
 import torch
 
-from pcequi.errors import ArgumentError, FileError
+from pcequi.errors import ArgumentError, FileError, PcequiError
+from pcequi.kernels import kernel_points
+from pcequi.report import peak_memory
 from pcequi.training import load_checkpoint, save_checkpoint
+from pcequi.training.predict import predict_files
 
 
 @pytest.fixture
@@ -74,6 +77,31 @@ def test_settings_that_make_no_network_are_refused(saved, values):
     change(saved[1], **values)
     with pytest.raises(FileError, match="describes no network that fits"):
         load_checkpoint(saved[1])
+
+
+def test_settings_of_a_huge_network_beside_small_weights_allocate_nothing(saved):
+    header = json.loads((saved[1] / "model.json").read_text())
+    for key, value in (("channels", [1 << 18] * 2), ("head_channels", 1 << 40)):
+        change(saved[1], settings=header["settings"] | {key: value})
+        before = peak_memory()["process"]
+        with pytest.raises(FileError, match="model.json describes no network that fits"):
+            load_checkpoint(saved[1])
+        # 2^18 channels squared are more than 256 GB.
+        assert peak_memory()["process"] < before + 100
+
+
+def test_constants_are_real_after_the_weights_were_compared(saved):
+    kernel_points.cache_clear()
+    model = load_checkpoint(saved[1]).model
+    assert kernel_points(7)[0].device.type == "cpu"
+    assert {value.device.type for value in model.state_dict().values()} == {"cpu"}
+
+
+@pytest.mark.parametrize("num_points", ["many", [1], -3, 2.5])
+def test_a_number_of_points_that_is_none_is_named(saved, num_points, tmp_path):
+    change(saved[1], extra={"num_points": num_points})
+    with pytest.raises(PcequiError, match="`num_points`"):
+        predict_files(load_checkpoint(saved[1]), [tmp_path / "cloud.npy"])
 
 
 def test_other_classes_are_refused(saved):

@@ -1,0 +1,48 @@
+"""Weights from elsewhere: compared with the settings beside them before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pcequi.errors import DataError
+from pcequi.pose_graph import Level
+
+__all__ = ["check_weights"]
+
+
+def check_weights(network: type, settings: dict, tensors: Mapping[str, Tensor]) -> None:
+    """Check that tensors are the weights of the network that settings describe.
+
+    A few bytes of settings can describe a network of any size; nothing of it is
+    allocated here, so that a small file cannot fill the memory.
+
+    Args:
+        network: a class with ``from_settings``.
+        settings: plain values, as its ``settings``.
+        tensors: weights by name.
+
+    Raises:
+        DataError: a weight is missing, is one too many, or has another shape.
+        PcequiError, LookupError, TypeError, ValueError, RuntimeError: the settings
+            describe no network at all.
+
+    **Equivariance:** does not apply.
+    """
+    # Before the tensors without storage: levels keep constants that must have some.
+    for level in settings["levels"]:
+        if not isinstance(level, Level):
+            Level.from_dict(level)
+    with torch.device("meta"):
+        wanted = network.from_settings(settings).state_dict()
+    for name in sorted(wanted.keys() ^ tensors.keys()):
+        where = "missing" if name in wanted else "not one of the network's"
+        raise DataError(f"the weight {name!r} is {where}; copy both files again")
+    for name, value in wanted.items():
+        if value.shape != tensors[name].shape:
+            raise DataError(
+                f"the weight {name!r} (={list(tensors[name].shape)}) must be {list(value.shape)}; "
+                "copy both files again"
+            )
