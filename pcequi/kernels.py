@@ -172,6 +172,7 @@ class SE3Kernel(torch.nn.Module):
         return f"num_points={self.num_points}, num_rotations={self.num_rotations}"
 
 
+@functools.cache
 def anchor_rotations(num: int) -> Tensor:
     """Anchors [num, 3, 3] in SO(3), the identity first.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from pcequi.clouds import all_finite
 from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.ops import cluster_means, farthest_point_sampling, least_members, nearest_center
 
@@ -51,9 +53,13 @@ def sampling_key(embedding: Tensor) -> Tensor:
 
     **Equivariance:** as invariant as the embedding.
     """
-    step = torch.arange(1, embedding.shape[1] + 1, dtype=torch.float64, device=embedding.device)
-    direction = torch.frac(step * (math.sqrt(5) - 1) / 2) + 0.5
-    return embedding @ direction.to(embedding.dtype)
+    return embedding @ _direction(embedding.shape[1]).to(embedding)
+
+
+@functools.cache
+def _direction(dim: int) -> Tensor:
+    step = torch.arange(1, dim + 1, dtype=torch.float64)
+    return torch.frac(step * (math.sqrt(5) - 1) / 2) + 0.5
 
 
 @dataclass(frozen=True)
@@ -223,7 +229,7 @@ def _cloud_bounds(embedding: Tensor, batch: Tensor | None) -> list[tuple[int, in
         raise ShapeError(f"`embedding` (={list(embedding.shape)}) must be floating, [poses, dim]")
     if len(embedding) == 0:
         raise DataError("`embedding` (shape [0, ...]) has no pose; a cloud needs at least one")
-    if not torch.isfinite(embedding).all():
+    if not all_finite(embedding):
         raise DataError("`embedding` has entries that are NaN or infinite; check the cloud")
     if batch is None:
         return [(0, len(embedding))]

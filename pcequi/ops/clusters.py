@@ -25,17 +25,16 @@ def nearest_center(x: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
 
     **Equivariance:** unchanged by an isometry of both arguments.
     """
-    x, center = x.detach(), center.detach()
-    shift = center.mean(0)  # centred first: the expanded square cancels less
-    x, center = (x - shift).contiguous(), (center - shift).contiguous()
-    half = center.square().sum(1) / 2
-    scale = float(half.max() * 2 + x.square().sum(1).max())
+    x, center = x.detach().contiguous(), center.detach().contiguous()
     if HAS_NUMBA and x.device.type == "cpu":
         from pcequi.ops.compiled import clusters
 
-        found = clusters.nearest(x.numpy(), center.numpy(), _SCREEN * scale, TIE[x.dtype] * scale)
-        assignment, square = map(torch.from_numpy, found)
-        return assignment, square.sqrt()
+        found = clusters.nearest(x.numpy(), center.numpy(), _SCREEN, TIE[x.dtype])
+        return tuple(map(torch.from_numpy, found))
+    shift = center.mean(0)  # centred first: the expanded square cancels less
+    x, center = x - shift, center - shift
+    half = center.square().sum(1) / 2
+    scale = float(half.max() * 2 + x.square().sum(1).max())
     score = torch.addmm(half, x, center.T, alpha=-1)  # |x - c|^2 / 2 - |x|^2 / 2
     low = score.min(1, keepdim=True).values + TIE[x.dtype] * scale
     assignment = (score <= low).int().argmax(1)

@@ -68,21 +68,14 @@ def farthest_point_sampling(
     x = x.detach().contiguous()
     if key is None:
         key = torch.arange(size, 0, -1, dtype=x.dtype, device=x.device)
-    spread = (x - x.mean(0)).square().sum(1)
-    if start is None:
-        start = int(_largest(spread, key, TIE[x.dtype]))
-    zero = float(spread.max()) * ZERO[x.dtype]
     stop = max(float(tolerance) ** 2, -1.0)
+    start = -1 if start is None else int(start)
     if HAS_NUMBA and x.device.type == "cpu":
         from pcequi.ops.compiled import fps as kernels
 
-        index, assignment, d2 = kernels.fps(
-            x.numpy(), num, start, key.numpy(), TIE[x.dtype], zero, stop
-        )
-        index, assignment, d2 = map(torch.from_numpy, (index, assignment, d2))
-    else:
-        index, assignment, d2 = _fps_torch(x, num, start, key, zero, stop)
-    return index, assignment, d2.sqrt()
+        found = kernels.fps(x.numpy(), num, start, key.numpy(), TIE[x.dtype], ZERO[x.dtype], stop)
+        return tuple(map(torch.from_numpy, found))
+    return _fps_torch(x, num, start, key, stop)
 
 
 def _largest(value: Tensor, key: Tensor, tie: float) -> Tensor:
@@ -93,11 +86,15 @@ def _largest(value: Tensor, key: Tensor, tie: float) -> Tensor:
     return (best >= best.max() - slack).int().argmax()
 
 
-def _fps_torch(x, num, start, key, zero, stop):
+def _fps_torch(x, num, start, key, stop):
+    spread = (x - x.mean(0)).square().sum(1)
+    zero = float(spread.max()) * ZERO[x.dtype]
     d2 = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
     assignment = torch.zeros(len(x), dtype=torch.long, device=x.device)
     taken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     index = []
+    if start < 0:
+        start = _largest(spread, key, TIE[x.dtype])
     pick = torch.as_tensor(start, device=x.device)
     for m in range(num):
         index.append(pick)
@@ -117,4 +114,4 @@ def _fps_torch(x, num, start, key, zero, stop):
             pick = (~taken).int().argmax()
         else:
             pick = _largest(left, key, TIE[x.dtype])
-    return torch.stack(index), assignment, d2
+    return torch.stack(index), assignment, d2.sqrt()

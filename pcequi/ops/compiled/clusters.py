@@ -1,5 +1,7 @@
 """Nearest centres, means and medoids: what Lloyd's steps are made of."""
 
+import math
+
 import numpy as np
 from numba import njit
 
@@ -12,49 +14,69 @@ _LANES = 16
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def _half_columns(center):
-    """Centres as float32 columns [D', M'], and half their squared norms [M'].
+def _centred(x, shift):
+    """Rows less ``shift`` as float32, filled up with zeros to an even number of rows
+    and a multiple of four columns, and the largest of their squared norms."""
+    size, dim = x.shape
+    out, largest = np.zeros((size + size % 2, -(-dim // 4) * 4), np.float32), 0.0
+    for p in range(size):
+        total = 0.0
+        for c in range(dim):
+            value = x[p, c] - shift[c]
+            out[p, c] = value
+            total += value * value
+        largest = max(largest, total)
+    return out, largest
 
-    D' is a multiple of four and M' of ``_LANES``; what only fills up is far away.
+
+@njit(cache=True, nogil=True, fastmath=REORDER)
+def _half_columns(rows, num):
+    """Centres as columns [D', M'], and half their squared norms [M'].
+
+    M' is a multiple of ``_LANES``; what only fills up is far away.
     """
-    num, dim = center.shape
+    dim = rows.shape[1]
     width = -(-num // _LANES) * _LANES
-    columns = np.zeros((-(-dim // 4) * 4, width), np.float32)
+    columns = np.zeros((dim, width), np.float32)
     half = np.full(width, 1e30, np.float32)
     for m in range(num):
         total = 0.0
         for c in range(dim):
-            columns[c, m] = center[m, c]
-            total += center[m, c] * center[m, c]
+            columns[c, m] = rows[m, c]
+            total += rows[m, c] * rows[m, c]
         half[m] = total / 2
     return columns, half
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def _scores(row, columns, half, score):
-    """|x - c|^2 / 2 - |x|^2 / 2 of one row and all centres, float32."""
+def _scores(rows, p, columns, half, score):
+    """|x - c|^2 / 2 - |x|^2 / 2 of two rows and all centres, float32, into [2, M']."""
     for m in range(len(half)):
-        score[m] = half[m]
+        score[0, m] = half[m]
+        score[1, m] = half[m]
     for c in range(0, columns.shape[0], 4):
-        a, b, d, e = row[c], row[c + 1], row[c + 2], row[c + 3]
+        a0, a1, a2, a3 = rows[p, c], rows[p, c + 1], rows[p, c + 2], rows[p, c + 3]
+        b0, b1, b2, b3 = rows[p + 1, c], rows[p + 1, c + 1], rows[p + 1, c + 2], rows[p + 1, c + 3]
         for m in range(len(half)):
-            score[m] -= (a * columns[c, m] + b * columns[c + 1, m]) + (
-                d * columns[c + 2, m] + e * columns[c + 3, m]
-            )
+            c0, c1, c2, c3 = columns[c, m], columns[c + 1, m], columns[c + 2, m], columns[c + 3, m]
+            score[0, m] -= (a0 * c0 + a1 * c1) + (a2 * c2 + a3 * c3)
+            score[1, m] -= (b0 * c0 + b1 * c1) + (b2 * c2 + b3 * c3)
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def _fold(score, low):
+def _fold(score, row, low):
     """Lowest score of each lane, into the first ``_LANES`` of ``low``; the lowest of all."""
-    width = len(score)
-    for m in range(width):
-        low[m] = score[m]
-    while width > _LANES:
+    width = score.shape[1]
+    part = -(-width // (2 * _LANES)) * _LANES
+    for m in range(width - part):
+        low[m] = min(score[row, m], score[row, m + part])
+    for m in range(width - part, part):
+        low[m] = score[row, m]
+    while part > _LANES:
         # The upper part goes onto the lower; both start at a multiple of the lanes.
-        part = -(-width // (2 * _LANES)) * _LANES
+        width, part = part, -(-part // (2 * _LANES)) * _LANES
         for m in range(width - part):
             low[m] = min(low[m], low[m + part])
-        width = part
     least = low[0]
     for lane in range(1, _LANES):
         least = min(least, low[lane])
@@ -62,45 +84,52 @@ def _fold(score, low):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def _half_square(a, b):
-    total = a[0] * 0
-    for c in range(len(a)):
-        total += (a[c] - b[c]) * (a[c] - b[c])
+def _half_square(x, p, center, m):
+    total = x[p, 0] * 0
+    for c in range(x.shape[1]):
+        total += (x[p, c] - center[m, c]) * (x[p, c] - center[m, c])
     return total / 2
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def nearest(x, center, screen, slack):
-    """Per row, the first centre whose half squared distance is within ``slack`` of
-    the smallest, and its squared distance.
+def nearest(x, center, screen, tie):
+    """Per row, the first centre whose half squared distance is within ``tie`` of
+    the smallest, and the distance to it.
 
     Scores in float32 rule out all centres but those within ``screen`` of the
-    lowest; these few are compared in the type of ``x``.
+    lowest; these few are compared in the type of ``x``. Both are shares of the
+    largest squared norms.
     """
     size, dim = x.shape
-    columns, half = _half_columns(center)
-    score, low = np.empty_like(half), np.empty_like(half)
-    row = np.zeros(columns.shape[0], np.float32)
-    index, square = np.empty(size, np.int64), np.empty(size, x.dtype)
+    shift = np.zeros(dim, x.dtype)  # centred first: the expanded square cancels less
+    for m in range(len(center)):
+        for c in range(dim):
+            shift[c] += center[m, c] / len(center)
+    rows, scale = _centred(x, shift)
+    centred, largest = _centred(center, shift)
+    scale += largest
+    columns, half = _half_columns(centred, len(center))
+    score, low = np.empty((2, len(half)), np.float32), np.empty_like(half)
+    index, distance = np.empty(size, np.int64), np.empty(size, x.dtype)
     near, exact = np.empty(len(center), np.int64), np.empty(len(center), x.dtype)
     for p in range(size):
-        for c in range(dim):
-            row[c] = x[p, c]
-        _scores(row, columns, half, score)
-        limit = _fold(score, low) + np.float32(screen)
+        if p % 2 == 0:
+            _scores(rows, p, columns, half, score)
+        row = p % 2
+        limit = _fold(score, row, low) + np.float32(screen * scale)
         count, best = 0, np.inf
         for lane in range(_LANES):
             if low[lane] <= limit:
                 for m in range(lane, len(center), _LANES):
-                    if score[m] <= limit:
-                        near[count], exact[count] = m, _half_square(x[p], center[m])
+                    if score[row, m] <= limit:
+                        near[count], exact[count] = m, _half_square(x, p, center, m)
                         best = min(best, exact[count])
                         count += 1
         index[p] = len(center)
         for i in range(count):
-            if exact[i] <= best + slack and near[i] < index[p]:
-                index[p], square[p] = near[i], 2 * exact[i]
-    return index, square
+            if exact[i] <= best + tie * scale and near[i] < index[p]:
+                index[p], distance[p] = near[i], math.sqrt(2 * exact[i])
+    return index, distance
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)

@@ -74,10 +74,39 @@ def _best_key(d2, top, limit, key, slack):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
+def _farthest(x, keep, key, slack, start):
+    """The largest squared distance from the mean, and ``start``, or where that is negative
+    the first of the largest keys among the rows that far away."""
+    size, dim = x.shape
+    mean, square = np.zeros(dim, x.dtype), np.zeros(size, x.dtype)
+    for p in range(size):
+        for c in range(dim):
+            mean[c] += x[p, c]
+    mean /= size
+    far = square[0]
+    for p in range(size):
+        for c in range(dim):
+            square[p] += (x[p, c] - mean[c]) * (x[p, c] - mean[c])
+        far = max(far, square[p])
+    if start < 0:
+        every = np.full(_LANES, far)
+        start = _best_key(square, every, far * keep, key, slack)
+    return far, start
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER)
 def fps(x, num, start, key, tie, zero, stop):
-    """FPS by the rules of ``ops.fps``: picks, assignment, squared distances."""
+    """FPS by the rules of ``ops.fps``: picks, assignment, distances.
+
+    A negative ``start`` asks for the row farthest from the mean; squares below
+    ``zero`` of its square are zero, and ``stop`` is a square.
+    """
     size = x.shape[0]
     columns = _in_blocks(x)
+    slack = tie * np.abs(key).max()
+    keep = x.dtype.type(1 - tie)
+    far, start = _farthest(x, keep, key, slack, start)
+    zero *= far
     blocks, dim, _ = columns.shape
     # Rows that were picked, and those that only fill a block, are below all others.
     d2 = np.full((blocks, _BLOCK), -1, x.dtype)
@@ -86,8 +115,6 @@ def fps(x, num, start, key, tie, zero, stop):
     assignment = np.zeros((blocks, _BLOCK), np.int64)
     index = np.empty(num, np.int64)
     total, top, there = np.empty(_BLOCK, x.dtype), np.empty(_BLOCK, x.dtype), np.empty(dim, x.dtype)
-    slack = tie * np.abs(key).max()
-    keep = x.dtype.type(1 - tie)
     pick, count = start, 0
     for m in range(num):
         index[m] = pick
@@ -121,4 +148,4 @@ def fps(x, num, start, key, tie, zero, stop):
             pick = _best_key(flat, top, worst * keep, key, slack)
     for m in range(count):
         flat[index[m]] = 0
-    return index[:count].copy(), assignment.reshape(-1)[:size].copy(), flat[:size].copy()
+    return index[:count].copy(), assignment.reshape(-1)[:size].copy(), np.sqrt(flat[:size])
