@@ -45,7 +45,7 @@ def tested(forward, test) -> tuple[torch.Tensor, float]:
 
 def main() -> None:
     args = study.arguments(__doc__)
-    train, test = study.load(args, "modelnet10", 40, 400)
+    train, test = study.load(args, "modelnet10", 30, 400)
     networks = {num: study.budget_levels(num) for num in (BUDGETS[1:] if args.quick else BUDGETS)}
     graphs, tests = study.stores(args, train, networks), study.stores(args, test, networks)
     epochs, found = 2 if args.quick else 10, []

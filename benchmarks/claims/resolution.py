@@ -9,16 +9,12 @@ point is moved by Gaussian noise, and a class has few shapes to train on.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
-from statistics import median
 
 import results
 import study
 import torch
-import torch.nn.functional as F
 
-from pcequi.bench.measure import peak_bytes
 from pcequi.poses import CentroidPoses, GridPoses
 
 POINTS, ROTATIONS = (256, 1024, 4096), (4, 16, 64)
@@ -48,26 +44,6 @@ def noisy(split):
     return split
 
 
-def step_cost(model, store, split) -> tuple[float, float]:
-    """Milliseconds of CPU a shape, and megabytes at the peak, of a training step."""
-    rows = list(range(min(32, len(store))))
-    graph, optimizer = store.batch(rows), torch.optim.AdamW(model.parameters(), 1e-4)
-
-    def step():
-        model.train()
-        F.cross_entropy(model(graph), split.labels[rows]).backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    step()
-    memory, seconds = peak_bytes(step) or 0, []
-    for _ in range(7):
-        start = time.process_time()
-        step()
-        seconds.append(time.process_time() - start)
-    return 1e3 * median(seconds) / len(rows), memory / 2**20
-
-
 def row_of(args, points: int | None, rotations: int | None) -> dict:
     size = (points or 1024, 64 if args.quick else 320)
     train, test = map(noisy, study.load(args, "shapes", 12, size[1], size[0]))
@@ -83,7 +59,7 @@ def row_of(args, points: int | None, rotations: int | None) -> dict:
         "build_ms": study.build_cost(test, levels, 12),
         "kilobytes": study.kilobytes(graphs),
     }
-    row["step_ms"], row["step_mib"] = step_cost(models[0], graphs, train)
+    row["step_ms"], row["step_mib"] = study.step_cost(models[0], graphs, train)
     print(row["points"], row["rotations"], results.percent(row), flush=True)
     return row
 
@@ -114,7 +90,10 @@ def main() -> None:
         axes[2].plot(poses, [row["build_ms"] for row in found], "o-", ms=4, color=color)
     labels = ("accuracy, %", "training, CPU ms a shape", "graph, CPU ms a shape (once)")
     for one, label in zip(axes, labels, strict=True):
-        one.set(xscale="log", xlabel="poses of level 1", ylabel=label)
+        results.ticks(
+            one, sorted({row["points"] * row["rotations"] for row in by_points + by_rotations})
+        )
+        one.set(xlabel="poses of level 1", ylabel=label)
         one.set_ylim(0 if one is not axes[0] else None)
     axes[0].legend(frameon=False, fontsize=8)
     figures = {"noise": NOISE, "representatives": [NUM, NUM // 2], "rows": by_points + by_rotations}

@@ -1,8 +1,9 @@
-"""What a claim leaves: figures as JSON, a table in Markdown, and a plot."""
+"""What a claim leaves: figures as JSON, a plot, and its table on the page of the claims."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from common import RESULTS, circumstances
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
+DOCS = Path(__file__).parents[2] / "docs"
 COLORS = ("#2563a8", "#b5261e", "#3b7d3a", "#8a5a00", "#6b3fa0", "#4d4d4d")
 TIMES = "CPU seconds of one thread (time.process_time) of a machine shared with others"
 
@@ -77,8 +78,8 @@ def ticks(one, values, labels=None) -> None:
 
 
 def finish(args, name: str, figures: dict, lines: list[str], figure) -> None:
-    """Write ``claim-<name>.json`` and ``.png``, and print the table."""
-    results, pictures = (Path(args.out),) * 2 if args.out else (RESULTS, PICTURES)
+    """Write ``claim-<name>.json`` and ``.png``, and the table into ``docs/claims.md``."""
+    results, pictures = (Path(args.out),) * 2 if args.out else (RESULTS, DOCS / "pictures")
     results.mkdir(parents=True, exist_ok=True)
     pictures.mkdir(parents=True, exist_ok=True)
     figure.savefig(pictures / f"claim-{name}.png", dpi=100)
@@ -92,7 +93,18 @@ def finish(args, name: str, figures: dict, lines: list[str], figure) -> None:
         "table": lines,
     }
     (results / f"claim-{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    if not args.out:
+        put_on_page(name, lines)
     print("\n".join(lines), flush=True)
+
+
+def put_on_page(name: str, lines: list[str]) -> None:
+    """Replace the table that follows the plot of a claim in ``docs/claims.md``."""
+    page = DOCS / "claims.md"
+    before, plot, after = page.read_text().partition(f"(pictures/claim-{name}.png)\n")
+    if plot:
+        rest = re.sub(r"\A\s*(\|.*\n)*", "", after)
+        page.write_text(before + plot + "\n" + "\n".join(lines) + "\n\n" + rest)
 
 
 def _rounded(value):

@@ -66,7 +66,7 @@ def hits(args, found: dict, clouds: list[Tensor], test) -> dict[str, Tensor]:
 
 def main() -> None:
     args = study.arguments(__doc__)
-    train, test = study.load(args, "modelnet10", 40, 240, POINTS)
+    train, test = study.load(args, "modelnet10", 30, 240, POINTS)
     epochs = 1 if args.quick else 10
     runs = [networks(args, train, seed, epochs) for seed in args.seeds]
     cases = {("none", 0.0): test.clouds}

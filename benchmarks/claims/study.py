@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pcequi.bench.measure import peak_bytes
 from pcequi.files import write_bytes
 from pcequi.graph_chunks import write_chunk
 from pcequi.graph_store import CHUNK, GraphStore, pack, store_key
@@ -149,6 +150,26 @@ def build_cost(split: Split, levels: list[Level], shapes: int = 24) -> float:
         build_pose_graph(split.clouds[number], levels, dtype=torch.float32)
         seconds.append(time.process_time() - start)
     return 1e3 * median(seconds[1:])
+
+
+def step_cost(model, store, split) -> tuple[float, float]:
+    """Milliseconds of CPU a shape, and megabytes at the peak, of a training step."""
+    rows = list(range(min(32, len(store))))
+    graph, optimizer = store.batch(rows), torch.optim.AdamW(model.parameters(), 1e-4)
+
+    def step():
+        model.train()
+        F.cross_entropy(model(graph), split.labels[rows]).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    step()
+    memory, seconds = peak_bytes(step) or 0, []
+    for _ in range(7):
+        start = time.process_time()
+        step()
+        seconds.append(time.process_time() - start)
+    return 1e3 * median(seconds) / len(rows), memory / 2**20
 
 
 def kilobytes(store: GraphStore) -> float:
