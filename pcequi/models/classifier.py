@@ -83,13 +83,9 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
 
     @classmethod
     def from_settings(cls, settings: dict) -> GroupConvClassifier:
-        """The (untrained) network that ``settings`` describe; plain JSON values, but
-        ``levels`` may be ``Level`` objects as well."""
+        """The (untrained) network that ``settings`` describe; plain JSON values."""
         settings = dict(settings)
-        settings["levels"] = [
-            level if isinstance(level, Level) else Level.from_dict(level)
-            for level in settings["levels"]
-        ]
+        settings["levels"] = [Level.from_dict(level) for level in settings["levels"]]
         return cls(**settings)
 
     @classmethod

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from pcequi.errors import FileError, MissingPackageError
 from pcequi.models.weights import check_weights
+from pcequi.pose_graph import Level
 
 try:
     from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
@@ -126,6 +127,10 @@ else:
                 raise FileError(f"{model_id!r} lacks config.json: write it with save_pretrained")
             # Folders of the first releases keep the settings one level down.
             settings = {**config.get("settings", {}), **settings}
+            settings["levels"] = [
+                level.to_dict() if isinstance(level, Level) else level
+                for level in settings.get("levels", ())
+            ]
             if (file := Path(model_id) / WEIGHTS).parent.is_dir():
                 if not file.is_file():
                     raise FileError(

@@ -163,7 +163,7 @@ def test_missing_and_damaged_files_are_named(model, tmp_path):
     refused("gave no network of pcequi", "must be", "name a folder")
     config.write_text(settings)
     save_file({k: v for k, v in load_file(weights).items() if "head.0" not in k}, weights)
-    refused("gave no network of pcequi", "Missing key")
+    refused("gave no network of pcequi", "head.0.weight", "is missing")
 
 
 def test_a_name_that_is_nothing(tmp_path):
