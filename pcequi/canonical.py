@@ -15,6 +15,8 @@ Nothing but ties depends on it: the frames of the poses are the samplers' own.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -122,8 +124,12 @@ def _principal_candidates(pos: Tensor) -> Tensor:
     else:
         pairs = [(axes[:, 0], axes[:, 1])]
     bases = torch.stack([torch.stack([a, b, torch.linalg.cross(a, b)], 1) for a, b in pairs])
-    turns = so3.octahedral_group(dtype=pos.dtype, device=pos.device)
-    return (bases[:, None] @ turns).flatten(0, 1)
+    return (bases[:, None] @ _orders_and_signs().to(pos)).flatten(0, 1)
+
+
+@functools.cache
+def _orders_and_signs() -> Tensor:
+    return so3.octahedral_group(dtype=torch.float64)
 
 
 def _complement(direction: Tensor) -> Tensor:

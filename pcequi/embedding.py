@@ -44,21 +44,20 @@ def geometric_embedding(
     points = points.to(pos)
     feature = pos[:, :0] if normal is None else normal
     if poses.group is None:
+        slot = torch.arange(num_points, device=pos.device)[None]
         parts = [
-            _lift(poses.pos, poses.rot[:, k], pos, feature, radius, points, width)
+            _lift(poses.pos, poses.rot[:, k], pos, feature, radius, points, width, slot)
             for k in range(poses.num_rotations)
         ]
-        z = torch.stack(parts, 1)
+        z = torch.cat(parts, 1)
     else:
         # phi_b seen from R0 G is phi_{G b} seen from R0: evaluate the distinct
         # turned kernel points once a point, then look every pose's up.
         distinct, slot = _distinct_points(poses.group, num_points)
-        z = _lift(poses.pos, poses.rot[:, 0], pos, feature, radius, distinct, width)
-        z = z.index_select(1, slot.flatten()).view(len(z), *slot.shape, -1)
+        z = _lift(poses.pos, poses.rot[:, 0], pos, feature, radius, distinct, width, slot)
     if normal is not None:  # world normals to the frame of each pose
         z = torch.cat([z[..., :1], z[..., 1:] @ poses.rot], -1)
-    mass = z[..., 0].sum(-1)
-    return (z / mass.clamp_min(torch.finfo(z.dtype).tiny)[..., None, None]).flatten(2)
+    return z.flatten(2)
 
 
 def _distinct_points(group: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
@@ -81,14 +80,16 @@ def _distinct_points(group: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
 _DISTINCT: dict = {}
 
 
-def _lift(target, frame, source, feature, radius, points, width) -> Tensor:
-    """Sum over sources within the radius of phi_b times one and times their
-    features [S, F], [N, B, 1 + F]."""
+def _lift(target, frame, source, feature, radius, points, width, slot) -> Tensor:
+    """Sums over sources within the radius of phi_b times one and times their features
+    [S, F], for K choices ``slot`` [K, B] of the points, over each choice's mass:
+    [N, K, B, 1 + F]."""
     if HAS_NUMBA and target.device.type == "cpu":
         from pcequi.ops.compiled import neighborhoods
 
-        arrays = [t.contiguous().numpy() for t in (target, frame, source, feature)]
-        out = neighborhoods.lift(*arrays, float(radius), points.contiguous().numpy(), width)
+        tensors = (target, frame, source, feature, points, slot)
+        *arrays, points, slot = [t.contiguous().numpy() for t in tensors]
+        out = neighborhoods.lift(*arrays, float(radius), points, width, slot)
         return torch.from_numpy(out)
     feature = torch.cat([torch.ones_like(source[:, :1]), feature], 1)
     row, col = pairs_within(source, target, radius)
@@ -99,7 +100,9 @@ def _lift(target, frame, source, feature, radius, points, width) -> Tensor:
         offset = torch.einsum("eij,ei->ej", frame[r], source[c] - target[r]) / radius
         phi = space_basis(offset, points, width)
         out.index_add_(0, r, phi[:, :, None] * feature[c][:, None, :])
-    return out
+    out = out.index_select(1, slot.flatten()).view(len(out), *slot.shape, -1)
+    mass = out[..., 0].sum(-1).clamp_min(torch.finfo(out.dtype).tiny)
+    return out / mass[..., None, None]
 
 
 def feature_projection(channels: int, dim: int, dtype=torch.float32, device=None) -> Tensor:

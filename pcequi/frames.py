@@ -63,9 +63,15 @@ def principal_frame(pos: Tensor) -> Tensor:
     elif same[1]:
         second = _strongest_direction(centered, axes[:, 1:])
         axes = torch.stack([axes[:, 0], second, torch.linalg.cross(axes[:, 0], second)], 1)
-    if torch.det(axes) < 0:
-        axes = torch.cat([axes[:, :2], -axes[:, 2:]], 1)
-    return axes
+    return _right_handed(axes)
+
+
+def _right_handed(axes: Tensor) -> Tensor:
+    """Orthonormal axes with the third turned around where they are left-handed."""
+    first, second, third = axes.unbind(1)
+    if torch.linalg.cross(first, second) @ third < 0:
+        third = -third
+    return torch.stack([first, second, third], 1)
 
 
 def _strongest_direction(centered: Tensor, space: Tensor) -> Tensor:
@@ -121,10 +127,8 @@ def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
     turns, score = _climb(moments, start @ _starts().to(pos))
     axes = turns[int((score >= score.max() * (1 - _TIE)).int().argmax())]
     variance = (centered @ axes).square().sum(0)
-    axes = axes[:, torch.argsort(-(variance / (variance.sum() * _TIE)).round(), stable=True)]
-    if torch.det(axes) < 0:
-        axes = torch.cat([axes[:, :2], -axes[:, 2:]], 1)
-    return axes
+    order = torch.argsort(-(variance / (variance.sum() * _TIE)).round(), stable=True)
+    return _right_handed(axes[:, order])
 
 
 @functools.cache

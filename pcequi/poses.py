@@ -48,13 +48,22 @@ class Poses:
         """Rotations a point, K."""
         return self.rot.shape[1]
 
+    @property
+    def shared(self) -> bool:
+        """Whether all points have the same frames, kept once in memory."""
+        return self.rot.stride(0) == 0
+
     def select(self, points: Tensor) -> Poses:
         """The poses on some of the points [N']."""
         pos = self.pos[points]
-        # Frames that all points share stay one block of memory.
-        shared = self.rot.stride(0) == 0
-        rot = self.rot[:1].expand(len(pos), -1, -1, -1) if shared else self.rot[points]
+        rot = self.rot[:1].expand(len(pos), -1, -1, -1) if self.shared else self.rot[points]
         return Poses(pos, rot, self.group)
+
+    def at(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions [M, 3] and frames [M, 3, 3] of poses counted as point * K + rotation."""
+        point, turn = index // self.num_rotations, index % self.num_rotations
+        rot = self.rot[0].index_select(0, turn) if self.shared else self.rot[point, turn]
+        return self.pos.index_select(0, point), rot
 
 
 def any_perpendicular(direction: Tensor) -> Tensor:

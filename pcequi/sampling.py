@@ -182,6 +182,8 @@ class FeatureSampler:
                 )
             )
             first += len(index)
+        if len(parts) == 1:
+            return Representatives(*parts[0])
         return Representatives(*map(torch.cat, zip(*parts, strict=True)))
 
     def _sample(self, x, pos, num_rotations, seed_rows, generator):
@@ -193,6 +195,7 @@ class FeatureSampler:
             return self._spatial(x, pos, num, num_rotations)
         rows = seed_rows if seed_rows is not None and len(seed_rows) >= num else None
         pool = x if rows is None else x[rows]
+        key = sampling_key(pool)
         if self.method == "random":
             order = torch.randperm(len(pool), generator=generator)
             index = order[:num].to(x.device)
@@ -200,10 +203,10 @@ class FeatureSampler:
             assignment[index] = torch.arange(num, device=x.device)
         else:
             index, assignment, distance = farthest_point_sampling(
-                pool, num, key=sampling_key(pool), tolerance=self.tolerance or 0.0
+                pool, num, key=key, tolerance=self.tolerance or 0.0
             )
         if self.refine:
-            index = _lloyd(pool, index, assignment, self.refine)
+            index = _lloyd(pool, index, assignment, key, self.refine)
         if rows is not None:
             index = rows[index]
         if self.refine or rows is not None:
@@ -253,7 +256,7 @@ def _assign(x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return assignment, distance
 
 
-def _lloyd(x: Tensor, index: Tensor, assignment: Tensor, steps: int) -> Tensor:
+def _lloyd(x: Tensor, index: Tensor, assignment: Tensor, key: Tensor, steps: int) -> Tensor:
     """Lloyd steps from given clusters, then the medoid of each (Lloyd, 1982)."""
     center = x[index]
     for _ in range(steps):
@@ -262,14 +265,15 @@ def _lloyd(x: Tensor, index: Tensor, assignment: Tensor, steps: int) -> Tensor:
     # The member nearest to its centre; among equals the first in key order.
     # Both are rounded, so that rows that are equal but for noise keep their order.
     slack = 1e-8 if x.dtype == torch.float64 else 1e-4
-    key = sampling_key(x)
-    spread = float((x - x.mean(0)).norm(dim=1).max())
+    spread = float((x - x.mean(0)).square().sum(1).max()) ** 0.5
     medoid = least_members(
         assignment,
         _rounded(distance, slack * spread),
         _rounded(-key, slack * float(key.abs().max())),
         index,
     )
+    if (torch.bincount(assignment, minlength=len(index)) > 0).all():
+        return medoid  # of different clusters, so all different
     # A cluster that lost all members keeps its seed, unless another took it.
     return _distinct(medoid, len(x))
 

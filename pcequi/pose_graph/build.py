@@ -211,13 +211,13 @@ class GraphBuilder:
 
     def finish(self, step: LevelStep, chosen: Representatives) -> LevelGraph:
         """The graph of a level whose representatives are chosen."""
-        poses, k = step.poses, step.poses.num_rotations
-        point, turn = chosen.index // k, chosen.index % k
+        poses = step.poses
+        pos, rot = poses.at(chosen.index)
         graph = LevelGraph(
             count=torch.tensor([chosen.num], device=self.pos.device),
             weight=chosen.multiplicity.to(self.pos),
-            pos=poses.pos[point] @ self.frame.T + self.origin,
-            rot=self.frame @ poses.rot[point, turn],
+            pos=pos @ self.frame.T + self.origin,
+            rot=self.frame @ rot,
             basis=0,
         )
         if step.number == 0:
@@ -232,7 +232,8 @@ class GraphBuilder:
             graph.basis = step.level.basis
             entries, graph.col, graph.val = step.operator(chosen)
             graph.entries = (entries[1:] - entries[:-1]).to(torch.int32)
-        self.below = _Below(poses, chosen.assignment.view(-1, k), chosen.num)
+        assignment = chosen.assignment.view(-1, poses.num_rotations)
+        self.below = _Below(poses, assignment, chosen.num)
         return graph
 
 
@@ -287,7 +288,6 @@ class LevelStep:
         ``center="mean"`` a row is the mean over the members' rows.
         """
         below = self.builder.below
-        k = self.poses.num_rotations
         if chosen is None:
             index, target = torch.arange(self.poses.num, device=self.poses.pos.device), None
             num_rows = self.poses.num
@@ -297,12 +297,7 @@ class LevelStep:
         else:
             index, target, num_rows = chosen.index, None, chosen.num
         ptr, col, val = pose_operator(
-            self.poses.pos[index // k],
-            self.poses.rot[index // k, index % k],
-            below.poses,
-            below.assignment,
-            below.num,
-            self.level,
+            *self.poses.at(index), below.poses, below.assignment, below.num, self.level
         )
         if target is None:
             return ptr, col, val

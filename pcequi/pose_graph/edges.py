@@ -98,9 +98,7 @@ def pose_operator(
     if HAS_NUMBA and pos.device.type == "cpu":
         from pcequi.ops.compiled import neighborhoods
 
-        frames = source.rot.flatten(2)
-        if source.rot.stride(0) == 0:  # a grid: every point has the same frames
-            frames = frames[:1]
+        frames = (source.rot[:1] if source.shared else source.rot).flatten(2)
         arrays = [t.contiguous().numpy() for t in (pos, rot, source.pos, frames, assignment)]
         edge = 1 + 2 * math.cos(level.rotation_width)
         out = neighborhoods.operator(

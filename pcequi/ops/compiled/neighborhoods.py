@@ -101,11 +101,12 @@ def _space_basis(planes, b, seen, count, phi):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def lift(target, frame, source, feature, radius, points, width):
-    """Kernel-point sums of one and of each feature [S, F] around each target,
-    [T, B, 1 + F]: no [pairs x kernel points] array."""
+def lift(target, frame, source, feature, radius, points, width, slot):
+    """Kernel-point means of one and of each feature [S, F] around each target, for K
+    choices ``slot`` [K, B] of the points: [T, K, B, 1 + F], no [pairs x points] array."""
     size, basis, channels = target.shape[0], points.shape[0], feature.shape[1]
-    out = np.empty((size, basis, 1 + channels), target.dtype)
+    out = np.empty((size, *slot.shape, 1 + channels), target.dtype)
+    sums, tiny = np.empty((basis, 1 + channels), target.dtype), np.finfo(target.dtype).tiny
     planes, inverse = _planes(points, width), 1 / (width * width)
     columns, extent = _in_blocks(source)
     near, square = np.empty(len(source) + _BLOCK, np.uint32), np.empty(_BLOCK, target.dtype)
@@ -115,12 +116,20 @@ def lift(target, frame, source, feature, radius, points, width):
         _offsets(source, near, count, target[t], seen)
         _see(seen, count, frame[t], radius, inverse)
         for b in range(basis):
-            out[t, b, 0] = _space_basis(planes, b, seen, count, phi)
+            sums[b, 0] = _space_basis(planes, b, seen, count, phi)
             for c in range(channels):
                 total = 0.0
                 for i in range(count):
                     total += phi[i] * feature[near[i], c]
-                out[t, b, 1 + c] = total
+                sums[b, 1 + c] = total
+        for k in range(slot.shape[0]):
+            mass = 0.0
+            for b in range(slot.shape[1]):
+                mass += sums[slot[k, b], 0]
+            share = 1 / max(mass, tiny)
+            for b in range(slot.shape[1]):
+                for c in range(1 + channels):
+                    out[t, k, b, c] = sums[slot[k, b], c] * share
     return out
 
 
@@ -171,7 +180,8 @@ def operator(
     touched, used = np.zeros(below, np.bool_), np.empty(below + 1, np.uint32)
     scratch = np.zeros((basis, turns, below), pos.dtype)
     ptr = np.zeros(num * basis * turns + 1, np.int64)
-    col, val = np.empty(num * 64, np.int64), np.empty(num * 64, pos.dtype)
+    # Room for more than is common: pages that are not written to cost nothing.
+    col, val = np.empty(num * 256, np.int64), np.empty(num * 256, pos.dtype)
     size = uint64(0)  # unsigned: no check for indices that count from the end
     for t in range(num):
         count = _near(pos[t], columns, extent, radius, near, square)
@@ -212,7 +222,7 @@ def operator(
                     col[size], val[size] = c, value * scale
                     size += uint64(value != 0)  # an entry that is zero is written over
                 ptr[(t * basis + b) * turns + a + 1] = size
-    return ptr, col[:size].copy(), val[:size].copy()
+    return ptr, col[:size], val[:size]
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
