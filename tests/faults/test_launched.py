@@ -18,11 +18,11 @@ def job():
     """Start the job of ``launched.py``; its exit code and standard error."""
     pytest.importorskip("lightning_fabric")
 
-    def run(folder, *fault):
+    def run(folder, *fault, restarts=0):
         done = subprocess.run(
             [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-             "2", "--shutdown-timeout", "2", Path(__file__).with_name("launched.py"), folder,
-             *map(str, fault)],
+             "2", "--shutdown-timeout", "2", "--max-restarts", str(restarts),
+             Path(__file__).with_name("launched.py"), folder, *map(str, fault)],
             capture_output=True, text=True, timeout=300,  # A job that hangs fails here.
             env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
         )  # fmt: skip
@@ -90,3 +90,11 @@ def test_a_job_whose_processes_die_again_and_again_ends_as_if_none_had(
     assert code == 0, said
     left = {k: v for k, v in content(tmp_path).items() if not k.endswith((".part", ".lock"))}
     assert left == whole
+
+
+def test_a_launcher_that_restarts_ends_the_job_by_itself(job, whole, tmp_path, survived):
+    # In the third epoch; what then remains is less than what kills.
+    code, said = job(tmp_path, 0, "batch", 6, "killed", restarts=1)
+    assert code == 0, said
+    assert content(tmp_path) == whole
+    survived("processes of a job killed")
