@@ -35,6 +35,7 @@ VIEWS = {
     "chair-frames": "chair.off --rotated --budget 24 --preset small --highlight 3 --frames "
     "--size 420",
     "chair-distance": "chair.off --budget 24 --preset small --color distance --size 420",
+    "chair-feature": "chair.off --rotated --preset small --color feature --size 420",
     "chair-evidence": "chair.off table.off --rotated --run runs/shapes --color evidence "
     "--class chair --level 2 --size 320",
 }

@@ -46,7 +46,7 @@ def view(
         bool,
         typer.Option(
             "--rotated",
-            help="Beside the first a copy, turned at random and sampled by itself: colours match "
+            help="Beside the first a copy, turned by about a third and sampled by itself: colours match "
             "where the network is equivariant.",
         ),
     ] = False,
@@ -122,7 +122,9 @@ def view(
     titles, comparison = [file.name for file in files], None
     if rotated:
         generator = torch.Generator().manual_seed(seed)
-        turn = random_rotations(1, generator=generator, dtype=torch.float64)[0]
+        turns = random_rotations(8, generator=generator, dtype=torch.float64)
+        # Of these the nearest to a third of a turn: a small one would show little.
+        turn = turns[turns.diagonal(dim1=1, dim2=2).sum(1).abs().argmin()]
         copy = levels.sample_level(clouds[0] @ turn.T, network, level, rotation)
         copy, comparison = matching.match_copy(views[0], copy, turn)
         comparison["rotation"] = turn.tolist()
