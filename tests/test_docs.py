@@ -69,7 +69,9 @@ def test_every_picture_has_a_command_that_makes_it():
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     assert {f"{name}.png" for name in (*script.VIEWS, "budget")} == {
-        file.name for file in (DOCS / "pictures").iterdir()
+        file.name
+        for file in (DOCS / "pictures").iterdir()
+        if not file.name.startswith("claim-")  # see test_claims.py
     }
     for command in (*(f"view {options}" for options in script.VIEWS.values()), script.TRAIN):
         assert not unknown_options(["pcequi", *command.split()])
