@@ -46,8 +46,8 @@ def view(
         bool,
         typer.Option(
             "--rotated",
-            help="Beside the first a copy, turned by about a third and sampled by itself: colours match "
-            "where the network is equivariant.",
+            help="Beside the first a copy, turned by about a third and sampled by itself: "
+            "colours match where the network is equivariant.",
         ),
     ] = False,
     highlight: Annotated[
