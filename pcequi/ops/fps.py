@@ -74,8 +74,10 @@ def farthest_point_sampling(
         from pcequi.ops.compiled import fps as kernels
 
         found = kernels.fps(x.numpy(), num, start, key.numpy(), TIE[x.dtype], ZERO[x.dtype], stop)
-        return tuple(map(torch.from_numpy, found))
-    return _fps_torch(x, num, start, key, stop)
+        index, assignment, d2 = map(torch.from_numpy, found)
+    else:
+        index, assignment, d2 = _fps_torch(x, num, start, key, stop)
+    return index, assignment, d2.sqrt()
 
 
 def _largest(value: Tensor, key: Tensor, tie: float) -> Tensor:
@@ -114,4 +116,4 @@ def _fps_torch(x, num, start, key, stop):
             pick = (~taken).int().argmax()
         else:
             pick = _largest(left, key, TIE[x.dtype])
-    return torch.stack(index), assignment, d2.sqrt()
+    return torch.stack(index), assignment, d2

@@ -55,7 +55,7 @@ def build_pose_graph(
         normal: unit normals [N, 3]; estimated where a level needs them.
         generator: for levels sampled at random.
         embeddings: also return what each level sampled.
-        dtype: of the result; by default that of ``pos``.
+        dtype: of the result; by default that of ``pos``, single for half precision.
 
     Returns:
         The ``PoseGraph``; with ``embeddings`` a pair of it and a list of
@@ -76,7 +76,9 @@ def build_pose_graph(
         graphs.append(builder.finish(step, chosen))
         if embeddings:
             sampled.append(builder.sampled(step, chosen))
-    graph = PoseGraph(graphs).to(dtype or pos.dtype)
+    # Half precision has neither kernels on the CPU nor digits for what is kept here.
+    own = pos.dtype if pos.dtype in (torch.float32, torch.float64) else torch.float32
+    graph = PoseGraph(graphs).to(dtype or own)
     return (graph, sampled) if embeddings else graph
 
 

@@ -81,37 +81,41 @@ def _farthest(x, keep, key, slack, start):
     mean, square = np.zeros(dim, x.dtype), np.zeros(size, x.dtype)
     for p in range(size):
         for c in range(dim):
-            mean[c] += x[p, c]
-    mean /= size
+            mean[c] += x[p, c] / size
     far = square[0]
     for p in range(size):
         for c in range(dim):
             square[p] += (x[p, c] - mean[c]) * (x[p, c] - mean[c])
         far = max(far, square[p])
     if start < 0:
-        every = np.full(_LANES, far)
+        every = np.empty(_LANES, x.dtype)
+        for lane in range(_LANES):
+            every[lane] = far
         start = _best_key(square, every, far * keep, key, slack)
     return far, start
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
 def fps(x, num, start, key, tie, zero, stop):
-    """FPS by the rules of ``ops.fps``: picks, assignment, distances.
+    """FPS by the rules of ``ops.fps``: picks, assignment, squared distances.
 
     A negative ``start`` asks for the row farthest from the mean; squares below
     ``zero`` of its square are zero, and ``stop`` is a square.
     """
     size = x.shape[0]
     columns = _in_blocks(x)
-    slack = tie * np.abs(key).max()
+    slack = 0.0
+    for p in range(size):
+        slack = max(slack, tie * abs(key[p]))
     keep = x.dtype.type(1 - tie)
     far, start = _farthest(x, keep, key, slack, start)
     zero *= far
     blocks, dim, _ = columns.shape
     # Rows that were picked, and those that only fill a block, are below all others.
-    d2 = np.full((blocks, _BLOCK), -1, x.dtype)
+    d2 = np.empty((blocks, _BLOCK), x.dtype)
     flat = d2.reshape(-1)
-    flat[:size] = np.inf
+    for p in range(len(flat)):
+        flat[p] = np.inf if p < size else -1
     assignment = np.zeros((blocks, _BLOCK), np.int64)
     index = np.empty(num, np.int64)
     total, top, there = np.empty(_BLOCK, x.dtype), np.empty(_BLOCK, x.dtype), np.empty(dim, x.dtype)
@@ -148,4 +152,4 @@ def fps(x, num, start, key, tie, zero, stop):
             pick = _best_key(flat, top, worst * keep, key, slack)
     for m in range(count):
         flat[index[m]] = 0
-    return index[:count].copy(), assignment.reshape(-1)[:size].copy(), np.sqrt(flat[:size])
+    return index[:count], assignment.reshape(-1)[:size], flat[:size]

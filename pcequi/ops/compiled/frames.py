@@ -34,8 +34,9 @@ def face_moments(pos, radius, degenerate):
         for i in range(9):
             for j in range(9):
                 moments[i, j] += flat * outer[i] * outer[j]
-    if total > 0:
-        moments /= total
+    for i in range(9):
+        for j in range(9):
+            moments[i, j] /= total if total > 0 else 1.0
     return moments, total
 
 
@@ -66,15 +67,15 @@ def _turned(moments, R, both, half, seen):
             for i in range(3):
                 for j in range(3):
                     both[3 * a + b, 3 * i + j] = R[a, i] * R[b, j]
-    half[:] = 0
-    seen[:] = 0
     for i in range(9):
-        for k in range(9):
-            for j in range(9):
+        for j in range(9):
+            half[i, j] = 0
+            for k in range(9):
                 half[i, j] += moments[i, k] * both[k, j]
     for i in range(9):
-        for k in range(9):
-            for j in range(9):
+        for j in range(9):
+            seen[i, j] = 0
+            for k in range(9):
                 seen[i, j] += both[k, i] * half[k, j]
 
 
@@ -82,7 +83,7 @@ def _turned(moments, R, both, half, seen):
 def _newton_turn(seen, bend, value, axes, turn):
     """The turn to the top of the second-order model; see ``frames._newton_turn``."""
     total = 4 * (seen[0, 0] + seen[4, 4] + seen[8, 8])
-    slope, w = np.empty(3, seen.dtype), np.zeros(3, seen.dtype)
+    slope, w = np.empty(3), np.zeros(3)
     for i in range(3):
         j, k = (i + 1) % 3, (i + 2) % 3
         # Of a_j a_k, a_k a_i, a_i a_j: their places among the nine products.
@@ -97,7 +98,8 @@ def _newton_turn(seen, bend, value, axes, turn):
         for k in range(3):
             w[k] -= axes[k, i] * along / min(value[i], -1e-3)
     size = math.sqrt(w[0] * w[0] + w[1] * w[1] + w[2] * w[2])
-    w /= max(size / 0.1, 1.0)
+    for k in range(3):
+        w[k] /= max(size / 0.1, 1.0)
     small_turn(w, turn)
 
 

@@ -211,7 +211,8 @@ def operator(
         most = size + basis * turns * count + 1
         if most > len(col):
             grown_col, grown_val = np.empty(2 * most, np.int64), np.empty(2 * most, pos.dtype)
-            grown_col[:size], grown_val[:size] = col[:size], val[:size]
+            for e in range(size):
+                grown_col[e], grown_val[e] = col[e], val[e]
             col, val = grown_col, grown_val
         for b in range(basis):
             for a in range(turns):

@@ -38,7 +38,8 @@ def wave_means(columns, waves, phase):
     for f in range(waves.shape[0]):
         total = 0.0
         for w in range(waves.shape[1]):
-            seen[:] = phase[w]
+            for i in range(size):
+                seen[i] = phase[w]
             for c in range(dim):
                 for i in range(size):
                     seen[i] += waves[f, w, c] * columns[c, i]
