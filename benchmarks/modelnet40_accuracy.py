@@ -34,6 +34,8 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--mixup", type=float, default=0.3)
+    parser.add_argument("--resamplings", type=int, default=0)
+    parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--entry-dropout", type=float, default=0.0)
     parser.add_argument("--keep-frames", type=int, help="by default all")
     parser.add_argument("--threads", type=int, help="by default all cores")
@@ -52,6 +54,7 @@ def main() -> None:
                 protocol=protocol,
                 also=PROTOCOLS[protocol],
                 preset=args.preset,
+                resamplings=args.resamplings,
                 fit=FitSettings(
                     epochs=args.epochs,
                     lr=args.lr,
@@ -60,6 +63,7 @@ def main() -> None:
                     mixup=args.mixup,
                     entry_dropout=args.entry_dropout,
                     keep_frames=args.keep_frames,
+                    precision="bfloat16" if args.bfloat16 else "float32",
                 ),
             )
             run = Path(args.runs) / f"accuracy-{args.preset}-{protocol.replace('/', '-')}-{seed}"

@@ -58,6 +58,9 @@ def train(
     keep_frames: Annotated[
         int | None, typer.Option(help="Frames of the last level that a training step sees.")
     ] = None,
+    resamplings: Annotated[
+        int, typer.Option(help="Stretched, thinned, noisy versions of the training clouds.")
+    ] = 0,
     val_share: Annotated[
         float, typer.Option(help="Share of the training clouds held out and measured.")
     ] = 0.0,
@@ -111,6 +114,7 @@ def train(
         test_share=test_share,
         test_list=text(test_list),
         val_share=val_share,
+        resamplings=resamplings,
         fit=FitSettings(
             epochs=epochs,
             batch_size=batch_size,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from pcequi.training.fit import FitSettings, fit, split_rows
 from pcequi.training.plots import plot_confusion, plot_curves
 from pcequi.training.progress import progress_bar
 from pcequi.training.protocols import parse_protocol
+from pcequi.training.resample import resampled_clouds
 from pcequi.training.splits import Split, load_split, precompute
 
 __all__ = ["RunSettings", "load_run_settings", "load_run_split", "train_run"]
@@ -55,6 +56,8 @@ class RunSettings:
         preset: name of the network's settings.
         test_share, test_list: of a folder of own files, see ``splits.load_split``.
         val_share: share of the training split that is held out and measured.
+        resamplings: further versions of the training clouds, see
+            ``resample.resample``; epochs take turns with all versions.
         fit: how it is trained; its seed also draws the rotations.
     """
 
@@ -69,9 +72,12 @@ class RunSettings:
     test_share: float = 0.2
     test_list: str | None = None
     val_share: float = 0.0
+    resamplings: int = 0
     fit: FitSettings = field(default_factory=FitSettings)
 
     def __post_init__(self):
+        if self.resamplings < 0:
+            raise ArgumentError(f"`resamplings` (={self.resamplings}) must be 0 or more")
         train = parse_protocol(self.protocol).train
         for name in self.also:
             if parse_protocol(name).train != train:
@@ -191,23 +197,12 @@ def train_run(
         _start_folder(folder, settings, overwrite)
     ranks.wait()
     start = time.perf_counter()
-    kind = parse_protocol(settings.protocol).train
-    with progress_bar(f"precomputing {len(train)} training clouds, {kind}", quiet=quiet) as bar:
-        store = precompute(
-            train,
-            model.levels,
-            kind,
-            seed=seed,
-            cache=cache,
-            workers=workers,
-            progress=bar,
-            ranks=ranks,
-        )
+    stores = _precompute_train(train, model.levels, settings, cache, workers, quiet, ranks)
     built = time.perf_counter()
     rows, val_rows = split_rows(train.labels, settings.val_share, seed)
     history = fit(
         model,
-        store,
+        stores,
         train.labels,
         settings.fit,
         rows=rows,
@@ -280,6 +275,31 @@ def train_run(
         save_hardest(folder, first, logits[first], test)
         write_report(folder)
     return report
+
+
+def _precompute_train(train, levels, settings, cache, workers, quiet, ranks) -> list:
+    """The graphs of the training clouds, and of each resampling of them."""
+    kind, seed, stores = parse_protocol(settings.protocol).train, settings.fit.seed, []
+    for number in range(settings.resamplings + 1):
+        split, name = train, "training clouds"
+        if number:
+            name = f"resampling {number} of {settings.resamplings}"
+            with progress_bar(name, quiet=quiet) as bar:
+                clouds = resampled_clouds(train.clouds, number, seed, progress=bar)
+            split = replace(train, clouds=clouds)
+        with progress_bar(f"precomputing {len(train)} {name}, {kind}", quiet=quiet) as bar:
+            store = precompute(
+                split,
+                levels,
+                kind,
+                seed=seed + number,
+                cache=cache,
+                workers=workers,
+                progress=bar,
+                ranks=ranks,
+            )
+        stores.append(store)
+    return stores
 
 
 def _check_folder(folder: Path, settings: RunSettings, resume: bool, overwrite: bool) -> None:

@@ -1,6 +1,7 @@
 """A run leaves all that is needed to read, resume and use it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -83,7 +84,23 @@ def test_an_interrupted_run_ends_the_same(go, tmp_path):
     assert resumed["accuracy"] == whole["accuracy"]
 
 
+def test_epochs_take_turns_with_resampled_clouds(go, settings, tmp_path):
+    plain = go()
+    other = go(replace(settings, resamplings=1), tmp_path / "resampled")
+    assert len(list((tmp_path / "cache").iterdir())) == 4  # two to train on, two to test on
+    first, second = (
+        [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (tmp_path / "run", tmp_path / "resampled")
+    )
+    assert first[0] == second[0] and first[1] != second[1]
+    assert other["settings"]["resamplings"] == 1 and plain["shapes"] == other["shapes"]
+    with pytest.raises(ArgumentError, match="resamplings was 1"):
+        go(folder=tmp_path / "resampled", resume=True)
+
+
 def test_settings_are_checked():
+    with pytest.raises(ArgumentError, match="`resamplings`"):
+        RunSettings(resamplings=-1)
     with pytest.raises(ArgumentError, match=r"`protocol` \(='x'\)"):
         RunSettings(protocol="x")
     with pytest.raises(ArgumentError, match=r"`also` \(='SO3/SO3'\) trains under other rotations"):
