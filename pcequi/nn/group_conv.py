@@ -104,7 +104,9 @@ class GroupConv(MessagePassing):
         z = self.propagate(edge_index, x=pair[0], phi=phi, mass=mass, size=size)
         if self.normalize:
             total, z = z[:, :1], z[:, 1:]
-            z = z / total.clamp_min(torch.finfo(z.dtype).tiny)
+            # A pose that sees nothing divides by one: by a tiny number, its zero would
+            # have an infinite gradient.
+            z = z / torch.where(total > torch.finfo(z.dtype).tiny, total, 1)
         return self.combine(z)
 
     def message(self, x_j: Tensor, phi: Tensor, mass: Tensor) -> Tensor:

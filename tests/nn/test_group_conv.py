@@ -159,6 +159,19 @@ def test_a_target_without_neighbours_gets_the_bias(conv):
     torch.testing.assert_close(out, conv.bias.expand(2, 4))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("distance", [2.0, 1.0 - 1e-7])
+def test_a_target_that_sees_nothing_has_finite_gradients(conv, dtype, distance):
+    # Beyond the kernel's support, or where it is almost zero.
+    index = torch.tensor([[0, 1], [1, 1]])
+    pose = (torch.tensor([[distance, 0.0, 0.0]] * 2, dtype=dtype), None)
+    x = torch.ones(2, 3, dtype=dtype, requires_grad=True)
+    conv = conv.to(dtype)
+    (1e6 * conv(x, index, pose)).sum().backward()
+    assert torch.isfinite(x.grad).all()
+    assert all(torch.isfinite(value.grad).all() for value in conv.parameters())
+
+
 def test_width_of_the_basis_and_repr(conv):
     assert conv.weight.shape == (7 * 4 * 3, 4)
     assert repr(conv) == "GroupConv(3, 4, basis=28)"
