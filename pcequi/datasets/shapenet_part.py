@@ -122,7 +122,10 @@ class ShapeNetPart(CloudDataset):
         names = []
         for path in self.lists:
             try:
-                listed = [PurePosixPath(str(name)) for name in json.loads(path.read_text())]
+                listed = json.loads(path.read_text())
+                if not isinstance(listed, list) or not listed:
+                    raise ValueError("it is no list of shapes, or an empty one")
+                listed = [PurePosixPath(str(name)) for name in listed]
             except (OSError, ValueError, TypeError, RecursionError) as error:
                 raise _damaged(path, error) from error
             names += [(name.parent.name, name.name) for name in listed]

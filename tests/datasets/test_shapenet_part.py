@@ -142,6 +142,10 @@ def test_what_is_missing_or_damaged_is_named(root, tmp_path):
     lists.write_text('["shape_data/../../../etc/passwd"]')
     with pytest.raises(DataError, match="the class 'etc'"):
         ShapeNetPart(root, num_points=9)
+    for content in ("{}", "[]", '{"a": 1}'):
+        lists.write_text(content)
+        with pytest.raises(FileError, match="shuffled_train_file_list.json' is damaged .*no list"):
+            ShapeNetPart(root, num_points=9)
     lists.write_text("[" * 100_000)
     with pytest.raises(FileError, match="shuffled_train_file_list.json' is damaged"):
         ShapeNetPart(root, num_points=9)
