@@ -14,6 +14,28 @@ import study
 EPOCHS = {16: (3, 10, 30), 48: (3, 10, 30), 128: (3, 10, 20), None: (3, 10)}
 
 
+def draw(found: list[dict]):
+    """Accuracy over training time, without and with the making of graphs."""
+    figure, (left, right) = results.axes(2, 8.4, 3.3)
+    budgets = list(dict.fromkeys(row["representatives"] for row in found))
+    for one, label in ((left, "training"), (right, "graphs and training")):
+        times = {}
+        for color, num in zip(results.COLORS, budgets, strict=False):
+            own = [row for row in found if row["representatives"] == num]
+            times[num] = [
+                row["train_seconds"] + (row["build_seconds"] if one is right else 0) for row in own
+            ]
+            results.curve(one, times[num], own, str(num), color)
+        every = sum(times.values(), [])
+        steps = [first * 10.0**power for power in range(-2, 6) for first in (1, 2, 5)]
+        shown = [x for x in steps if min(every) * 0.8 < x < max(every) * 1.25]
+        results.ticks(one, shown, [f"{x:g}" for x in shown])
+        one.set(xlabel=f"{label}, CPU seconds")
+    left.set(ylabel="accuracy, %")
+    left.legend(frameon=False, title="representatives", fontsize=8)
+    return figure
+
+
 def main() -> None:
     args = study.arguments(__doc__)
     train, test = study.load(args)
@@ -45,17 +67,7 @@ def main() -> None:
         for row in found
     ]
     head = ["representatives", "epochs", "accuracy, %", "training, CPU s", "graphs, CPU s (once)"]
-    figure, (left, right) = results.axes(2, 8.4, 3.3)
-    for color, num in zip(results.COLORS, lengths, strict=False):
-        own = [row for row in found if row["representatives"] == (num or "dense")]
-        seconds = [row["train_seconds"] for row in own]
-        every = [row["train_seconds"] + row["build_seconds"] for row in own]
-        results.curve(left, seconds, own, str(num or "dense"), color)
-        results.curve(right, every, own, str(num or "dense"), color)
-    for one, label in ((left, "training"), (right, "graphs and training")):
-        one.set(xscale="log", xlabel=f"{label}, CPU seconds")
-    left.set(ylabel="accuracy, %")
-    left.legend(frameon=False, title="representatives", fontsize=8)
+    figure = draw(found)
     figures = {
         "data": f"{train.name}, {len(train)} shapes to train on, {len(test)} to test, SO3/SO3",
         "rows": found,
