@@ -173,6 +173,7 @@ def _grid(rotations: str | int, dtype, device) -> Tensor:
     return so3.finite_group(rotations, dtype=dtype, device=device)
 
 
+_MOST = 100_000
 ALIGNMENTS = {"none": None, "principal": principal_frame, "manhattan": manhattan_frame}
 
 
@@ -182,8 +183,8 @@ class GridPoses:
 
     Args:
         rotations: "C4" (cyclic, about z), "D2" (dihedral: half turns about the
-            three axes), "T" (12), "O" (24), "I" (60), or a number for a
-            super-Fibonacci grid of that size.
+            three axes), "T" (12), "O" (24), "I" (60), or a number, at most
+            100,000, for a super-Fibonacci grid of that size.
         align: "none" keeps the grid fixed in the world; "principal" turns it
             to the principal axes of each cloud, "manhattan" to the directions
             that most of its surface faces (``frames.manhattan_frame``).
@@ -201,6 +202,9 @@ class GridPoses:
     def __post_init__(self):
         if self.align not in ALIGNMENTS:
             raise ArgumentError(f"`align` (={self.align!r}) must be one of {sorted(ALIGNMENTS)}")
+        # Every point carries them all; a file's settings must not fill the memory.
+        if isinstance(self.rotations, int) and self.rotations > _MOST:
+            raise ArgumentError(f"`rotations` (={self.rotations}) must be at most {_MOST}")
         self.grid(torch.float32)
 
     def grid(self, dtype=torch.float64, device=None) -> Tensor:
@@ -311,6 +315,9 @@ class CentroidPoses:
 
     rotations: str | int = "O"
     align: str = field(default="principal")
+
+    def __post_init__(self):
+        GridPoses(self.rotations, self.align)  # which checks both
 
     def __call__(
         self, pos: Tensor, normal: Tensor | None = None, frame: Tensor | None = None

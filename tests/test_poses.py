@@ -197,6 +197,10 @@ def test_unusable_clouds_are_refused(pos, error, message):
 def test_bad_arguments():
     with pytest.raises(ArgumentError, match=r"`align` \(='up'\) must be one of"):
         GridPoses("O", "up")
+    with pytest.raises(ArgumentError, match=r"`align` \(='up'\) must be one of"):
+        CentroidPoses("O", align="up")
+    with pytest.raises(ArgumentError, match=r"`rotations` \(=1000000000\) must be at most 100000"):
+        GridPoses(1_000_000_000)
     with pytest.raises(ArgumentError, match="X7"):
         GridPoses("X7")
     with pytest.raises(ArgumentError, match=r"`num_rotations` \(=0\) must be at least 1"):

@@ -20,7 +20,7 @@ def check_weights(network: type, settings: dict, tensors: Mapping[str, Tensor]) 
     allocated here, so that a small file cannot fill the memory.
 
     Args:
-        network: a class with ``from_settings``.
+        network: a class that takes the settings as arguments.
         settings: plain values, as its ``settings``.
         tensors: weights by name.
 
@@ -31,12 +31,13 @@ def check_weights(network: type, settings: dict, tensors: Mapping[str, Tensor]) 
 
     **Equivariance:** does not apply.
     """
-    # Before the tensors without storage: levels keep constants that must have some.
-    for level in settings["levels"]:
-        if not isinstance(level, Level):
-            Level.from_dict(level)
+    # Made before the tensors without storage: levels keep constants that must have some.
+    levels = [
+        level if isinstance(level, Level) else Level.from_dict(level)
+        for level in settings["levels"]
+    ]
     with torch.device("meta"):
-        wanted = network.from_settings(settings).state_dict()
+        wanted = network(**{**settings, "levels": levels}).state_dict()
     for name in sorted(wanted.keys() ^ tensors.keys()):
         where = "missing" if name in wanted else "not one of the network's"
         raise DataError(f"the weight {name!r} is {where}; copy both files again")
