@@ -38,9 +38,8 @@ def tested(forward, test) -> tuple[torch.Tensor, float]:
     start = time.process_time()
     rows = torch.arange(len(test)).split(50)
     logits = torch.cat([forward(some).float() for some in rows])
-    return (logits.argmax(1) == test.labels).double(), 1e3 * (time.process_time() - start) / len(
-        test
-    )
+    seconds = time.process_time() - start
+    return (logits.argmax(1) == test.labels).double(), 1e3 * seconds / len(test)
 
 
 def main() -> None:
@@ -60,16 +59,11 @@ def main() -> None:
                     else online_forward(model, levels, train.clouds)
                 )
                 key = (graphs[num].folder.name, way, epochs, seed)
-                spent.append(
-                    study.kept(
-                        args,
-                        model,
-                        key,
-                        lambda m=model, f=forward, s=seed: study.train_steps(
-                            m, f, train.labels, epochs, s, cast=False
-                        ),
-                    )
-                )
+
+                def fit(model=model, forward=forward, seed=seed) -> float:
+                    return study.train_steps(model, forward, train.labels, epochs, seed, cast=False)
+
+                spent.append(study.kept(args, model, key, fit))
                 hit, _ = tested(precomputed_forward(model, tests[num]), test)
                 hits["precomputed"].append(hit)
                 hit, test_ms = tested(online_forward(model, levels, test.clouds), test)
@@ -82,15 +76,23 @@ def main() -> None:
                 "online_test_ms": test_ms,
                 **{f"tested_{other}": results.summary(hits[other]) for other in WAYS},
             }
+            if way == "precomputed":
+                reference = hits[way]
+            row["gain"] = results.difference(hits[way], reference)
             found.append(row)
             print(num, way, *(results.percent(row[f"tested_{o}"]) for o in WAYS), flush=True)
     rows = [
         [f"{row['representatives']} / {row['representatives'] // 2}", row["trained"]]
         + [results.percent(row[f"tested_{way}"]) for way in WAYS]
+        + [
+            "{points:+.1f} ± {standard_error:.1f}".format(**row["gain"])
+            * (row["trained"] == "online")
+        ]
         + [f"{row['train_ms']:.2f}", f"{row['build_ms']:.0f}" if row["trained"] != "online" else ""]
         for row in found
     ]
     head = ["representatives", "trained", "tested precomputed, %", "tested online, %"]
+    head += ["online all through against precomputed, points"]
     head += ["training, CPU ms a shape and epoch", "graph, CPU ms a shape (once)"]
     figure, (left, right) = results.axes(2, 8.0, 3.2)
     names = [f"{row['trained']}\n{row['representatives']}" for row in found]
