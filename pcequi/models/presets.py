@@ -27,7 +27,7 @@ def _network(small: bool) -> dict:
         Level(0.8, grid, sampler(128), num_points=128, kernel_points=15),
         Level(1.4, last, kernel_points=33),
     ]
-    return {"levels": levels, "channels": [48, 96, 192, 384]}
+    return {"levels": levels, "channels": [48, 96, 192, 256]}
 
 
 PRESETS = {"default": lambda: _network(False), "small": lambda: _network(True)}
