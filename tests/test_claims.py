@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 CLAIMS = ROOT / "benchmarks" / "claims"
 SCRIPTS = sorted(p.stem for p in CLAIMS.glob("*.py") if "def main" in p.read_text())
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("claim-*.json"))
-SLOW = {"robust", "online"}  # DGCNN, and graphs at every step
+FAST = {"matrix"}  # the rest in `make test-slow`
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def claims(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else []) for n in SCRIPTS]
+    "name", [pytest.param(n, marks=[] if n in FAST else pytest.mark.slow) for n in SCRIPTS]
 )
 def test_a_script_runs_in_short(name, claims, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [name, "--quick", "--cache", str(tmp_path)])
