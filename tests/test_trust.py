@@ -1,6 +1,7 @@
 """Every promise of docs/trust.md is held by tests that exist."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -24,3 +25,12 @@ def test_the_test_exists(name):
     tree = ast.parse((ROOT / path).read_text())
     found = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert function in found
+
+
+def test_the_picture_is_that_of_the_kept_figures():
+    script = (ROOT / "benchmarks" / "store_memory.py").read_text()
+    assert "store-memory.png" in script and 'write("store-memory"' in script
+    kept = json.loads((ROOT / "benchmarks" / "results" / "store-memory.json").read_text())
+    assert kept["shapes"] == kept["over_time"][-1]["shapes"] == 100_000
+    assert kept["own_mb_at_most"] - kept["own_mb_at_start"] < kept["allowed_mb_more"]
+    assert kept["store_mb"] > 10 * kept["own_mb_at_most"]
