@@ -149,6 +149,12 @@ def _replace(root, key, make):
     return path
 
 
+def _view(file):
+    layout = h5py.VirtualLayout((30, POINTS), "i4")
+    layout[:] = h5py.VirtualSource("/etc/hosts", "mask", (30, POINTS))
+    file.create_virtual_dataset("mask", layout)
+
+
 HOSTILE = {
     "a link to nowhere": ("label", lambda file: file.__setitem__("label", h5py.SoftLink("/no"))),
     "a link to another file": (
@@ -161,10 +167,7 @@ HOSTILE = {
             "mask", (30, POINTS), "i1", external=[("/etc/hosts", 0, 30 * POINTS)]
         ),
     ),
-    "a view of other arrays": (
-        "mask",
-        lambda file: file.create_virtual_dataset("mask", h5py.VirtualLayout((30, POINTS), "i4")),
-    ),
+    "a view of other arrays": ("mask", lambda file: _view(file)),
     "a folder": ("data", lambda file: file.create_group("data")),
     "words": ("label", lambda file: file.__setitem__("label", ["chair"] * 30)),
     "a bomb": (
