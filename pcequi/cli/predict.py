@@ -8,11 +8,21 @@ from typing import Annotated
 import typer
 
 from pcequi.cli.common import Device, Json, Seed, Threads, print_json, show, table
+from pcequi.errors import ArgumentError
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, or its model.safetensors.")],
-    files: Annotated[list[Path], typer.Argument(help="Meshes or point clouds.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Meshes or point clouds. First of them may be the folder of a run, or its "
+            "model.safetensors, whose network is then used.",
+            metavar="[RUN] FILES...",
+        ),
+    ],
+    network: Annotated[
+        str, typer.Option(help="Trained network of pcequi, used where no run is given.")
+    ] = "modelnet40",
     top: Annotated[int, typer.Option(min=1, help="Classes to name.")] = 3,
     num_points: Annotated[
         int | None,
@@ -25,25 +35,32 @@ def predict(
 ) -> None:
     """Classify files in any orientation.
 
+    Without a run, the network that comes with pcequi names one of the 40 classes of
+    ModelNet40.
+
     A file that cannot be used is reported, on standard error and with --json as
     its `error`, the others are still classified, and the command exits with 1 at
     the end; with 0 if all were classified.
     """
+    from pcequi.networks import load_network
     from pcequi.training.checkpoints import load_checkpoint
     from pcequi.training.predict import predict_files
     from pcequi.training.progress import progress_bar
     from pcequi.training.threads import choose_device, set_threads
 
     set_threads(threads)
-    checkpoint = load_checkpoint(run)
+    run, files = (str(files[0]), files[1:]) if _is_run(files[0]) else (None, files)
+    if not files:
+        raise ArgumentError(f"`files` (=[]) must be at least one beside the run {run!r}")
+    checkpoint = load_network(network) if run is None else load_checkpoint(run)
     options = {"top": top, "num_points": num_points, "seed": seed, "device": choose_device(device)}
     with progress_bar(f"classifying {len(files)} files") as bar:
         results = predict_files(checkpoint, files, progress=bar, **options)
     failed = sum("error" in result for result in results)
     classified = len(results) - failed
     if json:
-        result = {"run": str(run), "files": results, "classified": classified, "failed": failed}
-        print_json(result)
+        source = {"network": network} if run is None else {"run": run}
+        print_json(source | {"files": results, "classified": classified, "failed": failed})
     else:
         show_predictions(results)
         if len(results) > 1:
@@ -53,6 +70,11 @@ def predict(
             typer.echo(f"Error: {result['file']}: {result['error']}", err=True)
     if failed:
         raise typer.Exit(1)
+
+
+def _is_run(path: Path) -> bool:
+    """Folders, checkpoints, and names without an ending, which no format has."""
+    return path.is_dir() or path.suffix in ("", ".safetensors", ".json")
 
 
 def show_predictions(results: list[dict]) -> None:

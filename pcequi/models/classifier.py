@@ -89,11 +89,34 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         return cls(**settings)
 
     @classmethod
-    def from_preset(cls, name: str, num_classes: int) -> GroupConvClassifier:
-        """An untrained network by name; see ``models.PRESETS``."""
-        from pcequi.models.presets import preset
+    def from_preset(cls, name: str, num_classes: int | None = None) -> GroupConvClassifier:
+        """A network by name.
 
-        return cls(num_classes=num_classes, **preset(name))
+        Args:
+            name: one of ``models.PRESETS``, for an untrained network; or one of
+                ``networks.network_names()``, such as ``"modelnet40"``, for a trained
+                one, which has classes of its own.
+            num_classes: logits of an untrained network.
+
+        Raises:
+            ArgumentError: no such name, or ``num_classes`` does not fit it.
+
+        **Equivariance:** as the class.
+        """
+        from pcequi.models.presets import PRESETS, preset
+        from pcequi.networks import load_network, network_names
+
+        if name in network_names():
+            if num_classes is not None:
+                raise ArgumentError(
+                    f"`num_classes` (={num_classes}) cannot be chosen for the trained network "
+                    f"{name!r}; leave it out, or train one of {sorted(PRESETS)}"
+                )
+            return load_network(name).model
+        settings = preset(name)
+        if num_classes is None:
+            raise ArgumentError(f"`num_classes` (=None) is needed by the untrained preset {name!r}")
+        return cls(num_classes=num_classes, **settings)
 
     def forward(self, data) -> Tensor:
         return self.head(self.pooled(data))

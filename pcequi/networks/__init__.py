@@ -1,0 +1,60 @@
+"""Trained networks that come with pcequi, each with its card.
+
+Weights lie beside this file in half precision (safetensors, below 5 MiB each),
+settings and classes as JSON, and what they were trained on, how well they do and
+where they fail as a card in Markdown.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pcequi.errors import ArgumentError
+from pcequi.training.checkpoints import Checkpoint, load_checkpoint
+
+__all__ = ["load_network", "network_card", "network_names"]
+
+FOLDER = Path(__file__).parent
+
+
+def network_names() -> list[str]:
+    """The networks that come with this installation.
+
+    **Equivariance:** does not apply.
+    """
+    return sorted(path.stem for path in FOLDER.glob("*.safetensors"))
+
+
+def load_network(name: str = "modelnet40") -> Checkpoint:
+    """A trained network: its model, in single precision and ``eval()`` mode, and its classes.
+
+    Args:
+        name: one of ``network_names()``.
+
+    Raises:
+        ArgumentError: no such network.
+        FileError: its files are damaged.
+
+    **Equivariance:** networks are invariant to rotation, shift, scale and the order of
+    the points; their cards give figures.
+    """
+    checkpoint = load_checkpoint(_path(name))
+    checkpoint.model.float()
+    return checkpoint
+
+
+def network_card(name: str = "modelnet40") -> str:
+    """The card of a network, Markdown: data, protocol, accuracy by class, limits.
+
+    Raises:
+        ArgumentError: no such network.
+
+    **Equivariance:** does not apply.
+    """
+    return _path(name).with_suffix(".md").read_text(encoding="utf-8")
+
+
+def _path(name: str) -> Path:
+    if name not in network_names():
+        raise ArgumentError(f"`name` (={name!r}) must be one of {network_names()}")
+    return FOLDER / f"{name}.safetensors"

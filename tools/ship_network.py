@@ -1,0 +1,92 @@
+"""Put the network of a finished ModelNet40 run into the package, with its card.
+
+    python tools/ship_network.py RUN NAME --cache CACHE
+
+Weights are rounded to half precision; what the card says is measured with the rounded
+weights, on the run's own test split, under every protocol of the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from pcequi.networks import FOLDER
+from pcequi.training.checkpoints import load_checkpoint, save_checkpoint
+from pcequi.training.evaluate import evaluate_protocol
+from pcequi.training.files import read_json
+from pcequi.training.runs import load_run_settings, load_run_split
+
+MOST = 5 * 2**20
+TEMPLATE = Path(__file__).with_name("network_card.md")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name", help="name of the network in the package")
+    parser.add_argument("--about", default="Names the class of a shape of unknown orientation.")
+    parser.add_argument("--cache", help="of precomputed graphs")
+    args = parser.parse_args()
+    settings, made = load_run_settings(args.run), read_json(args.run / "report.json", "train first")
+    checkpoint = load_checkpoint(args.run)
+    model = checkpoint.model.half()
+    weights = FOLDER / f"{args.name}.safetensors"
+    extra = checkpoint.extra | {"resamplings": settings.resamplings}
+    save_checkpoint(weights, model, checkpoint.classes, extra)
+    if weights.stat().st_size >= MOST:
+        weights.unlink()
+        weights.with_suffix(".json").unlink()
+        sys.exit(f"{weights.name} would have {MOST / 2**20:.0f} MiB or more")
+    test = load_run_split(settings, train=False)
+    model.float()
+    reports = {
+        protocol: evaluate_protocol(
+            model, test, protocol, seed=settings.fit.seed, cache=args.cache
+        )[0]
+        for protocol in settings.protocols
+    }
+    first = settings.protocols[0]
+    card = TEMPLATE.read_text(encoding="utf-8").format(
+        name=args.name,
+        about=args.about,
+        points=settings.num_points,
+        num_classes=len(checkpoint.classes),
+        preset=settings.preset,
+        parameters=sum(p.numel() for p in model.parameters()),
+        train=made["shapes"]["train"],
+        test=made["shapes"]["test"],
+        protocol=settings.protocol,
+        epochs=settings.fit.epochs,
+        resamplings=settings.resamplings,
+        seed=settings.fit.seed,
+        accuracy=", ".join(f"{r['accuracy']:.2%} {name}" for name, r in reports.items()),
+        mean=", ".join(f"{r['mean_class_accuracy']:.2%} {name}" for name, r in reports.items()),
+        first=first,
+        rows="\n".join(_rows(reports[first], checkpoint.classes)),
+    )
+    weights.with_suffix(".md").write_text(card.replace("%", " %"), encoding="utf-8")
+    print(f"{weights} ({weights.stat().st_size / 2**20:.2f} MiB) and its card")
+
+
+def _rows(report: dict, classes: list[str]) -> list[str]:
+    confusion = torch.tensor(report["confusion"])
+    wrong = confusion.clone().fill_diagonal_(0)
+    order = sorted(range(len(classes)), key=lambda row: report["per_class"][classes[row]] or 0)
+    rows = []
+    for row in order:
+        worst = int(wrong[row].argmax())
+        taken = f"{classes[worst]} ({int(wrong[row, worst])})" if wrong[row, worst] else ""
+        share = report["per_class"][classes[row]]
+        right = "" if share is None else f"{share:.0%}"
+        rows.append(f"| {classes[row]} | {int(confusion[row].sum())} | {right} | {taken} |")
+    return rows
+
+
+if __name__ == "__main__":
+    main()
