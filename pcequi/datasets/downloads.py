@@ -79,7 +79,7 @@ def download(
 def _fetch(url: str, part: Path, largest: int, timeout: float) -> None:
     """Fill a file, in as many answers as it takes while each brings something."""
     with part.open("wb") as stream:
-        version = None
+        version = total = None
         while True:
             start, failure = stream.tell(), None
             request = urllib.request.Request(url)
@@ -107,8 +107,8 @@ def _fetch(url: str, part: Path, largest: int, timeout: float) -> None:
                 return
             if stream.tell() == start or version is None:
                 raise FileError(
-                    f"`url` (={url!r}) sent {stream.tell()} of {total} bytes"
-                    f"{f' ({failure})' * bool(failure)}: try again"
+                    f"`url` (={url!r}) sent {stream.tell()} of {total or 'an unknown number of'} "
+                    f"bytes{f' ({failure})' * bool(failure)}: try again"
                 )
 
 

@@ -22,6 +22,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         server, start = self.server, 0
         server.asked.append(self.headers.get("Range"))
+        if self.path == "/mute.zip":
+            self.close_connection = True
+            return None
         if self.path != "/file.zip":
             return self.send_error(404)
         asked = self.headers.get("Range")
@@ -100,6 +103,12 @@ def test_a_server_that_never_finishes(server, path, tag):
     server.cuts = []
     download(server.url, path)
     assert path.read_bytes() == CONTENT
+
+
+def test_a_server_that_hangs_up_without_an_answer(server, path):
+    with pytest.raises(FileError, match=r"mute.zip.* sent 0 of .*bytes \(.+\): try again"):
+        download(server.url.replace("file", "mute"), path)
+    assert list(path.parent.iterdir()) == []
 
 
 def test_another_checksum_is_refused(server, path):
