@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -125,14 +126,19 @@ def test_a_second_run_needs_a_word(run, trained):
     assert code == 0 and "z/SO3" in out and "runs/one" in out
 
 
-def test_precompute_fills_the_cache_of_train(run):
+def test_precompute_fills_the_cache_of_train(run, tmp_path):
     options = ["--preset", "tiny", "--num-points", 24, "--limit", 1, "--workers", 1]
+    options += ["--resamplings", 1]
     found = only_json(run("precompute", *options, "--json"))
     assert [(s["split"], s["rotations"], s["clouds"]) for s in found["stores"]] == [
-        ("train", "z", 16), ("test", "SO3", 16),
+        ("train", "z", 16), ("train, resampling 1", "z", 16), ("test", "SO3", 16),
     ]  # fmt: skip
     code, out, _ = run("precompute", *options)
     assert code == 0 and "MB" in out
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*")}
+    assert {path.name for path in made} >= {Path(s["folder"]).name for s in found["stores"]}
+    only_json(run("train", *options, "--epochs", 1, "--batch-size", 8, "--json", *QUICK))
+    assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*")}
 
 
 def figures(passed):

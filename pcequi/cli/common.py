@@ -69,6 +69,9 @@ Limit = Annotated[
 ]
 NumPoints = Annotated[int, typer.Option(min=1, help="Points of a cloud.")]
 Preset = Annotated[str, typer.Option(help="Network: default or small.")]
+Resamplings = Annotated[
+    int, typer.Option(min=0, help="Stretched, thinned, noisy versions of the training clouds.")
+]
 
 
 def text(path: Path | None) -> str | None:

@@ -13,6 +13,7 @@ from pcequi.cli.common import (
     Limit,
     NumPoints,
     Preset,
+    Resamplings,
     Root,
     Seed,
     Source,
@@ -37,6 +38,7 @@ def precompute(
         str, typer.Option(help="Rotations of training and test: z/z, z/SO3 or SO3/SO3.")
     ] = "z/SO3",
     preset: Preset = "default",
+    resamplings: Resamplings = 0,
     num_points: NumPoints = 1024,
     limit: Limit = None,
     seed: Seed = 0,
@@ -55,50 +57,55 @@ def precompute(
 
     from pcequi.models import preset as preset_settings
     from pcequi.training import splits
+    from pcequi.training.fit import FitSettings
     from pcequi.training.launch import launched
-    from pcequi.training.progress import progress_bar
     from pcequi.training.protocols import parse_protocol
+    from pcequi.training.runs import RunSettings, load_run_split, precompute_train
 
+    settings = RunSettings(
+        data=data,
+        root=text(root),
+        source=text(source),
+        num_points=num_points,
+        limit=limit,
+        protocol=protocol,
+        preset=preset,
+        test_share=test_share,
+        test_list=text(test_list),
+        resamplings=resamplings,
+        fit=FitSettings(seed=seed),
+    )
     kinds, levels = parse_protocol(protocol), preset_settings(preset)["levels"]
 
-    def build(train: bool, kind: str, ranks) -> dict:
-        with ranks.first_goes_first():
-            split = splits.load_split(
-                data,
-                train,
-                root=text(root),
-                source=text(source),
-                num_points=num_points,
-                limit=limit,
-                test_share=test_share,
-                test_list=test_list,
-            )
-        name, start = "train" if train else "test", time.perf_counter()
-        title = f"precomputing {len(split)} {name} clouds, {kind}"
-        with progress_bar(title, quiet=not ranks.first) as bar:
-            store = splits.precompute(
-                split,
-                levels,
-                kind,
-                seed=seed,
-                cache=cache,
-                workers=workers,
-                progress=bar,
-                ranks=ranks,
-            )
-        return {
-            "split": name,
-            "rotations": kind,
-            "clouds": len(store),
-            "seconds": round(time.perf_counter() - start, 2),
-            "bytes": sum(chunk.path.stat().st_size for chunk in store.chunks),
-            "folder": str(store.folder),
-        }
+    def build(train, test, ranks):
+        """Names, rotations and stores, one after the other."""
+        options = {"cache": cache, "workers": workers, "ranks": ranks}
+        versions = precompute_train(train, levels, settings, **options)
+        for number, store in enumerate(versions):
+            yield f"train, resampling {number}" if number else "train", kinds.train, store
+        options["seed"] = seed
+        store = splits.precompute_shown(test, levels, kinds.test, "test clouds", **options)
+        yield "test", kinds.test, store
 
-    halves = ((True, kinds.train), (False, kinds.test))
+    stores = []
     # Graphs are built on CPUs, whatever else there is.
     with launched("cpu", 60 * timeout) as (ranks, _):
-        stores = [build(train, kind, ranks) for train, kind in halves]
+        with ranks.first_goes_first():  # A data set that is not unpacked yet is unpacked once.
+            train, test = (load_run_split(settings, part) for part in (True, False))
+        start = time.perf_counter()
+        for name, kind, store in build(train, test, ranks):
+            end = time.perf_counter()
+            stores.append(
+                {
+                    "split": name,
+                    "rotations": kind,
+                    "clouds": len(store),
+                    "seconds": round(end - start, 2),
+                    "bytes": sum(chunk.path.stat().st_size for chunk in store.chunks),
+                    "folder": str(store.folder),
+                }
+            )
+            start = end
     if not ranks.first:
         return
     if json:

@@ -15,6 +15,7 @@ from pcequi.cli.common import (
     Limit,
     NumPoints,
     Preset,
+    Resamplings,
     Root,
     Seed,
     Source,
@@ -58,9 +59,7 @@ def train(
     keep_frames: Annotated[
         int | None, typer.Option(help="Frames of the last level that a training step sees.")
     ] = None,
-    resamplings: Annotated[
-        int, typer.Option(help="Stretched, thinned, noisy versions of the training clouds.")
-    ] = 0,
+    resamplings: Resamplings = 0,
     val_share: Annotated[
         float, typer.Option(help="Share of the training clouds held out and measured.")
     ] = 0.0,

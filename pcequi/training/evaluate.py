@@ -18,7 +18,7 @@ from pcequi.ranks import ALONE, Ranks
 from pcequi.training.fit import predict_logits
 from pcequi.training.progress import progress_bar
 from pcequi.training.protocols import parse_protocol, protocol_rotations
-from pcequi.training.splits import Split, check_labels, precompute
+from pcequi.training.splits import Split, check_labels, precompute_shown
 
 __all__ = [
     "MODES",
@@ -107,17 +107,10 @@ def evaluate_protocol(
     """
     kind, start = parse_protocol(protocol).test, time.perf_counter()
     quiet = quiet or not ranks.first
-    with progress_bar(f"precomputing {len(split)} test clouds, {kind}", quiet=quiet) as bar:
-        store = precompute(
-            split,
-            model.levels,
-            kind,
-            seed=seed,
-            cache=cache,
-            workers=workers,
-            progress=bar,
-            ranks=ranks,
-        )
+    options = {"seed": seed, "cache": cache, "workers": workers}
+    store = precompute_shown(
+        split, model.levels, kind, "test clouds", quiet=quiet, ranks=ranks, **options
+    )
     built = time.perf_counter()
     with progress_bar(f"evaluating {protocol}", quiet=quiet) as bar:
         logits = predict_logits(model.to(device), store, device=device, progress=bar, ranks=ranks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +13,9 @@ import torch
 from pcequi import __version__
 from pcequi.errors import ArgumentError, FileError
 from pcequi.files import make_folder
+from pcequi.graph_store import GraphStore
 from pcequi.models import GroupConvClassifier
+from pcequi.pose_graph import Level
 from pcequi.ranks import ALONE, Ranks
 from pcequi.training.checkpoints import save_checkpoint
 from pcequi.training.evaluate import agreement, evaluate_protocol
@@ -23,9 +25,15 @@ from pcequi.training.plots import plot_confusion, plot_curves
 from pcequi.training.progress import progress_bar
 from pcequi.training.protocols import parse_protocol
 from pcequi.training.resample import resampled_clouds
-from pcequi.training.splits import Split, load_split, precompute
+from pcequi.training.splits import Split, load_split, precompute_shown
 
-__all__ = ["RunSettings", "load_run_settings", "load_run_split", "train_run"]
+__all__ = [
+    "RunSettings",
+    "load_run_settings",
+    "load_run_split",
+    "precompute_train",
+    "train_run",
+]
 
 _OWN_FILES = (
     "settings.json",
@@ -59,6 +67,12 @@ class RunSettings:
         resamplings: further versions of the training clouds, see
             ``resample.resample``; epochs take turns with all versions.
         fit: how it is trained; its seed also draws the rotations.
+
+    Raises:
+        ArgumentError: a value outside its range, or ``also`` names a protocol with
+            other training rotations.
+
+    **Equivariance:** does not apply.
     """
 
     data: str = "shapes"
@@ -137,6 +151,45 @@ def load_run_split(settings: RunSettings, train: bool) -> Split:
     )
 
 
+def precompute_train(
+    train: Split,
+    levels: Sequence[Level],
+    settings: RunSettings,
+    *,
+    cache: str | Path | None = None,
+    workers: int | None = None,
+    quiet: bool = False,
+    ranks: Ranks = ALONE,
+) -> Iterator[GraphStore]:
+    """The graphs of a run's training clouds, then those of each resampling of them.
+
+    Args:
+        train: the training split of the run.
+        levels: of the network.
+        settings: of the run.
+        cache, workers: see ``splits.precompute``.
+        quiet: no progress on standard error.
+        ranks: processes that share the work.
+
+    Yields:
+        One store for each version of the clouds, ``settings.resamplings`` + 1 in all.
+
+    **Equivariance:** as ``splits.precompute``.
+    """
+    kind, seed = parse_protocol(settings.protocol).train, settings.fit.seed
+    options = {"cache": cache, "workers": workers, "ranks": ranks}
+    for number in range(settings.resamplings + 1):
+        split, what = train, "training clouds"
+        if number:
+            what = f"resampling {number} of {settings.resamplings}"
+            with progress_bar(what, quiet=quiet or not ranks.first) as bar:
+                clouds = resampled_clouds(train.clouds, number, seed, progress=bar)
+            split = replace(train, clouds=clouds)
+        yield precompute_shown(
+            split, levels, kind, what, seed=seed + number, quiet=quiet, **options
+        )
+
+
 def train_run(
     settings: RunSettings,
     run: str | Path,
@@ -197,7 +250,8 @@ def train_run(
         _start_folder(folder, settings, overwrite)
     ranks.wait()
     start = time.perf_counter()
-    stores = _precompute_train(train, model.levels, settings, cache, workers, quiet, ranks)
+    options = {"cache": cache, "workers": workers, "quiet": quiet, "ranks": ranks}
+    stores = list(precompute_train(train, model.levels, settings, **options))
     built = time.perf_counter()
     rows, val_rows = split_rows(train.labels, settings.val_share, seed)
     history = fit(
@@ -227,15 +281,7 @@ def train_run(
     reports, logits = {}, {}
     for protocol in settings.protocols:
         reports[protocol], logits[protocol] = evaluate_protocol(
-            model,
-            test,
-            protocol,
-            seed=seed,
-            cache=cache,
-            workers=workers,
-            device=device,
-            quiet=quiet,
-            ranks=ranks,
+            model, test, protocol, seed=seed, device=device, **options
         )
     first = settings.protocols[0]
     report = about | {
@@ -275,31 +321,6 @@ def train_run(
         save_hardest(folder, first, logits[first], test)
         write_report(folder)
     return report
-
-
-def _precompute_train(train, levels, settings, cache, workers, quiet, ranks) -> list:
-    """The graphs of the training clouds, and of each resampling of them."""
-    kind, seed, stores = parse_protocol(settings.protocol).train, settings.fit.seed, []
-    for number in range(settings.resamplings + 1):
-        split, name = train, "training clouds"
-        if number:
-            name = f"resampling {number} of {settings.resamplings}"
-            with progress_bar(name, quiet=quiet) as bar:
-                clouds = resampled_clouds(train.clouds, number, seed, progress=bar)
-            split = replace(train, clouds=clouds)
-        with progress_bar(f"precomputing {len(train)} {name}, {kind}", quiet=quiet) as bar:
-            store = precompute(
-                split,
-                levels,
-                kind,
-                seed=seed + number,
-                cache=cache,
-                workers=workers,
-                progress=bar,
-                ranks=ranks,
-            )
-        stores.append(store)
-    return stores
 
 
 def _check_folder(folder: Path, settings: RunSettings, resume: bool, overwrite: bool) -> None:

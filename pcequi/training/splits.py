@@ -15,9 +15,18 @@ from pcequi.errors import ArgumentError, DataError
 from pcequi.graph_store import GraphStore
 from pcequi.pose_graph import Level
 from pcequi.ranks import ALONE, Ranks
+from pcequi.training.progress import progress_bar
 from pcequi.training.protocols import protocol_rotations
 
-__all__ = ["DATA", "Split", "check_labels", "default_cache", "load_split", "precompute"]
+__all__ = [
+    "DATA",
+    "Split",
+    "check_labels",
+    "default_cache",
+    "load_split",
+    "precompute",
+    "precompute_shown",
+]
 
 # By name on the command line; PB_T50_RS is the usual benchmark.
 _SCANOBJECTNN = {
@@ -45,6 +54,8 @@ class Split:
         labels: index into ``classes`` of each cloud [len(clouds)].
         classes: names.
         names: of the files of the clouds, where they come from files.
+
+    **Equivariance:** clouds lie as they are stored.
     """
 
     name: str
@@ -219,3 +230,29 @@ def precompute(
         progress=progress,
         ranks=ranks,
     )
+
+
+def precompute_shown(
+    split: Split,
+    levels: Sequence[Level],
+    kind: str,
+    what: str,
+    *,
+    quiet: bool = False,
+    ranks: Ranks = ALONE,
+    **options,
+) -> GraphStore:
+    """``precompute`` with its progress on standard error.
+
+    Args:
+        split, levels, kind: see ``precompute``.
+        what: the clouds are, in words, such as "test clouds".
+        quiet: show nothing.
+        ranks: processes that share the work; the first one shows it.
+        options: ``seed``, ``cache`` and ``workers`` of ``precompute``.
+
+    **Equivariance:** as ``precompute``.
+    """
+    title = f"precomputing {len(split)} {what}, {kind}"
+    with progress_bar(title, quiet=quiet or not ranks.first) as bar:
+        return precompute(split, levels, kind, progress=bar, ranks=ranks, **options)
