@@ -36,6 +36,7 @@ def audit():
         ("roma", "1.7.1", "generator.*pip install 'roma>=1.8'"),
         ("torch-geometric", "2.7.0", "torch-cluster.*pip install 'torch-geometric>=2.8'"),
         ("torch", "2.5.1+cpu", "torch.load runs code.*pip install 'torch>=2.6'"),
+        ("trimesh", "4.6.0", "outside the vertices.*pip install 'trimesh>=4.6.4'"),
         ("h5py", "3.10.0", "numpy 1.*pip install 'h5py>=3.11'"),
     ],
 )

@@ -50,7 +50,7 @@ class Bad:
 KNOWN_BAD = (
     Bad("lightning", ">=2.6.2,<2.6.4", "malicious releases (GHSA-w37p-236h-pfx3)", ">=2.6.4"),
     Bad("roma", "<1.8", "random draws ignore `generator`", ">=1.8"),
-    Bad("trimesh", "<4.4", "uses names that numpy 2 removed", ">=5"),
+    Bad("trimesh", "<4.6.4", "reads faces that point outside the vertices", ">=4.6.4"),
     Bad("torch-geometric", "<2.8", "neighbour functions that call torch-cluster", ">=2.8"),
     Bad("h5py", "<3.11", "built for numpy 1: importing it fails with numpy 2", ">=3.11"),
     Bad("torch", "<2.6", "torch.load runs code even with weights_only (CVE-2025-32434)", ">=2.6"),
