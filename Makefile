@@ -101,4 +101,4 @@ clean:
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) .venv-audit .venv-oldest
+	rm -rf $(VENV) .venv-audit .venv-fuzz .venv-oldest
