@@ -71,14 +71,14 @@ def test_chunks_are_found_out_and_made_again(tiny, split, damage, made, each):
     for kind, folder, path in each(
         damage.ANY | damage.TENSORS, "graphs/*/chunk-00001*", "graph caches"
     ):
-        with pytest.raises(FileError, match="chunk-00001"):
-            store = GraphStore(path.parent)
+        try:
             # Without a note in its header it passes for a file of before there were checksums.
-            if store.verify() == 0:
-                pytest.fail(f"{kind}: not noticed")
-            raise FileError("chunk-00001 has no checksum")
+            noticed = GraphStore(path.parent).verify() == 1
+        except FileError as error:
+            noticed = "chunk-00001" in str(error)
+        assert noticed, kind
         store = tiny.tiny_store(folder / "graphs", split)
-        assert kind == "no checksum" or content(store.folder) == whole, kind
+        assert content(store.folder) == whole, kind
 
 
 def test_settings_of_a_store_are_written_again(tiny, split, damage, made, each):
