@@ -42,10 +42,12 @@ def resample(
             distance from the centroid, >= 0.
 
     Returns:
-        [M, 3], keep * N <= M <= N, of the dtype of ``pos``.
+        [M, 3] of the dtype of ``pos``; M is at most N and at least ``keep`` * N
+        rounded down, and never below one.
 
     Raises:
         ArgumentError: a value outside its range.
+        ShapeError, DataError: the cloud is unusable.
 
     **Equivariance:** when the cloud turns, the distribution of the result turns
     with it: the axes are the cloud's own, and order and signs do not matter.
@@ -81,6 +83,12 @@ def resampled_clouds(
         number: from 1; each has draws of its own.
         seed: of the draws; a cloud's depend on seed, number and place alone.
         progress: called with (clouds done, clouds in all).
+
+    Returns:
+        [M_i, 3] each, in the order of ``clouds``.
+
+    Raises:
+        ShapeError, DataError: a cloud is unusable.
 
     **Equivariance:** as ``resample``.
     """
