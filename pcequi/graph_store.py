@@ -27,7 +27,7 @@ from pcequi.files import locked, make_folder, write_bytes
 from pcequi.graph_build import ChunkJob, clear_leftovers, is_good, pack, run_jobs
 from pcequi.graph_chunks import Chunk, open_chunk, read_graphs, tensor_names
 from pcequi.pose_graph import TENSORS, Level, LevelGraph, PoseGraph
-from pcequi.ranks import ALONE, Ranks, local_processes
+from pcequi.ranks import ALONE, Ranks, local_cores
 
 __all__ = ["GraphStore", "pack", "store_key"]
 
@@ -185,7 +185,7 @@ class GraphStore:
         others = sorted(set(starts) - set(own), reverse=True)
         absent = [start for start in others if not os.path.exists(_path(folder, start))]
         jobs += [job(start)._replace(spare=True) for start in absent]
-        workers = workers or max(1, (os.cpu_count() or 1) // local_processes())
+        workers = workers or local_cores()
         for made in run_jobs(jobs, min(workers, max(1, len(jobs))), say=ranks.size == 1):
             done += not made.spare
             if progress:

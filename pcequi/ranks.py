@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ALONE", "Ranks", "local_processes"]
+__all__ = ["ALONE", "Ranks", "local_cores", "local_processes"]
 
 
 def local_processes() -> int:
@@ -22,6 +22,18 @@ def local_processes() -> int:
     """
     value = os.environ.get("LOCAL_WORLD_SIZE", "1")
     return int(value) if value.isdigit() and int(value) > 0 else 1
+
+
+def local_cores() -> int:
+    """Cores for this process: those it may run on, divided by the processes that a
+    launcher started together on this machine; at least one.
+
+    **Equivariance:** does not apply.
+    """
+    # Fewer than the machine has, in a container or under taskset.
+    known = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    return max(1, cores // local_processes())
 
 
 class Ranks:

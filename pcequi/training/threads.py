@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from pcequi.errors import ArgumentError
 from pcequi.ops.backends import HAS_NUMBA
-from pcequi.ranks import local_processes
+from pcequi.ranks import local_cores
 
 __all__ = ["choose_device", "set_threads"]
 
@@ -29,10 +27,9 @@ def set_threads(num: int | None = None) -> int:
 
     **Equivariance:** does not apply.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if num is not None and num < 1:
         raise ArgumentError(f"`threads` (={num}) must be at least 1")
-    num = num or max(1, (cores or 1) // local_processes())
+    num = num or local_cores()
     torch.set_num_threads(num)
     if HAS_NUMBA:
         import numba

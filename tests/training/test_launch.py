@@ -15,10 +15,11 @@ import torch
 
 from pcequi import graph_store
 from pcequi.errors import ArgumentError, FileError, MissingPackageError
-from pcequi.ranks import ALONE, Ranks
+from pcequi.ranks import ALONE, Ranks, local_cores
 from pcequi.training import FitSettings, fit
 from pcequi.training.launch import launched
 from pcequi.training.sync_norm import synchronized_norms
+from pcequi.training.threads import set_threads
 
 _HERE = Path(__file__).parent
 # Rounding of sums in another order, after some steps of training.
@@ -242,6 +243,18 @@ def as_launched(monkeypatch):
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     return monkeypatch
+
+
+def test_processes_of_a_machine_share_the_cores_that_they_may_use(as_launched):
+    as_launched.setattr("os.sched_getaffinity", lambda pid: set(range(5)), raising=False)
+    as_launched.setattr("os.cpu_count", lambda: 64)
+    before = torch.get_num_threads()
+    try:
+        assert local_cores() == set_threads() == torch.get_num_threads() == 2
+    finally:
+        set_threads(before)
+    as_launched.setenv("LOCAL_WORLD_SIZE", "9")
+    assert local_cores() == 1
 
 
 def test_several_without_fabric_are_told_what_to_install(as_launched):
