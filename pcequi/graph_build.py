@@ -45,6 +45,8 @@ class ChunkJob(NamedTuple):
         wait: for another process that is making it.
         spare: the share of another process, made only where nothing is there and
             nobody is making it.
+
+    **Equivariance:** does not apply.
     """
 
     path: Path

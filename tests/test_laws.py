@@ -66,6 +66,7 @@ def with_sampling(levels, sampling):
         FeatureSampler(num=10**6),
         FeatureSampler(ratio=1.0, refine=2),
         FeatureSampler(num=10**6, center="mean"),
+        FeatureSampler(ratio=1.0, blend=6),
         # The shortest way round: FPS itself has to find every pose.
         FeatureSampler(tolerance=1e-6),
     ],
@@ -93,21 +94,25 @@ def test_law_1_all_poses_are_the_dense_network(sampler, everything, levels_of, n
 
 
 @pytest.mark.parametrize("online", [False, True])
-def test_law_2_error_falls_as_the_budget_grows(online, levels_of, network, make_blob):
+@pytest.mark.parametrize("blend", [1, 6])
+def test_law_2_error_falls_as_the_budget_grows(online, blend, levels_of, network, make_blob):
     model = network(levels_of(num=None))
     clouds = [make_blob(24, seed) for seed in range(5)]
     reference = torch.cat([logits(model, pos) for pos in clouds])
     errors = []
-    for num in (4, 16, 64, 192):
+    for num in (4, 16, 64, 256):
         other = copy.deepcopy(model)
-        other.levels = with_sampling(model.levels, FeatureSampler(num=num))
+        other.levels = with_sampling(model.levels, FeatureSampler(num=num, blend=blend))
         with torch.no_grad():
             if online:
                 out = forward_online(other, clouds)
             else:
                 out = torch.cat([logits(other, pos) for pos in clouds])
         errors.append(float((out - reference).norm() / reference.norm()))
-    print(f"online {online}, error at 4, 16, 64, 192 poses:", [f"{e:.3f}" for e in errors])
+    print(
+        f"online {online}, blend {blend}, error at 4, 16, 64, 256 poses:",
+        [f"{e:.3f}" for e in errors],
+    )
     assert errors == sorted(errors, reverse=True) and errors[-1] < errors[0] / 3
 
 
@@ -145,13 +150,14 @@ def test_law_2_a_layer_stays_under_the_bound_of_its_features(levels_of, make_blo
 
 
 @pytest.mark.parametrize("sampler", DATA_DRIVEN, ids=str)
-@pytest.mark.parametrize("refine", [0, 2])
+@pytest.mark.parametrize("refine, blend", [(0, 1), (2, 1), (2, 6)])
 def test_law_3_data_driven_frames_are_exact(
-    sampler, refine, levels_of, network, solid_cloud, generator
+    sampler, refine, blend, levels_of, network, solid_cloud, generator
 ):
-    model = network(levels_of(sampler, refine=refine, seeds=16 if refine else None))
+    seeds = 16 if refine else None
+    model = network(levels_of(sampler, refine=refine, seeds=seeds, blend=blend))
     worst = max(worst_change(model, solid_cloud, haar(2, generator), generator))
-    print(f"{sampler}, refine={refine}, {len(solid_cloud)} points: {worst:.1e}")
+    print(f"{sampler}, refine={refine}, blend={blend}, {len(solid_cloud)} points: {worst:.1e}")
     assert worst < 1e-8
 
 
@@ -261,14 +267,15 @@ def test_law_5_fps_is_greedy_and_exact(generator):
 
 
 @pytest.mark.parametrize("sampler", [GridPoses("O"), TangentPoses(6)], ids=str)
-def test_law_6_coalesced_as_uncoalesced(sampler, levels_of, make_blob, generator):
-    levels = levels_of(sampler, num=15)
+@pytest.mark.parametrize("blend", [1, 4])
+def test_law_6_coalesced_as_uncoalesced(sampler, blend, levels_of, make_blob, generator):
+    levels = levels_of(sampler, num=15, blend=blend)
     pos = make_blob(25)
     graph, sampled = build_pose_graph(pos, levels, embeddings=True)
     full = build_pose_graph(pos, dense(levels))
     x = torch.randn(15, 3, dtype=torch.float64, generator=generator)
     z = sparse_product(x, graph.levels[1], graph.levels[0].count)
-    spread = x[sampled[0].chosen.assignment]
+    spread = sampled[0].chosen.spread(x)
     every = sparse_product(spread, full.levels[1], full.levels[0].count)
     torch.testing.assert_close(z, every[sampled[1].chosen.index])
     assert len(graph.levels[1].val) < len(full.levels[1].val)
@@ -277,7 +284,7 @@ def test_law_6_coalesced_as_uncoalesced(sampler, levels_of, make_blob, generator
 def test_law_6_weights_move_between_the_three_ways(levels_of, network, make_blob):
     trained = network(levels_of(num=12))
     pos = make_blob(20)
-    for levels in (levels_of(num=None), levels_of(num=12), levels_of(num=5, refine=2)):
+    for levels in (levels_of(num=None), levels_of(num=12), levels_of(num=5, refine=2, blend=3)):
         other = network(levels, seed=9)
         assert not torch.allclose(logits(other, pos), logits(trained, pos, levels))
         other.load_state_dict(trained.state_dict(), strict=True)

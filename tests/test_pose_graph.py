@@ -42,15 +42,20 @@ def test_degenerate_clouds_run_through_graph_and_network(
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
-@pytest.mark.parametrize("anchors", [1, 4])
-def test_operator_of_numba_equals_its_torch_twin(sampler, anchors, make_blob, monkeypatch):
+@pytest.mark.parametrize("anchors, blend", [(1, 1), (4, 1), (1, 3), (4, 2)])
+def test_operator_of_numba_equals_its_torch_twin(
+    sampler, anchors, blend, make_blob, generator, monkeypatch
+):
     poses = sampler(make_blob(20))
-    below = torch.randint(0, 9, poses.rot.shape[:2], generator=torch.Generator().manual_seed(0))
+    size = (*poses.rot.shape[:2], blend)
+    shared = torch.randint(0, 9, size, generator=generator)
+    share = torch.rand(size, dtype=torch.float64, generator=generator)
+    share[0, 0, -1] = 0
     level = Level(0.7, sampler, kernel_points=7, kernel_rotations=anchors, rotation_width=2.0)
     pos, rot = poses.pos[:6], poses.rot[:6, 1 % poses.num_rotations]
 
     def dense():
-        ptr, col, val = pose_operator(pos, rot, poses, below, 9, level)
+        ptr, col, val = pose_operator(pos, rot, poses, shared, share, 9, level)
         matrix = val.new_zeros(6 * level.basis, 9)
         row = torch.repeat_interleave(torch.arange(len(ptr) - 1), ptr[1:] - ptr[:-1])
         return matrix.index_put_((row, col), val, accumulate=True)

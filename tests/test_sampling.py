@@ -15,6 +15,10 @@ VARIANTS = [
     FeatureSampler(num=9, method="random"),
     FeatureSampler(num=9, method="random", refine=1),
     FeatureSampler(num=8, method="spatial"),
+    FeatureSampler(num=9, blend=4),
+    FeatureSampler(num=9, refine=2, blend=6),
+    FeatureSampler(num=9, method="random", blend=3),
+    FeatureSampler(tolerance=1.5, blend=2),
     FeatureSampler(),
 ]
 
@@ -35,8 +39,16 @@ def test_the_parts_of_a_choice_fit_each_other(sampler, rows):
     chosen = sample(sampler, rows)
     assert len(chosen.index.unique()) == chosen.num
     assert torch.equal(chosen.assignment[chosen.index], torch.arange(chosen.num))
-    assert torch.equal(chosen.multiplicity, torch.bincount(chosen.assignment))
-    assert chosen.multiplicity.sum() == 40 and chosen.multiplicity.min() >= 1
+    assert chosen.multiplicity.min() >= 1 and chosen.shared.shape == (40, sampler.blend)
+    share = torch.zeros(40, chosen.num, dtype=torch.float64)
+    share.scatter_add_(1, chosen.shared, chosen.share)
+    assert (share >= 0).all() and torch.equal(share[chosen.index], torch.eye(chosen.num).double())
+    torch.testing.assert_close(share.sum(1), torch.ones(40).double())
+    torch.testing.assert_close(chosen.multiplicity, share.sum(0))
+    x = torch.randn(chosen.num, 3, dtype=torch.float64)
+    torch.testing.assert_close(chosen.spread(x), share @ x)
+    if sampler.blend == 1:
+        assert torch.equal(chosen.shared[:, 0], chosen.assignment)
     assert chosen.covering_radius.item() == chosen.distance.max().item()
     if sampler.method != "spatial" and sampler.center == "medoid":
         apart = torch.cdist(rows, rows[chosen.index])
@@ -76,6 +88,8 @@ def test_a_cloud_in_a_batch_is_sampled_as_alone(sampler, rows, generator):
         assert torch.equal(together.index[mine] - start, alone.index)
         assert torch.equal(together.assignment[batch == cloud] - first, alone.assignment)
         assert torch.equal(together.multiplicity[mine], alone.multiplicity)
+        assert torch.equal(together.shared[batch == cloud] - first, alone.shared)
+        assert torch.equal(together.share[batch == cloud], alone.share)
         assert together.covering_radius[cloud] == alone.covering_radius[0]
         first, start = first + alone.num, start + len(part)
 

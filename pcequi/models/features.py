@@ -21,14 +21,16 @@ class LevelFeatures:
         x: features of each representative [M, C].
         pos: position of each representative [M, 3].
         rot: frame of each representative [M, 3, 3], columns its axes.
-        assignment: representative of each pose [N', K].
+        assignment: nearest representative of each pose [N', K].
+        shared: representatives of which each pose shares a mean [N', K, k].
+        share: how much of each [N', K, k].
         pose_pos: position of the poses of each of the level's points [N', 3].
         pose_rot: frame of each pose [N', K, 3, 3].
         points: row of the cloud of each of the level's points [N']; None at the
             centroid, where N' is 1.
         cloud: the points of the cloud [N, 3].
 
-    **Equivariance:** ``x`` and the assignment stay, positions and frames turn and
+    **Equivariance:** ``x`` and the shares stay, positions and frames turn and
     move with the cloud, and rows follow the order of its points.
     """
 
@@ -36,17 +38,19 @@ class LevelFeatures:
     pos: Tensor
     rot: Tensor
     assignment: Tensor
+    shared: Tensor
+    share: Tensor
     pose_pos: Tensor
     pose_rot: Tensor
     points: Tensor | None
     cloud: Tensor
 
     def per_pose(self) -> Tensor:
-        """Features of every pose [N', K, C]: those of its representative.
+        """Features of every pose [N', K, C]: its shares of its representatives'.
 
         **Equivariance:** the feature of a pose stays while the pose moves.
         """
-        return self.x[self.assignment]
+        return (self.x[self.shared] * self.share.to(self.x.dtype)[..., None]).sum(2)
 
     def per_point(self) -> Tensor:
         """Invariant features of every point of the cloud [N, C].
@@ -133,12 +137,15 @@ def extract_features(model, pos: Tensor, normal: Tensor | None = None) -> CloudF
         x = model.run_level(number, x, level.to(weight.dtype), below)
         pooled.append(model.pool(x, level))
         below = level.count
+        size = seen.poses.rot.shape[:2]
         levels.append(
             LevelFeatures(
                 x=x,
                 pos=level.pos,
                 rot=level.rot,
-                assignment=seen.chosen.assignment.view(-1, seen.poses.num_rotations),
+                assignment=seen.chosen.assignment.view(size),
+                shared=seen.chosen.shared.view(*size, -1),
+                share=seen.chosen.share.view(*size, -1),
                 pose_pos=seen.poses.pos,
                 pose_rot=seen.poses.rot,
                 points=seen.points,

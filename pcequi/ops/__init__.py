@@ -6,6 +6,7 @@ are used where they can be imported, pure torch everywhere else. Setting
 """
 
 from pcequi.ops.backends import HAS_NUMBA, HAS_TORCH_CLUSTER
+from pcequi.ops.blending import blend_centers
 from pcequi.ops.clusters import cluster_means, least_members, nearest_center
 from pcequi.ops.fps import farthest_point_sampling
 from pcequi.ops.neighbors import knn, local_moments, pairs_within
@@ -14,6 +15,7 @@ from pcequi.ops.sparse import coalesce_rows, grouped_spmm
 __all__ = [
     "HAS_NUMBA",
     "HAS_TORCH_CLUSTER",
+    "blend_centers",
     "cluster_means",
     "coalesce_rows",
     "farthest_point_sampling",

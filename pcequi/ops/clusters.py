@@ -10,7 +10,7 @@ from pcequi.ops.fps import TIE
 
 # Error of a float32 product of embeddings, relative to their squared norms:
 # ten times what sums over a few hundred entries reach.
-_SCREEN = 1e-5
+SCREEN = 1e-5
 
 
 def nearest_center(x: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,7 +29,7 @@ def nearest_center(x: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
     if HAS_NUMBA and x.device.type == "cpu":
         from pcequi.ops.compiled import clusters
 
-        found = clusters.nearest(x.numpy(), center.numpy(), _SCREEN, TIE[x.dtype])
+        found = clusters.nearest(x.numpy(), center.numpy(), SCREEN, TIE[x.dtype])
         return tuple(map(torch.from_numpy, found))
     shift = center.mean(0)  # centred first: the expanded square cancels less
     x, center = x - shift, center - shift

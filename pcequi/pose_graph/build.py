@@ -32,7 +32,8 @@ class _Below:
     """What the next level reads: points with poses, and who stands for them."""
 
     poses: Poses
-    assignment: Tensor  # [N, K]
+    shared: Tensor  # [N, K, k], see ``Representatives``
+    share: Tensor  # [N, K, k]
     num: int
 
 
@@ -234,8 +235,8 @@ class GraphBuilder:
             graph.basis = step.level.basis
             entries, graph.col, graph.val = step.operator(chosen)
             graph.entries = (entries[1:] - entries[:-1]).to(torch.int32)
-        assignment = chosen.assignment.view(-1, poses.num_rotations)
-        self.below = _Below(poses, assignment, chosen.num)
+        size = (*poses.rot.shape[:2], -1)
+        self.below = _Below(poses, chosen.shared.view(size), chosen.share.view(size), chosen.num)
         return graph
 
 
@@ -299,7 +300,7 @@ class LevelStep:
         else:
             index, target, num_rows = chosen.index, None, chosen.num
         ptr, col, val = pose_operator(
-            *self.poses.at(index), below.poses, below.assignment, below.num, self.level
+            *self.poses.at(index), below.poses, below.shared, below.share, below.num, self.level
         )
         if target is None:
             return ptr, col, val

@@ -72,18 +72,26 @@ def pose_edges(pos: Tensor, rot: Tensor, source: Poses, level: Level) -> PoseEdg
 
 
 def pose_operator(
-    pos: Tensor, rot: Tensor, source: Poses, assignment: Tensor, below: int, level: Level
+    pos: Tensor,
+    rot: Tensor,
+    source: Poses,
+    shared: Tensor,
+    share: Tensor,
+    below: int,
+    level: Level,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The rows of A of some poses, entries that share a place added up.
 
     At each source point within the radius, and for each anchor, the source
     pose nearest in rotation is read; its value is the basis function over the
-    sum of all space functions of the row's pose.
+    sum of all space functions of the row's pose. It goes to the representatives
+    that this pose shares, to each its share.
 
     Args:
         pos: [T, 3], rot: [T, 3, 3], the poses whose rows are wanted.
         source: poses of the level below, [S] points with K rotations.
-        assignment: representative of each source pose [S, K], in [0, below).
+        shared: representatives of each source pose [S, K, k], in [0, below).
+        share: how much of each [S, K, k].
         below: number of representatives of the level below.
         level: settings.
 
@@ -99,7 +107,7 @@ def pose_operator(
         from pcequi.ops.compiled import neighborhoods
 
         frames = (source.rot[:1] if source.shared else source.rot).flatten(2)
-        arrays = [t.contiguous().numpy() for t in (pos, rot, source.pos, frames, assignment)]
+        arrays = [t.contiguous().numpy() for t in (pos, rot, source.pos, frames, shared, share)]
         edge = 1 + 2 * math.cos(level.rotation_width)
         out = neighborhoods.operator(
             *arrays,
@@ -123,5 +131,9 @@ def pose_operator(
     value = space * factor
     edge, point = value.nonzero(as_tuple=True)
     row = (target[edge] * len(points) + point) * len(anchors) + edges.anchor[edge]
-    col = assignment.flatten()[edges.edge_index[0, edge]]
-    return coalesce_rows(row, col, value[edge, point], len(pos) * level.basis, below)
+    pose, value = edges.edge_index[0, edge], value[edge, point]
+    part = share.flatten(0, 1)[pose]
+    entry, place = part.nonzero(as_tuple=True)
+    col = shared.flatten(0, 1)[pose[entry], place]
+    value = value[entry] * part[entry, place]
+    return coalesce_rows(row[entry], col, value, len(pos) * level.basis, below)

@@ -65,6 +65,8 @@ class Level:
         values = {k: getattr(self, k) for k in self.__dataclass_fields__}
         values["poses"] = sampler_to_dict(self.poses)
         values["sampling"] = vars(self.sampling).copy()
+        if self.sampling.blend == 1:  # so that older stores and checkpoints keep their names
+            del values["sampling"]["blend"]
         return values
 
     @classmethod

@@ -11,6 +11,8 @@ from pcequi.errors import ArgumentError
 from pcequi.pose_graph import LevelGraph, PoseGraph
 from pcequi.ranks import ALONE, Ranks
 
+__all__ = ["augment", "drop_entries", "keep_poses", "mix"]
+
 
 def drop_entries(level: LevelGraph, share: float, ranks: Ranks = ALONE) -> LevelGraph:
     """Drop a random share of the entries of A and scale up the rest.

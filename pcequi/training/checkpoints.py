@@ -37,6 +37,8 @@ class Checkpoint:
         model: in ``eval()`` mode, on the CPU.
         classes: names of the logits.
         extra: what was given to ``save_checkpoint``: data set, protocol, seed...
+
+    **Equivariance:** as the network.
     """
 
     model: GroupConvClassifier

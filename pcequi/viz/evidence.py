@@ -91,7 +91,7 @@ def with_evidence(
     view = replace(view, sampled=sampled[level - 1])
     chosen = view.sampled.chosen
     each = shares[level - 1] / chosen.multiplicity.clamp_min(1)
-    evidence = each[view.assignment].sum(1)
+    evidence = chosen.spread(each[:, None]).view_as(view.assignment).sum(1)
     return replace(view, evidence=evidence), {
         "target": target,
         "probability": float(logits.softmax(0)[target]),

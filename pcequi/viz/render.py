@@ -197,7 +197,8 @@ def _run_worker(arguments: list, environment: dict, timeout: float | None) -> st
     if done.returncode == worker.NO_CONTEXT:
         return "no graphics context"
     if done.returncode == worker.DEAD_DISPLAY:
-        return f"the display {environment.get('DISPLAY')!r} of $DISPLAY does not answer"
+        name = environment.get("DISPLAY")
+        return f"the display {name!r} of $DISPLAY does not answer" if name else "no $DISPLAY is set"
     if done.returncode < 0:
         return f"the driver crashed (signal {-done.returncode})"
     return f"status {done.returncode}: {last}"

@@ -7,14 +7,24 @@ from numba import njit
 
 from pcequi.ops.compiled.flags import REORDER
 
-__all__ = ["least_members", "means", "nearest"]
+__all__ = [
+    "LANES",
+    "centred_rows",
+    "fold",
+    "half_columns",
+    "half_square",
+    "least_members",
+    "means",
+    "nearest",
+    "scores",
+]
 
-# Columns c, c + _LANES, ... share a lane, whose lowest score is known.
-_LANES = 16
+# Columns c, c + LANES, ... share a lane, whose lowest score is known.
+LANES = 16
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def _centred(x, shift):
+def centred_rows(x, shift):
     """Rows less ``shift`` as float32, filled up with zeros to an even number of rows
     and a multiple of four columns, and the largest of their squared norms."""
     size, dim = x.shape
@@ -30,13 +40,13 @@ def _centred(x, shift):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def _half_columns(rows, num):
+def half_columns(rows, num):
     """Centres as columns [D', M'], and half their squared norms [M'].
 
-    M' is a multiple of ``_LANES``; what only fills up is far away.
+    M' is a multiple of ``LANES``; what only fills up is far away.
     """
     dim = rows.shape[1]
-    width = -(-num // _LANES) * _LANES
+    width = -(-num // LANES) * LANES
     columns = np.zeros((dim, width), np.float32)
     half = np.full(width, 1e30, np.float32)
     for m in range(num):
@@ -49,7 +59,7 @@ def _half_columns(rows, num):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def _scores(rows, p, columns, half, score):
+def scores(rows, p, columns, half, score):
     """|x - c|^2 / 2 - |x|^2 / 2 of two rows and all centres, float32, into [2, M']."""
     for m in range(len(half)):
         score[0, m] = half[m]
@@ -64,27 +74,27 @@ def _scores(rows, p, columns, half, score):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def _fold(score, row, low):
-    """Lowest score of each lane, into the first ``_LANES`` of ``low``; the lowest of all."""
+def fold(score, row, low):
+    """Lowest score of each lane, into the first ``LANES`` of ``low``; the lowest of all."""
     width = score.shape[1]
-    part = -(-width // (2 * _LANES)) * _LANES
+    part = -(-width // (2 * LANES)) * LANES
     for m in range(width - part):
         low[m] = min(score[row, m], score[row, m + part])
     for m in range(width - part, part):
         low[m] = score[row, m]
-    while part > _LANES:
+    while part > LANES:
         # The upper part goes onto the lower; both start at a multiple of the lanes.
-        width, part = part, -(-part // (2 * _LANES)) * _LANES
+        width, part = part, -(-part // (2 * LANES)) * LANES
         for m in range(width - part):
             low[m] = min(low[m], low[m + part])
     least = low[0]
-    for lane in range(1, _LANES):
+    for lane in range(1, LANES):
         least = min(least, low[lane])
     return least
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def _half_square(x, p, center, m):
+def half_square(x, p, center, m):
     total = x[p, 0] * 0
     for c in range(x.shape[1]):
         total += (x[p, c] - center[m, c]) * (x[p, c] - center[m, c])
@@ -105,24 +115,24 @@ def nearest(x, center, screen, tie):
     for m in range(len(center)):
         for c in range(dim):
             shift[c] += center[m, c] / len(center)
-    rows, scale = _centred(x, shift)
-    centred, largest = _centred(center, shift)
+    rows, scale = centred_rows(x, shift)
+    centred, largest = centred_rows(center, shift)
     scale += largest
-    columns, half = _half_columns(centred, len(center))
+    columns, half = half_columns(centred, len(center))
     score, low = np.empty((2, len(half)), np.float32), np.empty_like(half)
     index, distance = np.empty(size, np.int64), np.empty(size, x.dtype)
     near, exact = np.empty(len(center), np.int64), np.empty(len(center), x.dtype)
     for p in range(size):
         if p % 2 == 0:
-            _scores(rows, p, columns, half, score)
+            scores(rows, p, columns, half, score)
         row = p % 2
-        limit = _fold(score, row, low) + np.float32(screen * scale)
+        limit = fold(score, row, low) + np.float32(screen * scale)
         count, best = 0, np.inf
-        for lane in range(_LANES):
+        for lane in range(LANES):
             if low[lane] <= limit:
-                for m in range(lane, len(center), _LANES):
+                for m in range(lane, len(center), LANES):
                     if score[row, m] <= limit:
-                        near[count], exact[count] = m, _half_square(x, p, center, m)
+                        near[count], exact[count] = m, half_square(x, p, center, m)
                         best = min(best, exact[count])
                         count += 1
         index[p] = len(center)

@@ -10,6 +10,8 @@ __all__ = ["lift", "local_moments", "operator"]
 # Points that are looked at or passed over together. A cloud in canonical order
 # is sorted by its first coordinate, so that its blocks are slices.
 _BLOCK = 32
+# Basis functions that are computed together.
+_WIDE = 8
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
@@ -159,26 +161,40 @@ def _nearest_turns(R, anchors, frames, place, edge, tie, wanted, score, chosen, 
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
+def _wide_planes(points, width):
+    """``_planes`` as columns [4, B'], where B' fills vector registers: functions
+    that only fill up are zero everywhere."""
+    basis = points.shape[0]
+    out = np.zeros((4, -(-basis // _WIDE) * _WIDE), points.dtype)
+    planes = _planes(points, width)
+    for b in range(out.shape[1]):
+        out[3, b] = -2
+        if b < basis:
+            for c in range(4):
+                out[c, b] = planes[b, c]
+    return out
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER)
 def operator(
-    pos, rot, source, frames, assignment, below, radius, points, width, anchors, edge, tie
+    pos, rot, source, frames, shared, share, below, radius, points, width, anchors, edge, tie
 ):
     """Rows of A, coalesced as they are made: one dense scratch matrix a target.
 
     ``frames`` is [S, K, 9], or [1, K, 9] when all points share their frames.
     """
     num, basis, turns = pos.shape[0], points.shape[0], anchors.shape[0]
-    shared = frames.shape[0] == 1
-    planes, inverse = _planes(points, width), 1 / (width * width)
+    common = frames.shape[0] == 1
+    planes, inverse = _wide_planes(points, width), 1 / (width * width)
+    wide = planes.shape[1]
     columns, extent = _in_blocks(source)
     near, square = np.empty(len(source) + _BLOCK, np.uint32), np.empty(_BLOCK, pos.dtype)
-    seen, phi = np.empty((4, len(source)), pos.dtype), np.empty(len(source), pos.dtype)
+    seen, phi = np.empty((4, len(source)), pos.dtype), np.empty(wide, pos.dtype)
     wanted, score = np.empty(9, pos.dtype), np.empty(frames.shape[1], pos.dtype)
     chosen, factor = np.zeros(turns, np.int64), np.zeros(turns, pos.dtype)
-    # Of each anchor and neighbour: the column that is read, and how much of it.
-    column = np.empty((turns, len(source)), np.uint32)
-    part = np.empty((turns, len(source)), pos.dtype)
     touched, used = np.zeros(below, np.bool_), np.empty(below + 1, np.uint32)
-    scratch = np.zeros((basis, turns, below), pos.dtype)
+    # All functions of one column lie side by side: an entry is a few vector additions.
+    scratch, sums = np.zeros((below, turns, wide), pos.dtype), np.empty(wide, pos.dtype)
     ptr = np.zeros(num * basis * turns + 1, np.int64)
     # Room for more than is common: pages that are not written to cost nothing.
     col, val = np.empty(num * 256, np.int64), np.empty(num * 256, pos.dtype)
@@ -188,20 +204,29 @@ def operator(
         _offsets(source, near, count, pos[t], seen)
         R = rot[t]
         _see(seen, count, R, radius, inverse)
+        sums[:] = 0
         for i in range(count):
-            if i == 0 or not shared:
-                place = 0 if shared else np.int64(near[i])
+            if i == 0 or not common:
+                place = 0 if common else np.int64(near[i])
                 _nearest_turns(R, anchors, frames, place, edge, tie, wanted, score, chosen, factor)
+            u, v, w, rest = seen[0, i], seen[1, i], seen[2, i], seen[3, i]
+            for b in range(wide):
+                value = rest + planes[3, b] + planes[0, b] * u + planes[1, b] * v
+                value = max(value + planes[2, b] * w, 0.0)
+                phi[b] = value * value
+                sums[b] += value * value
             for a in range(turns):
-                column[a, i] = assignment[near[i], chosen[a]]
-                part[a, i] = factor[a]
-                touched[column[a, i]] = True
+                for j in range(shared.shape[2]):
+                    part = share[near[i], chosen[a], j] * factor[a]
+                    if part > 0:
+                        c = shared[near[i], chosen[a], j]
+                        touched[c] = True
+                        target = scratch[c, a]
+                        for b in range(wide):
+                            target[b] += part * phi[b]
         mass = 0.0
-        for b in range(basis):
-            mass += _space_basis(planes, b, seen, count, phi)
-            for a in range(turns):
-                for i in range(count):
-                    scratch[b, a, column[a, i]] += phi[i] * part[a, i]
+        for b in range(wide):
+            mass += sums[b]
         scale = 1 / mass if mass > 0 else 0.0
         count = uint64(0)
         for c in range(below):
@@ -218,8 +243,8 @@ def operator(
             for a in range(turns):
                 for i in range(count):
                     c = used[i]
-                    value = scratch[b, a, c]
-                    scratch[b, a, c] = 0
+                    value = scratch[c, a, b]
+                    scratch[c, a, b] = 0
                     col[size], val[size] = c, value * scale
                     size += uint64(value != 0)  # an entry that is zero is written over
                 ptr[(t * basis + b) * turns + a + 1] = size

@@ -1,0 +1,91 @@
+"""Which representatives a row blends, and how much of each."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pcequi.ops.backends import HAS_NUMBA
+from pcequi.ops.clusters import SCREEN
+from pcequi.ops.fps import TIE
+
+# Weight against far centres, as a share of their squared distance: it keeps the
+# system well conditioned when centres coincide or lie on one line.
+PENALTY = 0.1
+# Shares are lowered by this much, and those below it vanish, before they are normalised.
+THRESHOLD = 0.05
+# Against division by the distance of a centre at which a row lies, a share of the
+# squared distance of the first centre that is not blended.
+_FLOOR = 1e-9
+# Rows whose nearest centre is this near to the first that is not blended, as a
+# share of squared distances, see centres in all directions alike: no blend of a
+# few of them would be continuous, so they take the nearest.
+_ALIKE = 1e-6
+
+
+def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Each row of ``x`` as a weighted mean of its nearest rows of ``center``.
+
+    With D the differences to the ``num`` nearest centres, d their distances and
+    r the distance of the next one, the weights w solve
+
+        (D D^T + diag(PENALTY d^2 / (1 - d^2 / r^2))) w = 1,
+
+    negative ones are dropped, the sum is made one, and small ones are shrunk to zero.
+    A centre on the verge of being left out has no weight, so that w is a
+    continuous function of the distances, unless all ``num + 1`` are equal.
+
+    Args:
+        x: [P, D].
+        center: [M, D].
+        num: centres that a row blends; fewer where M has no more than these.
+
+    Returns:
+        ``assignment`` [P] and ``distance`` [P], as ``nearest_center``; ``index``
+        [P, num] in [0, M) and ``weight`` [P, num], whose rows sum to one. Places
+        that are not needed hold the assignment and zero.
+
+    Source: the weights of locally linear embedding (Roweis and Saul, "Nonlinear
+    dimensionality reduction by locally linear embedding", 2000), whose constant
+    regulariser is replaced by one that grows towards the first centre left out.
+
+    **Equivariance:** unchanged by an isometry of both arguments.
+    """
+    x, center = x.detach().contiguous(), center.detach().contiguous()
+    few = min(num, len(center) - 1)
+    constants = SCREEN, TIE[x.dtype], PENALTY, THRESHOLD, _FLOOR, _ALIKE
+    if HAS_NUMBA and x.device.type == "cpu":
+        from pcequi.ops.compiled import blending
+
+        found = blending.blend(x.numpy(), center.numpy(), num, few, *constants)
+        return tuple(map(torch.from_numpy, found))
+    square = torch.cdist(x, center, compute_mode="donot_use_mm_for_euclid_dist").square()
+    shift = center.mean(0)
+    scale = float((center - shift).square().sum(1).max() + (x - shift).square().sum(1).max())
+    slack = 2 * TIE[x.dtype] * scale
+    assignment = (square <= square.min(1, keepdim=True).values + slack).int().argmax(1)
+    distance = square.gather(1, assignment[:, None])[:, 0].sqrt()
+    index = assignment[:, None].repeat(1, num)
+    weight = torch.zeros_like(index, dtype=x.dtype)
+    weight[:, 0] = 1
+    if few < 1:
+        return assignment, distance, index, weight
+    near, which = square.topk(few + 1, 1, largest=False)
+    edge = near[:, few]
+    blended = (edge > slack) & (near[:, 0] < (1 - _ALIKE) * edge)
+    near, which, edge = near[blended, :few], which[blended, :few], edge[blended, None]
+    offset = center[which] - x[blended][:, None]
+    inside = 1 - near / edge
+    usable = inside > 0
+    system = offset @ offset.mT
+    system = system * (usable[:, :, None] & usable[:, None, :])
+    ridge = PENALTY * near / torch.where(usable, inside, 1) + _FLOOR * edge
+    system = system + torch.diag_embed(torch.where(usable, ridge, 1))
+    share = torch.cholesky_solve(usable[:, :, None].to(x), torch.linalg.cholesky(system))[:, :, 0]
+    share = share.clamp_min(0)
+    share = (share / share.sum(1, keepdim=True) - THRESHOLD).clamp_min(0)
+    share = share / share.sum(1, keepdim=True)
+    used = share > 0
+    index[blended, :few] = torch.where(used, which, assignment[blended, None])
+    weight[blended, :few] = share
+    return assignment, distance, index, weight
