@@ -35,9 +35,7 @@ def main() -> None:
             f"{num} / {num // 2}" if num else "dense (1,024 / 512)",
             f"{100 * f['share_of_poses']:.1f} %",
             results.percent(f),
-            ""
-            if num is None
-            else "{points:+.1f} ± {standard_error:.1f}".format(**f["against_dense"]),
+            "" if num is None else results.points(f["against_dense"]),
             f"{f['train_seconds']:.0f}",
             f"{f['build_ms']:.0f}",
             f"{f['kilobytes']:.0f}",
@@ -62,7 +60,7 @@ def main() -> None:
     one.set(xlabel="representatives, % of the poses", ylabel="accuracy, %")
     one.legend(frameon=False, loc="lower right")
     figures = {
-        "data": f"{train.name}, {len(train)} shapes to train on, {len(test)} to test, SO3/SO3",
+        "data": study.described(train, test),
         "budgets": {num or "dense": f for num, f in found.items()},
     }
     results.finish(args, "1-budget", figures, results.table(head, rows), figure)

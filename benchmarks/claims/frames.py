@@ -47,7 +47,7 @@ def main() -> None:
             f"{num} / {num // 2}",
             f"{100 * f['share_of_poses']:.1f} %",
             results.percent(f),
-            "{points:+.1f} ± {standard_error:.1f}".format(**f["against_most"]),
+            results.points(f["against_most"]),
             f"{f['train_seconds']:.0f}",
             f"{f['build_ms']:.0f}",
         ]
@@ -60,7 +60,7 @@ def main() -> None:
     results.ticks(one, list(found))
     one.set(xlabel="representatives of level 1 (level 2: half)", ylabel="accuracy, %")
     figures = {
-        "data": f"{train.name}, {len(train)} shapes to train on, {len(test)} to test, SO3/SO3",
+        "data": study.described(train, test),
         "budgets": found,
     }
     results.finish(args, "1-frames", figures, results.table(head, rows), figure)

@@ -51,7 +51,7 @@ def main() -> None:
     one.set(xlabel="representatives at the test", ylabel="representatives in training")
     one.set_title(f"accuracy, %; standard errors up to {error:.1f}", fontsize=9)
     figures = {
-        "data": f"{train.name}, {len(train)} shapes to train on, {len(test)} to test, SO3/SO3",
+        "data": study.described(train, test),
         "largest_standard_error": error,
         "rows": [
             {"trained": names[num], "tested": names[other], **f}

@@ -84,11 +84,8 @@ def main() -> None:
     rows = [
         [f"{row['representatives']} / {row['representatives'] // 2}", row["trained"]]
         + [results.percent(row[f"tested_{way}"]) for way in WAYS]
-        + [
-            "{points:+.1f} ± {standard_error:.1f}".format(**row["gain"])
-            * (row["trained"] == "online")
-        ]
-        + [f"{row['train_ms']:.2f}", f"{row['build_ms']:.0f}" if row["trained"] != "online" else ""]
+        + [results.points(row["gain"]) if row["trained"] == "online" else ""]
+        + [f"{row['train_ms']:.2f}", "" if row["trained"] == "online" else f"{row['build_ms']:.0f}"]
         for row in found
     ]
     head = ["representatives", "trained", "tested precomputed, %", "tested online, %"]

@@ -43,7 +43,13 @@ def difference(hits: list[Tensor], reference: list[Tensor]) -> dict:
 
 
 def percent(found: dict) -> str:
+    """What ``summary`` found, for a table."""
     return f"{found['accuracy']:.1f} ± {found['standard_error']:.1f}"
+
+
+def points(found: dict) -> str:
+    """What ``difference`` found, for a table."""
+    return f"{found['points']:+.1f} ± {found['standard_error']:.1f}"
 
 
 def table(head: list[str], rows: list[list]) -> list[str]:

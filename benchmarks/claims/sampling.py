@@ -55,18 +55,16 @@ def main() -> None:
             "variance_lost": lost(test.clouds[:24], levels),
         }
         print(key, results.percent(found[key]), flush=True)
-    rows = []
+    rows, refined = [], list(METHODS)[-1]
     for num, name in networks:
         f = found[num, name]
-        f["gain_of_refined_fps"] = results.difference(hits[num, list(METHODS)[-1]], hits[num, name])
+        f["gain_of_refined_fps"] = results.difference(hits[num, refined], hits[num, name])
         rows.append(
             [
                 f"{num} / {num // 2}",
                 name,
                 results.percent(f),
-                "{points:+.1f} ± {standard_error:.1f}".format(**f["gain_of_refined_fps"])
-                if name != list(METHODS)[-1]
-                else "",
+                "" if name == refined else results.points(f["gain_of_refined_fps"]),
                 f"{f['variance_lost']:.2f}",
                 f"{f['step_ms']:.2f}",
                 f"{f['build_ms']:.0f}",
@@ -84,7 +82,7 @@ def main() -> None:
     right.set(xlabel="training, CPU ms a shape")
     right.legend(frameon=False, fontsize=8)
     figures = {
-        "data": f"{train.name}, {len(train)} shapes to train on, {len(test)} to test, SO3/SO3",
+        "data": study.described(train, test),
         "rows": [{"budget": num, "method": name, **f} for (num, name), f in found.items()],
     }
     results.finish(args, "2-sampling", figures, results.table(head, rows), figure)

@@ -86,6 +86,11 @@ def load(args, name: str = "modelnet40", each: int = 60, test: int = 1200, point
     return splits
 
 
+def described(train: Split, test: Split) -> str:
+    """The data of a claim, in words."""
+    return f"{train.name}, {len(train)} shapes to train on, {len(test)} to test, SO3/SO3"
+
+
 def budget_levels(num: int | None, **sampling) -> list[Level]:
     """The small network at ``num`` and ``num`` / 2 representatives; None: dense."""
     first, second, last = preset("small")["levels"]

@@ -69,7 +69,7 @@ def main() -> None:
     head = ["representatives", "epochs", "accuracy, %", "training, CPU s", "graphs, CPU s (once)"]
     figure = draw(found)
     figures = {
-        "data": f"{train.name}, {len(train)} shapes to train on, {len(test)} to test, SO3/SO3",
+        "data": study.described(train, test),
         "rows": found,
     }
     results.finish(args, "4-tradeoff", figures, results.table(head, rows), figure)
