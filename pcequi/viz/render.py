@@ -197,8 +197,7 @@ def _run_worker(arguments: list, environment: dict, timeout: float | None) -> st
     if done.returncode == worker.NO_CONTEXT:
         return "no graphics context"
     if done.returncode == worker.DEAD_DISPLAY:
-        name = environment.get("DISPLAY")
-        return f"the display {name!r} of $DISPLAY does not answer" if name else "no $DISPLAY is set"
+        return f"the display {environment.get('DISPLAY')!r} of $DISPLAY does not answer"
     if done.returncode < 0:
         return f"the driver crashed (signal {-done.returncode})"
     return f"status {done.returncode}: {last}"

@@ -46,13 +46,8 @@ def test_a_window_shows_both_clouds_and_closes(display, two_clouds, tmp_path, wa
         user.communicate()
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"), [(":4711", "':4711' of .DISPLAY does not answer"), (None, "no .DISPLAY")]
-)
-def test_a_display_that_is_not_there(first_picture, two_clouds, monkeypatch, name, reason):
-    monkeypatch.delenv("DISPLAY", raising=False)
-    if name:
-        monkeypatch.setenv("DISPLAY", name)
+def test_a_display_that_is_not_there(first_picture, two_clouds, monkeypatch):
+    monkeypatch.setenv("DISPLAY", ":4711")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    with pytest.raises(RenderError, match=f"no window could be opened.*{reason}"):
+    with pytest.raises(RenderError, match="opened .*':4711' .* does not answer.* save a picture"):
         show_window(two_clouds)
