@@ -54,6 +54,18 @@ def test_graphs_made_side_by_side_are_those_made_alone(claims, tmp_path):
             assert kept.val is None or torch.allclose(kept.val, made.val, atol=1e-3)
 
 
+def test_a_table_takes_the_place_of_the_old_one(claims, tmp_path, monkeypatch):
+    results = claims("results")
+    monkeypatch.setattr(results, "DOCS", tmp_path)
+    page = tmp_path / "claims.md"
+    page.write_text("![A](pictures/claim-1-a.png)\n\n| old |\n| --- |\n| 1 |\n\nWords.\n")
+    for _ in range(2):
+        results.put_on_page("1-a", ["| new |", "| --- |", "| 2 |"])
+        assert page.read_text() == (
+            "![A](pictures/claim-1-a.png)\n\n| new |\n| --- |\n| 2 |\n\nWords.\n"
+        )
+
+
 def test_every_claim_has_a_script_a_plot_and_its_table_on_the_page():
     page = (ROOT / "docs" / "claims.md").read_text()
     assert len(RESULTS) > 0

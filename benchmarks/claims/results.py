@@ -112,7 +112,7 @@ def put_on_page(name: str, lines: list[str]) -> None:
     page = DOCS / "claims.md"
     before, plot, after = page.read_text().partition(f"(pictures/claim-{name}.png)\n")
     if plot:
-        rest = re.sub(r"\A\s*(\|.*\n)*", "", after)
+        rest = re.sub(r"\A\s*(\|.*\n)*\s*", "", after)
         page.write_text(before + plot + "\n" + "\n".join(lines) + "\n\n" + rest)
 
 
