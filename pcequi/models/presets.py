@@ -12,7 +12,7 @@ def _network(small: bool) -> dict:
     grid, last = GridPoses("D2", align="manhattan"), CentroidPoses("D2", align="manhattan")
 
     def sampler(num: int) -> FeatureSampler:
-        return FeatureSampler(num=num, refine=2, seeds=256)
+        return FeatureSampler(num=num, refine=2, seeds=256, blend=6)
 
     if small:
         levels = [
@@ -22,9 +22,9 @@ def _network(small: bool) -> dict:
         ]
         return {"levels": levels, "channels": [32, 64, 128]}
     levels = [
-        Level(0.2, grid, sampler(256), num_points=512, kernel_points=27),
-        Level(0.4, grid, sampler(256), num_points=256, kernel_points=15),
-        Level(0.8, grid, sampler(128), num_points=128, kernel_points=15),
+        Level(0.2, grid, sampler(128), num_points=512, kernel_points=27),
+        Level(0.4, grid, sampler(128), num_points=256, kernel_points=15),
+        Level(0.8, grid, sampler(64), num_points=128, kernel_points=15),
         Level(1.4, last, kernel_points=33),
     ]
     return {"levels": levels, "channels": [48, 96, 192, 256]}
