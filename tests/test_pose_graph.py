@@ -68,48 +68,43 @@ def test_operator_of_numba_equals_its_torch_twin(
     assert compiled.abs().sum() > 1
 
 
-def without_numba(monkeypatch):
+def assert_same_without_numba(pos, levels, monkeypatch):
+    if not edges.HAS_NUMBA:
+        pytest.skip("numba is not installed")
+    compiled = build_pose_graph(pos, levels)
     names = [name for name, module in sys.modules.items() if name.startswith("pcequi.")]
     switched = [name for name in names if hasattr(sys.modules[name], "HAS_NUMBA")]
     assert len(switched) > 6
     for name in switched:
         monkeypatch.setattr(sys.modules[name], "HAS_NUMBA", False)
+    plain = build_pose_graph(pos, levels)
+    for a, b in zip(compiled.levels, plain.levels, strict=True):
+        torch.testing.assert_close((a.pos, a.rot, a.weight), (b.pos, b.rot, b.weight))
+        if a.val is not None:
+            torch.testing.assert_close(dense_rows(a), dense_rows(b), atol=1e-9, rtol=0)
+        else:
+            torch.testing.assert_close(a.lift, b.lift, atol=1e-9, rtol=0)
 
 
 @pytest.mark.backend
+@pytest.mark.parametrize("blend", [1, 6])
 @pytest.mark.parametrize("name", ("blob", "cube", "grid", "sphere", "corners", "prism"))
 def test_a_whole_graph_of_manhattan_frames_without_numba_is_the_same(
-    name, named_cloud, monkeypatch
+    name, blend, named_cloud, monkeypatch
 ):
     """Also on clouds where every selection meets ties."""
+    grid, last = GridPoses("D2", "manhattan"), CentroidPoses("D2", "manhattan")
     levels = [
-        Level(0.5, grid := GridPoses("D2", "manhattan"), FeatureSampler(num=24, refine=2)),
-        Level(0.9, grid, FeatureSampler(num=9, refine=1), kernel_points=7),
-        Level(1.5, CentroidPoses("D2", "manhattan"), kernel_points=7),
+        Level(0.5, grid, FeatureSampler(num=24, refine=2, blend=blend)),
+        Level(0.9, grid, FeatureSampler(num=9, refine=1, blend=blend), kernel_points=7),
+        Level(1.5, last, kernel_points=7),
     ]
-    pos = named_cloud(name)
-    compiled = build_pose_graph(pos, levels)
-    without_numba(monkeypatch)
-    plain = build_pose_graph(pos, levels)
-    for a, b in zip(compiled.levels, plain.levels, strict=True):
-        assert torch.equal(a.weight, b.weight)
-        torch.testing.assert_close(a.pos, b.pos)
-        if a.val is not None:
-            torch.testing.assert_close(dense_rows(a), dense_rows(b), atol=1e-9, rtol=0)
+    assert_same_without_numba(named_cloud(name), levels, monkeypatch)
 
 
 @pytest.mark.backend
 def test_a_whole_graph_without_numba_is_the_same(make_blob, levels_of, monkeypatch):
-    levels = levels_of(TangentPoses(4), refine=1)
-    pos = make_blob(30)
-    compiled = build_pose_graph(pos, levels)
-    without_numba(monkeypatch)
-    plain = build_pose_graph(pos, levels)
-    for a, b in zip(compiled.levels, plain.levels, strict=True):
-        assert torch.equal(a.weight, b.weight)
-        torch.testing.assert_close(a.pos, b.pos)
-        if a.val is not None:
-            torch.testing.assert_close(dense_rows(a), dense_rows(b), atol=1e-9, rtol=0)
+    assert_same_without_numba(make_blob(30), levels_of(TangentPoses(4), refine=1), monkeypatch)
 
 
 def test_the_basis_of_a_pose_shares_one_unit_of_mass(make_blob):

@@ -9,7 +9,9 @@ weights, on the run's own test split, under every protocol of the run.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -36,13 +38,7 @@ def main() -> None:
     settings, made = load_run_settings(args.run), read_json(args.run / "report.json", "train first")
     checkpoint = load_checkpoint(args.run)
     model = checkpoint.model.half()
-    weights = FOLDER / f"{args.name}.safetensors"
     extra = checkpoint.extra | {"resamplings": settings.resamplings}
-    save_checkpoint(weights, model, checkpoint.classes, extra)
-    if weights.stat().st_size >= MOST:
-        weights.unlink()
-        weights.with_suffix(".json").unlink()
-        sys.exit(f"{weights.name} would have {MOST / 2**20:.0f} MiB or more")
     test = load_run_split(settings, train=False)
     model.float()
     reports = {
@@ -70,8 +66,17 @@ def main() -> None:
         first=first,
         rows="\n".join(_rows(reports[first], checkpoint.classes)),
     )
-    weights.with_suffix(".md").write_text(card.replace("%", " %"), encoding="utf-8")
-    print(f"{weights} ({weights.stat().st_size / 2**20:.2f} MiB) and its card")
+    # Made aside: the network that was there stays until all three files are right.
+    with tempfile.TemporaryDirectory() as aside:
+        weights = Path(aside) / f"{args.name}.safetensors"
+        save_checkpoint(weights, model.half(), checkpoint.classes, extra)
+        size = weights.stat().st_size
+        if size >= MOST:
+            sys.exit(f"{weights.name} would have {size / 2**20:.1f} MiB; at most 5 are shipped")
+        weights.with_suffix(".md").write_text(card.replace("%", " %"), encoding="utf-8")
+        for file in Path(aside).iterdir():
+            shutil.copy(file, FOLDER)
+    print(f"{FOLDER / weights.name} ({size / 2**20:.2f} MiB) and its card")
 
 
 def _rows(report: dict, classes: list[str]) -> list[str]:

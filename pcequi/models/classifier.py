@@ -119,6 +119,10 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         return cls(num_classes=num_classes, **settings)
 
     def forward(self, data) -> Tensor:
+        """Logits [G, num_classes] of a ``Data``, ``Batch`` or ``PoseGraph`` of G clouds.
+
+        **Equivariance:** as the class.
+        """
         return self.head(self.pooled(data))
 
     def pooled(self, data) -> Tensor:

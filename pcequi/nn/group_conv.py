@@ -110,6 +110,11 @@ class GroupConv(MessagePassing):
         return self.combine(z)
 
     def message(self, x_j: Tensor, phi: Tensor, mass: Tensor) -> Tensor:
+        """Products [E, B * C_in] of basis functions and features of each edge; the
+        mass before them where it is divided by.
+
+        **Equivariance:** as invariant as the basis functions are.
+        """
         outer = (phi[:, :, None] * x_j[:, None, :]).flatten(1)
         return torch.cat([mass[:, None], outer], 1) if self.normalize else outer
 

@@ -92,7 +92,7 @@ def train_epoch(
         on each process but for the seconds.
 
     Raises:
-        PcequiError: the loss is not finite.
+        PcequiError: the gradient is not finite.
 
     **Equivariance:** leaves the network's own in place.
     """

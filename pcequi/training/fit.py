@@ -36,9 +36,22 @@ def predict_logits(
     progress: Callable[[int, int], None] | None = None,
     ranks: Ranks = ALONE,
 ) -> Tensor:
-    """Logits [n, num_classes], float32, of precomputed clouds; all by default.
+    """Logits of precomputed clouds. Several processes share them, and each returns all.
 
-    Several processes share the clouds, and each returns all logits.
+    Args:
+        model: a ``GroupConvClassifier``.
+        store: the graphs.
+        rows: which clouds [n]; all by default.
+        batch_size: clouds that run together.
+        device: where they run.
+        progress: called with (clouds done, clouds in all).
+        ranks: the processes.
+
+    Returns:
+        Logits [n, num_classes], float32, on the CPU.
+
+    Raises:
+        FileError: graphs that cannot be read.
 
     **Equivariance:** as the network.
     """
@@ -108,7 +121,7 @@ def fit(
         ArgumentError: ``labels`` do not fit the stores; another ``resume``; a batch
             with fewer clouds than processes.
         FileError: the state is damaged.
-        PcequiError: the loss is not finite.
+        PcequiError: the gradient is not finite.
 
     **Equivariance:** leaves the network's own in place.
     """
@@ -118,7 +131,8 @@ def fit(
     for store in stores:
         if len(store) != len(labels):
             raise ArgumentError(
-                f"`labels` (={len(labels)}) must be as many as the clouds (={len(store)})"
+                f"`labels` (={len(labels)}) must be as many as the clouds (={len(store)}) of "
+                f"{store.folder}; give the labels of the clouds that were precomputed"
             )
     val_rows = torch.zeros(0, dtype=torch.long) if val_rows is None else torch.as_tensor(val_rows)
     if rows is None:
@@ -126,7 +140,10 @@ def fit(
         kept[val_rows] = False
         rows = kept.nonzero()[:, 0]
     if len(rows) < 2:
-        raise DataError(f"`rows` (={len(rows)} clouds) must be at least two to train on")
+        raise DataError(
+            f"`rows` (={len(rows)} clouds) must be at least two to train on; give more clouds, "
+            "or hold out fewer"
+        )
     num_batches = number_of_batches(len(rows), settings.batch_size)
     total = num_batches * settings.epochs
     if len(rows) // num_batches < ranks.size:

@@ -40,7 +40,9 @@ def is_launched() -> bool:
 
 
 @contextmanager
-def launched(device: str = "auto", timeout: float = DEFAULT_TIMEOUT) -> Iterator[tuple]:
+def launched(
+    device: str = "auto", timeout: float = DEFAULT_TIMEOUT
+) -> Iterator[tuple[Ranks, torch.device]]:
     """Join the processes that were launched together; one by itself stays ``ALONE``.
 
     Args:

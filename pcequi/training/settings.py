@@ -32,6 +32,8 @@ class FitSettings:
 
     Raises:
         ArgumentError: a value outside its range.
+
+    **Equivariance:** does not apply.
     """
 
     epochs: int = 30
