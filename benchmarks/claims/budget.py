@@ -2,7 +2,8 @@
 
     python benchmarks/claims/budget.py --source FILE --seeds 0 1
 
-Trains and tests the small network at each budget, from dense down to 16.
+Trains and tests the small network at each budget, from dense down to 16; poses share
+the output of the nearest representative, or a mean of six.
 """
 
 from __future__ import annotations
@@ -15,24 +16,30 @@ def main() -> None:
     args = study.arguments(__doc__)
     train, test = study.load(args)
     budgets = study.QUICK_BUDGETS if args.quick else study.BUDGETS
-    networks = {num: study.budget_levels(num) for num in budgets}
+    networks = {
+        (num, blend): study.budget_levels(num, blend=blend)
+        for blend in study.BLENDS
+        for num in budgets
+        if num or blend == 1  # dense graphs share nothing
+    }
     graphs, tests = study.stores(args, train, networks), study.stores(args, test, networks)
     found, hits = {}, {}
-    for num in budgets:
-        runs = [study.trained(args, graphs[num], train, seed) for seed in args.seeds]
-        hits[num] = [study.hits(model, tests[num], test) for model, _ in runs]
-        found[num] = {
-            **results.summary(hits[num]),
-            "share_of_poses": study.share_of_poses(num),
-            "against_dense": results.difference(hits[num], hits[None]),
+    for key, levels in networks.items():
+        runs = [study.trained(args, graphs[key], train, seed) for seed in args.seeds]
+        hits[key] = [study.hits(model, tests[key], test) for model, _ in runs]
+        found[key] = {
+            **results.summary(hits[key]),
+            "share_of_poses": study.share_of_poses(key[0]),
+            "against_dense": results.difference(hits[key], hits[None, 1]),
             "train_seconds": sum(seconds for _, seconds in runs) / len(runs),
-            "build_ms": study.build_cost(test, networks[num]),
-            "kilobytes": study.kilobytes(graphs[num]),
+            "build_ms": study.build_cost(test, levels),
+            "kilobytes": study.kilobytes(graphs[key]),
         }
-        print(num or "dense", results.percent(found[num]), flush=True)
+        print(key, results.percent(found[key]), flush=True)
     rows = [
         [
             f"{num} / {num // 2}" if num else "dense (1,024 / 512)",
+            study.BLENDS[blend] if num else "",
             f"{100 * f['share_of_poses']:.1f} %",
             results.percent(f),
             "" if num is None else results.points(f["against_dense"]),
@@ -40,16 +47,19 @@ def main() -> None:
             f"{f['build_ms']:.0f}",
             f"{f['kilobytes']:.0f}",
         ]
-        for num, f in found.items()
+        for (num, blend), f in found.items()
     ]
-    head = ["representatives", "of the poses", "accuracy, %", "against dense, points"]
+    head = ["representatives", "shared", "of the poses", "accuracy, %", "against dense, points"]
     head += ["training, CPU s", "graph, ms a shape", "kB a shape"]
     figure, (one,) = results.axes()
-    shares = [100 * f["share_of_poses"] for f in found.values()]
-    results.curve(one, shares, list(found.values()))
+    shares = [100 * study.share_of_poses(num) for num in budgets]
+    for color, (blend, name) in zip(results.COLORS, study.BLENDS.items(), strict=False):
+        own = [found[num, blend if num else 1] for num in budgets]
+        results.curve(one, shares, own, name, color)
+    dense = found[None, 1]["accuracy"]
     one.axhspan(
-        found[None]["accuracy"] - 0.5,
-        found[None]["accuracy"],
+        dense - 0.5,
+        dense,
         color="#b5261e",
         alpha=0.15,
         lw=0,
@@ -61,7 +71,10 @@ def main() -> None:
     one.legend(frameon=False, loc="lower right")
     figures = {
         "data": study.described(train, test),
-        "budgets": {num or "dense": f for num, f in found.items()},
+        "rows": [
+            {"representatives": num or "dense", "blend": blend, **f}
+            for (num, blend), f in found.items()
+        ],
     }
     results.finish(args, "1-budget", figures, results.table(head, rows), figure)
 

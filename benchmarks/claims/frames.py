@@ -15,12 +15,13 @@ import study
 
 from pcequi.poses import GridPoses
 
-BUDGETS = (1024, 307, 128, 48)
+# Representatives of level 1, and how many of them a pose shares.
+BUDGETS = ((1024, 1), (307, 1), (128, 1), (48, 1), (1024, 6), (307, 6))
 POSES = 256 * 24 + 128 * 24
 
 
-def levels_of(num: int) -> list:
-    first, second, last = study.budget_levels(num)
+def levels_of(num: int, blend: int) -> list:
+    first, second, last = study.budget_levels(num, blend=blend)
     grid = GridPoses("O", align="manhattan")
     return [replace(first, poses=grid), replace(second, poses=grid), last]
 
@@ -28,40 +29,47 @@ def levels_of(num: int) -> list:
 def main() -> None:
     args = study.arguments(__doc__)
     train, test = study.load(args)
-    networks = {num: levels_of(num) for num in (BUDGETS[1:] if args.quick else BUDGETS)}
+    networks = {key: levels_of(*key) for key in (BUDGETS[2:4] if args.quick else BUDGETS)}
     graphs, tests = study.stores(args, train, networks), study.stores(args, test, networks)
     found, hits = {}, {}
-    for num, levels in networks.items():
-        runs = [study.trained(args, graphs[num], train, seed) for seed in args.seeds]
-        hits[num] = [study.hits(model, tests[num], test) for model, _ in runs]
-        found[num] = {
-            **results.summary(hits[num]),
-            "share_of_poses": (num + num // 2) / POSES,
-            "against_most": results.difference(hits[num], hits[next(iter(hits))]),
+    for key, levels in networks.items():
+        runs = [study.trained(args, graphs[key], train, seed) for seed in args.seeds]
+        hits[key] = [study.hits(model, tests[key], test) for model, _ in runs]
+        most = next(other for other in networks if other[1] == key[1])
+        found[key] = {
+            **results.summary(hits[key]),
+            "share_of_poses": (key[0] + key[0] // 2) / POSES,
+            "against_most": results.difference(hits[key], hits[most]),
             "train_seconds": sum(seconds for _, seconds in runs) / len(runs),
             "build_ms": study.build_cost(test, levels),
         }
-        print(num, results.percent(found[num]), flush=True)
+        print(key, results.percent(found[key]), flush=True)
     rows = [
         [
             f"{num} / {num // 2}",
+            study.BLENDS[blend],
             f"{100 * f['share_of_poses']:.1f} %",
             results.percent(f),
             results.points(f["against_most"]),
             f"{f['train_seconds']:.0f}",
             f"{f['build_ms']:.0f}",
         ]
-        for num, f in found.items()
+        for (num, blend), f in found.items()
     ]
-    head = ["representatives", "of the poses", "accuracy, %", "against the most, points"]
+    head = ["representatives", "shared", "of the poses", "accuracy, %", "against the most, points"]
     head += ["training, CPU s", "graph, ms a shape"]
     figure, (one,) = results.axes()
-    results.curve(one, list(found), list(found.values()))
-    results.ticks(one, list(found))
+    for color, (blend, name) in zip(results.COLORS, study.BLENDS.items(), strict=False):
+        own = {num: f for (num, shared), f in found.items() if shared == blend}
+        results.curve(one, list(own), list(own.values()), name, color)
+    results.ticks(one, sorted({num for num, _ in found}))
+    one.legend(frameon=False, loc="lower right")
     one.set(xlabel="representatives of level 1 (level 2: half)", ylabel="accuracy, %")
     figures = {
         "data": study.described(train, test),
-        "budgets": found,
+        "rows": [
+            {"representatives": num, "blend": blend, **f} for (num, blend), f in found.items()
+        ],
     }
     results.finish(args, "1-frames", figures, results.table(head, rows), figure)
 

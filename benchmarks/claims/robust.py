@@ -34,11 +34,11 @@ def networks(args, train, seed: int, epochs: int) -> dict:
         return other(pos[rows] @ random_rotations(len(rows)).transpose(1, 2))
 
     seconds = {}
-    for name, model, forward in (
-        ("pcequi", ours, lambda rows: ours(store.batch(rows))),
-        ("DGCNN", other, turned),
+    for name, model, forward, graphs in (
+        ("pcequi", ours, lambda rows: ours(store.batch(rows)), store.folder.name),
+        ("DGCNN", other, turned, ""),
     ):
-        key = (store.folder.name, "robust", epochs, seed)
+        key = (graphs, "robust", len(train), POINTS, epochs, seed)
         seconds[name] = study.kept(
             args,
             model,

@@ -35,6 +35,8 @@ BUDGETS = (None, 256, 128, 64, 48, 32, 16)
 QUICK_BUDGETS = (None, 48, 16)
 POSES = (1024, 512)
 CHANNELS = preset("small")["channels"]
+# Representatives that a pose shares: the nearest alone, as the preset has it, or a mean.
+BLENDS = {1: "nearest", 6: "six blended"}
 
 
 def arguments(doc: str) -> argparse.Namespace:
