@@ -162,6 +162,10 @@ def test_key_is_linear_and_tells_mirror_images_apart(rows):
         ({"num": 3, "ratio": 0.5}, r"`num` \(=3\) and `ratio` \(=0.5\) are two budgets"),
         ({"tolerance": 0.1, "method": "random"}, r"`tolerance` \(=0.1\) needs `method` 'fps'"),
         ({"refine": -1}, r"`refine` \(=-1\) must be 0 or more"),
+        ({"blend": 0}, r"`blend` \(=0\) must be between 1 and 15"),
+        ({"blend": 16}, r"`blend` \(=16\) must be between 1 and 15"),
+        ({"blend": 2, "method": "spatial"}, r"`blend` \(=2\) must be 1 with `method` 'spatial'"),
+        ({"blend": 2, "center": "mean"}, r"must be 1 with .* and `center` 'mean'"),
     ],
 )
 def test_impossible_settings_are_refused(arguments, message):

@@ -45,7 +45,7 @@ def main() -> None:
     names = {num: str(num or "dense") for num in budgets}
     rows = [
         [
-            f"**{names[num]}**, {shared}" if num else "**dense**",
+            f"**{names[num]}**, {shared}",
             *(f"{found[blend, num, other]['accuracy']:.1f}" for other in budgets),
         ]
         for num in budgets
