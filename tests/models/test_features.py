@@ -49,6 +49,15 @@ def test_every_pose_reads_its_representative(model, make_blob):
         assert any(same), row
 
 
+def test_every_pose_reads_its_share_of_several(levels_of, network, make_blob):
+    model, pos = network(levels_of(num=10, refine=1, blend=4)), make_blob(30)
+    _, sampled = build_pose_graph(pos, model.levels, embeddings=True)
+    for level, made in zip(extract_features(model, pos).levels, sampled, strict=True):
+        poses = made.chosen.spread(level.x).view(*level.assignment.shape, -1)
+        torch.testing.assert_close(level.per_pose(), poses)
+    assert ((sampled[0].chosen.share > 0).sum(1) > 1).any()
+
+
 def test_points_without_poses_take_the_nearest(model, make_blob):
     pos = make_blob(30)
     level = extract_features(model, pos).levels[1]

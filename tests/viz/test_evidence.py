@@ -38,8 +38,9 @@ def test_it_is_the_derivative_of_the_logit_by_the_size_of_a_feature(
     assert all(p.requires_grad for p in model.parameters()), "the model is left as it was"
 
 
-def test_points_add_up_to_their_representatives(make_blob, levels_of, network):
-    levels = levels_of()
+@pytest.mark.parametrize("blend", [1, 6])
+def test_points_add_up_to_their_representatives(make_blob, levels_of, network, blend):
+    levels = levels_of(refine=1, blend=blend)
     model = network(levels)
     for level in (1, 2):
         view = sample_level(make_blob(), levels, level)
@@ -51,12 +52,13 @@ def test_points_add_up_to_their_representatives(make_blob, levels_of, network):
         assert view.evidence.shape == view.sampled.points.shape
         assert float(view.evidence.sum()) == pytest.approx(float(shares[level - 1].sum()))
         assert figures["total"] == pytest.approx(float(view.evidence.sum()))
-        # A point none of whose poses is shared with another has exactly its representatives'.
-        chosen = view.sampled.chosen
-        weighted = torch.zeros(chosen.num, dtype=torch.float64)
-        each = shares[level - 1] / chosen.multiplicity
-        weighted.index_add_(0, chosen.assignment, each[chosen.assignment])
-        torch.testing.assert_close(weighted, shares[level - 1])
+        # What each representative gives away is what it has.
+        chosen, each = view.sampled.chosen, torch.zeros(len(shares[level - 1]))
+        for row in range(chosen.num):
+            each[row] = 1
+            given = chosen.spread(each[:, None].double()).sum()
+            assert float(given) == pytest.approx(float(chosen.multiplicity[row]))
+            each[row] = 0
 
 
 def test_a_turned_cloud_has_the_same_evidence(make_blob, levels_of, network):
