@@ -58,8 +58,10 @@ def test_every_kind_of_file_is_tried(fuzz, targets):
 @pytest.mark.parametrize("kind", KINDS)
 def test_valid_files_are_read(fuzz, targets, kind):
     examples, read = targets[kind]
-    usable = [fuzz.attempt(read, content) for content in examples]
-    assert "read" in usable
+    expected = ["read"] * len(examples)
+    if kind == "scanobjectnn.h5":
+        expected[-1] = "refused"  # its mask is announced, and nothing is held
+    assert [fuzz.attempt(read, content) for content in examples] == expected
 
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k not in SLOW])
