@@ -7,9 +7,8 @@ from numba import njit
 
 from pcequi.ops.compiled.clusters import (
     LANES,
-    centred_rows,
     fold,
-    half_columns,
+    for_scores,
     half_square,
     scores,
 )
@@ -103,15 +102,8 @@ def blend(x, center, num, few, screen, tie, penalty, threshold, floor, alike):
     Scores in float32 rule out all centres but those within ``screen`` of the
     ``few + 1`` nearest; the rest is done in the type of ``x``.
     """
-    size, dim = x.shape
-    shift = np.zeros(dim, x.dtype)
-    for m in range(len(center)):
-        for c in range(dim):
-            shift[c] += center[m, c] / len(center)
-    rows, scale = centred_rows(x, shift)
-    centred, largest = centred_rows(center, shift)
-    scale += largest
-    columns, squares = half_columns(centred, len(center))
+    size = len(x)
+    rows, columns, squares, scale = for_scores(x, center)
     score, low = np.empty((2, len(squares)), np.float32), np.empty_like(squares)
     sorted_low = np.empty(LANES, np.float32)
     apart = _apart(center)

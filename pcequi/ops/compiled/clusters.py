@@ -9,9 +9,8 @@ from pcequi.ops.compiled.flags import REORDER
 
 __all__ = [
     "LANES",
-    "centred_rows",
     "fold",
-    "half_columns",
+    "for_scores",
     "half_square",
     "least_members",
     "means",
@@ -24,7 +23,7 @@ LANES = 16
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def centred_rows(x, shift):
+def _centred_rows(x, shift):
     """Rows less ``shift`` as float32, filled up with zeros to an even number of rows
     and a multiple of four columns, and the largest of their squared norms."""
     size, dim = x.shape
@@ -40,7 +39,7 @@ def centred_rows(x, shift):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def half_columns(rows, num):
+def _half_columns(rows, num):
     """Centres as columns [D', M'], and half their squared norms [M'].
 
     M' is a multiple of ``LANES``; what only fills up is far away.
@@ -94,6 +93,20 @@ def fold(score, row, low):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
+def for_scores(x, center):
+    """What ``scores`` takes: rows, columns and half their squared norms, all centred first,
+    as the expanded square then cancels less; and the largest squared norms' sum."""
+    shift = np.zeros(x.shape[1], x.dtype)
+    for m in range(len(center)):
+        for c in range(x.shape[1]):
+            shift[c] += center[m, c] / len(center)
+    rows, scale = _centred_rows(x, shift)
+    centred, largest = _centred_rows(center, shift)
+    columns, half = _half_columns(centred, len(center))
+    return rows, columns, half, scale + largest
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER)
 def half_square(x, p, center, m):
     total = x[p, 0] * 0
     for c in range(x.shape[1]):
@@ -110,15 +123,8 @@ def nearest(x, center, screen, tie):
     lowest; these few are compared in the type of ``x``. Both are shares of the
     largest squared norms.
     """
-    size, dim = x.shape
-    shift = np.zeros(dim, x.dtype)  # centred first: the expanded square cancels less
-    for m in range(len(center)):
-        for c in range(dim):
-            shift[c] += center[m, c] / len(center)
-    rows, scale = centred_rows(x, shift)
-    centred, largest = centred_rows(center, shift)
-    scale += largest
-    columns, half = half_columns(centred, len(center))
+    size = len(x)
+    rows, columns, half, scale = for_scores(x, center)
     score, low = np.empty((2, len(half)), np.float32), np.empty_like(half)
     index, distance = np.empty(size, np.int64), np.empty(size, x.dtype)
     near, exact = np.empty(len(center), np.int64), np.empty(len(center), x.dtype)
