@@ -12,7 +12,8 @@ from pcequi.ops.fps import TIE
 # Weight against far centres, as a share of their squared distance: it keeps the
 # system well conditioned when centres coincide or lie on one line.
 PENALTY = 0.1
-# Shares are lowered by this much, and those below it vanish, before they are normalised.
+# Shares are lowered by this much (half of an equal share, where that is less), and those
+# below it vanish, before they are normalised.
 THRESHOLD = 0.05
 # Against division by the distance of a centre at which a row lies, a share of the
 # squared distance of the first centre that is not blended.
@@ -53,7 +54,8 @@ def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, 
     """
     x, center = x.detach().contiguous(), center.detach().contiguous()
     few = min(num, len(center) - 1)
-    constants = SCREEN, TIE[x.dtype], PENALTY, THRESHOLD, _FLOOR, _ALIKE
+    threshold = min(THRESHOLD, 0.5 / num)
+    constants = SCREEN, TIE[x.dtype], PENALTY, threshold, _FLOOR, _ALIKE
     if HAS_NUMBA and x.device.type == "cpu":
         from pcequi.ops.compiled import blending
 
@@ -83,7 +85,7 @@ def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, 
     system = system + torch.diag_embed(torch.where(usable, ridge, 1))
     share = torch.cholesky_solve(usable[:, :, None].to(x), torch.linalg.cholesky(system))[:, :, 0]
     share = share.clamp_min(0)
-    share = (share / share.sum(1, keepdim=True) - THRESHOLD).clamp_min(0)
+    share = (share / share.sum(1, keepdim=True) - threshold).clamp_min(0)
     share = share / share.sum(1, keepdim=True)
     used = share > 0
     index[blended, :few] = torch.where(used, which, assignment[blended, None])

@@ -87,6 +87,14 @@ def test_centres_that_are_all_equally_far(num, backend):
     assert torch.equal(dense(found, 6), expected) and not found[0].any()
 
 
+@pytest.mark.parametrize("num", [6, 20, 30])
+def test_many_equal_shares(num, backend):
+    eye = torch.eye(num, dtype=F64)
+    found = blend_centers(torch.zeros(1, num, dtype=F64), torch.cat([eye, 2 * eye]), num)
+    expected = torch.cat([torch.full((1, num), 1 / num), torch.zeros(1, num)], 1).double()
+    torch.testing.assert_close(dense(found, 2 * num), expected, atol=1e-7, rtol=0)
+
+
 def test_centres_that_coincide(backend, generator):
     x, center = rows_and_centers(generator, num=7)
     doubled = torch.cat([center, center, center])
