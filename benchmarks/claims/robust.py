@@ -2,7 +2,8 @@
 
     python benchmarks/claims/robust.py --source FILE --seeds 0
 
-The ten classes of ModelNet10, 512 points. Both networks see the same shapes, epochs
+The ten classes of ModelNet10, 512 points, 30 epochs (after 10, DGCNN has hardly begun to
+learn: its training loss stands at 1.6). Both networks see the same shapes, epochs
 and schedule; DGCNN gets a new rotation of each shape in each step, ours needs none.
 Both are trained on whole clouds and tested on damaged ones under SO3. A damaged cloud
 is centred and scaled again, as in use, where nobody knows the whole one.
@@ -66,8 +67,8 @@ def hits(args, found: dict, clouds: list[Tensor], test) -> dict[str, Tensor]:
 
 def main() -> None:
     args = study.arguments(__doc__)
-    train, test = study.load(args, "modelnet10", 30, 240, POINTS)
-    epochs = 1 if args.quick else 10
+    train, test = study.load(args, "modelnet10", 30, 480, POINTS)
+    epochs = 1 if args.quick else 30
     runs = [networks(args, train, seed, epochs) for seed in args.seeds]
     cases = {("none", 0.0): test.clouds}
     for name, (function, sizes, _) in DAMAGE.items():
