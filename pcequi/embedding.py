@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pcequi.kernels import kernel_points, space_basis
 from pcequi.ops import HAS_NUMBA, pairs_within
+from pcequi.pair_kernel import COINCIDE, SIGN_WIDTH, pair_basis
 from pcequi.poses import Poses
 
 
@@ -58,6 +59,53 @@ def geometric_embedding(
     if normal is not None:  # world normals to the frame of each pose
         z = torch.cat([z[..., :1], z[..., 1:] @ poses.rot], -1)
     return z.flatten(2)
+
+
+def pair_embedding(
+    poses: Poses,
+    pos: Tensor,
+    axes: Tensor,
+    radius: float,
+    pairs: tuple[int, int, int, int],
+) -> Tensor:
+    """Averages of the basis on pairs over the cloud: a histogram of point pair features.
+
+    z_b(x) = sum_y phi_b(x, y) / sum_y sum_b phi_b over all points y of the cloud
+    within the radius.
+
+    Args:
+        poses: poses of one cloud, [N] points with one frame, whose z axis is the normal.
+        pos: the cloud's points [S, 3]. axes: their unit normals [S, 3], of any sign.
+        radius: of the support, in the units of ``pos``.
+        pairs: see ``pair_kernel.pair_basis``.
+
+    Returns:
+        [N, 1, B]; the entries of a pose sum to one.
+
+    Source: Fast point feature histograms, of the same kind: Rusu et al., ICRA 2009.
+
+    **Equivariance:** unchanged when cloud and poses move together, and when normals
+    change their signs.
+    """
+    normal = poses.rot[:, 0, :, 2]
+    if HAS_NUMBA and pos.device.type == "cpu":
+        from pcequi.ops.compiled import pairs as compiled
+
+        arrays = [t.contiguous().numpy() for t in (poses.pos, normal, pos, axes)]
+        settings = (float(radius), pairs, (COINCIDE, SIGN_WIDTH))
+        return torch.from_numpy(compiled.lift_pairs(*arrays, *settings))[:, None]
+    row, col = pairs_within(pos, poses.pos, radius)
+    basis = pairs[0] * pairs[1] * pairs[2] * pairs[3]
+    out = pos.new_zeros(len(normal), basis)
+    step = max(1, 2**22 // basis)  # bounds the [pairs x functions] array
+    for start in range(0, len(row), step):
+        r, c = row[start : start + step], col[start : start + step]
+        frame = poses.rot[r, 0]
+        offset = torch.einsum("eij,ei->ej", frame, pos[c] - poses.pos[r]) / radius
+        phi = pair_basis(offset, torch.einsum("eij,ei->ej", frame, axes[c]), pairs)
+        out.index_add_(0, r, phi)
+    mass = out.sum(1, keepdim=True).clamp_min(torch.finfo(out.dtype).tiny)
+    return (out / mass)[:, None]
 
 
 def _distinct_points(group: Tensor, num_points: int) -> tuple[Tensor, Tensor]:

@@ -168,6 +168,10 @@ class SE3Kernel(torch.nn.Module):
         turn = rotation_basis(rotation, self.anchors.to(offset), self.rotation_width)
         return (space[:, :, None] * turn[:, None, :]).flatten(1)
 
+    def mass(self, offset: Tensor) -> Tensor:
+        """Sum of the space functions at each offset [E]."""
+        return space_basis(offset, self.points.to(offset), self.width).sum(1)
+
     def extra_repr(self) -> str:
         return f"num_points={self.num_points}, num_rotations={self.num_rotations}"
 

@@ -19,7 +19,7 @@ from pcequi import rotations as so3
 from pcequi.clouds import DEGENERATE, GENERIC, ONE_SPACE, check_cloud
 from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.frames import manhattan_frame, principal_frame
-from pcequi.ops import knn
+from pcequi.ops import knn, local_moments
 
 
 @dataclass
@@ -30,6 +30,8 @@ class Poses:
         pos: positions [N, 3].
         rot: frames [N, K, 3, 3], columns are the axes, local to world.
         group: [K, 3, 3] when ``rot[i, k] = rot[i, 0] @ group[k]``, else None.
+        axial: whether only the z axis means something, and not its sign: the
+            rotation between such a pose and another is not asked for.
 
     **Equivariance:** ``pos`` and ``rot`` move with the cloud, as the sampler says.
     """
@@ -37,6 +39,7 @@ class Poses:
     pos: Tensor
     rot: Tensor
     group: Tensor | None = None
+    axial: bool = False
 
     @property
     def num(self) -> int:
@@ -57,7 +60,7 @@ class Poses:
         """The poses on some of the points [N']."""
         pos = self.pos[points]
         rot = self.rot[:1].expand(len(pos), -1, -1, -1) if self.shared else self.rot[points]
-        return Poses(pos, rot, self.group)
+        return Poses(pos, rot, self.group, self.axial)
 
     def at(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Positions [M, 3] and frames [M, 3, 3] of poses counted as point * K + rotation."""
@@ -264,6 +267,44 @@ class TangentPoses:
 
 
 @dataclass(frozen=True)
+class NormalPoses:
+    """One pose a point, of which only the z axis counts: the unsigned surface normal.
+
+    For levels with a kernel on pairs (``Level.pairs``), which asks for nothing else.
+    Normals are the axes of least variance of the points within a radius, with
+    weights that vanish at its edge.
+
+    Args:
+        radius: of the neighbourhoods, in units of the farthest point's distance
+            from the centroid.
+
+    Raises:
+        ArgumentError: ``radius`` is not positive.
+
+    **Equivariance:** the axes turn with the cloud under SE(3), up to sign.
+    """
+
+    radius: float = 0.15
+
+    def __post_init__(self):
+        if not self.radius > 0:
+            raise ArgumentError(f"`radius` (={self.radius}) must be positive")
+
+    def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
+        """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
+        check_cloud(pos)
+        if normal is None:
+            out = pos - pos.mean(0)
+            size = out.norm(dim=1).max()
+            reach = float(self.radius * size) if size > 0 else 1.0
+            normal = _smallest_axis(local_moments(pos, reach), out, size)
+        else:
+            normal = unit_normals(pos, normal, 0)
+        frames = frames_from_two(normal, any_perpendicular(normal))
+        return Poses(pos, frames[:, None], axial=True)
+
+
+@dataclass(frozen=True)
 class PairPoses:
     """z axis along the normal, x axis toward a neighbour, for several neighbours.
 
@@ -345,7 +386,7 @@ def unit_normals(pos: Tensor, normal: Tensor | None, num_neighbors: int) -> Tens
     return normal / length
 
 
-SAMPLERS = {c.__name__: c for c in (GridPoses, TangentPoses, PairPoses, CentroidPoses)}
+SAMPLERS = {c.__name__: c for c in (GridPoses, TangentPoses, NormalPoses, PairPoses, CentroidPoses)}
 
 
 def sampler_to_dict(sampler) -> dict:

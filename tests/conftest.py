@@ -9,7 +9,7 @@ import torch
 
 from pcequi.models import GroupConvClassifier
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
-from pcequi.poses import CentroidPoses, GridPoses
+from pcequi.poses import CentroidPoses, GridPoses, NormalPoses
 from pcequi.sampling import FeatureSampler
 
 torch.set_num_threads(1)
@@ -108,6 +108,12 @@ def small_levels(poses=None, num=24, last=None, **sampling):
     """Three levels; ``num=None`` is dense."""
     poses = GridPoses("O", "principal") if poses is None else poses
     sampler = FeatureSampler(num=num, **sampling)
+    if isinstance(poses, NormalPoses):  # the kernel on pairs, then one that reads its axes
+        return [
+            Level(0.5, poses, sampler, num_points=20, pairs=(2, 2, 3, 2)),
+            Level(0.8, poses, sampler, num_points=14, pairs=(3, 2, 3, 1)),
+            Level(1.5, last or CentroidPoses("O"), kernel_points=7),
+        ]
     return [
         Level(0.5, poses, sampler, num_points=20, kernel_points=15),
         Level(0.8, poses, sampler, num_points=14, kernel_points=7, kernel_rotations=4),

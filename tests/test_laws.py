@@ -14,7 +14,7 @@ from pcequi.nn import GroupConv
 from pcequi.nn.group_conv import sparse_product
 from pcequi.ops import farthest_point_sampling
 from pcequi.pose_graph import GraphBuilder, Level, PoseGraph, build_pose_graph
-from pcequi.poses import CentroidPoses, GridPoses, PairPoses, TangentPoses
+from pcequi.poses import CentroidPoses, GridPoses, NormalPoses, PairPoses, TangentPoses
 from pcequi.rotations import finite_group, random_rotations
 from pcequi.sampling import FeatureSampler
 
@@ -24,6 +24,7 @@ DATA_DRIVEN = [
     TangentPoses(8),
     TangentPoses(6),
     PairPoses(4),
+    NormalPoses(0.5),
 ]
 
 
@@ -59,7 +60,7 @@ def with_sampling(levels, sampling):
 # 1. All poses as representatives are the dense network.
 
 
-@pytest.mark.parametrize("sampler", [GridPoses("T"), TangentPoses(4)], ids=str)
+@pytest.mark.parametrize("sampler", [GridPoses("T"), TangentPoses(4), NormalPoses(0.5)], ids=str)
 @pytest.mark.parametrize(
     "everything",
     [

@@ -10,12 +10,12 @@ from torch_geometric.data import Batch, Data
 from pcequi import pose_graph
 from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, edges, pose_operator
-from pcequi.poses import CentroidPoses, GridPoses, PairPoses, TangentPoses
+from pcequi.poses import CentroidPoses, GridPoses, NormalPoses, PairPoses, TangentPoses
 from pcequi.sampling import FeatureSampler
 
 SAMPLERS = [
     GridPoses("O"), GridPoses(7), GridPoses("O", "principal"), GridPoses("D2", "manhattan"),
-    TangentPoses(6), PairPoses(3),
+    TangentPoses(6), PairPoses(3), NormalPoses(0.5),
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.poses import (
     CentroidPoses,
     GridPoses,
+    NormalPoses,
     PairPoses,
     TangentPoses,
     any_perpendicular,
@@ -21,7 +22,7 @@ from pcequi.rotations import finite_group, random_rotations
 
 SAMPLERS = [
     GridPoses("O"), GridPoses("C4"), GridPoses(5), GridPoses("O", "principal"), TangentPoses(6),
-    PairPoses(3), CentroidPoses("O"),
+    PairPoses(3), NormalPoses(), CentroidPoses("O"),
 ]  # fmt: skip
 DATA_DRIVEN = [GridPoses("O", "principal"), TangentPoses(8), PairPoses(4), CentroidPoses("O")]
 

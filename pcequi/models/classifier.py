@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError
-from pcequi.kernels import SE3Kernel
 from pcequi.models.hub import HubMixin
 from pcequi.nn.block import GroupConvBlock, LiftBlock
 from pcequi.nn.pooling import GroupPool
@@ -67,9 +66,7 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         self._hub_mixin_config = self.settings  # what huggingface_hub writes to config.json
         self.lift = LiftBlock(levels[0].lift_channels, channels[0])
         self.blocks = torch.nn.ModuleList(
-            GroupConvBlock(
-                wide, wider, SE3Kernel(lv.kernel_points, lv.kernel_rotations, lv.rotation_width)
-            )
+            GroupConvBlock(wide, wider, lv.kernel())
             for wide, wider, lv in zip(channels, channels[1:], levels[1:], strict=False)
         )
         self.pool = GroupPool()

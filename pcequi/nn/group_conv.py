@@ -99,8 +99,7 @@ class GroupConv(MessagePassing):
         phi = self.kernel(offset, rotation).to(pair[0].dtype)
         mass = phi.new_ones(len(offset))
         if self.normalize:
-            space = self.kernel(offset).view(len(offset), *self.kernel.shape)
-            mass = space[:, :, 0].sum(1).to(phi.dtype)
+            mass = self.kernel.mass(offset).to(phi.dtype)
         z = self.propagate(edge_index, x=pair[0], phi=phi, mass=mass, size=size)
         if self.normalize:
             total, z = z[:, :1], z[:, 1:]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pcequi import rotations as so3
 from pcequi.canonical import canonical_pose
-from pcequi.embedding import geometric_embedding
+from pcequi.embedding import geometric_embedding, pair_embedding
 from pcequi.errors import ArgumentError
 from pcequi.ops import coalesce_rows, farthest_point_sampling
 from pcequi.pose_graph.edges import pose_operator
@@ -19,6 +19,7 @@ from pcequi.pose_graph.level import Level
 from pcequi.poses import (
     ALIGNMENTS,
     CentroidPoses,
+    NormalPoses,
     Poses,
     check_cloud,
     estimate_normals,
@@ -126,6 +127,7 @@ class GraphBuilder:
         )
         self._estimated: dict[int, Tensor] = {}
         self._frames: dict[str, Tensor] = {}
+        self._axial: dict[NormalPoses, Poses] = {}
         self.below: _Below | None = None
 
     def _allowed_frames(self) -> Tensor | None:
@@ -164,28 +166,42 @@ class GraphBuilder:
 
     def in_world(self, poses: Poses) -> Poses:
         """Poses of this builder, turned and moved back to where the cloud is."""
-        return Poses(poses.pos @ self.frame.T + self.origin, self.frame @ poses.rot, poses.group)
+        return Poses(
+            poses.pos @ self.frame.T + self.origin, self.frame @ poses.rot, poses.group, poses.axial
+        )
 
     def level(self, number: int) -> LevelStep:
         """Poses and geometric embedding of a level; those below must be finished."""
         level = self.levels[number]
+        axes = None
         known = self.base_frame(level)
         if isinstance(level.poses, CentroidPoses):
             poses, points = level.poses(self.pos, frame=known), None
         else:
-            poses = level.poses(
-                self.pos, self.normals(level), **({} if known is None else {"frame": known})
-            )
+            poses = self._everywhere(level, known)
             points = self._points(number)
+            if level.pairs is not None:
+                axes = poses.rot[:, 0, :, 2]
             if points is not None:
                 poses = poses.select(points)
         embedding = None
-        if number == 0 or not level.sampling.is_dense:
+        if (number == 0 or not level.sampling.is_dense) and level.pairs is not None:
+            embedding = pair_embedding(poses, self.pos, axes, level.radius, level.pairs)
+        elif number == 0 or not level.sampling.is_dense:
             normal = self.normals(level) if level.normals else None
             embedding = geometric_embedding(
                 poses, self.pos, level.radius, level.kernel_points, normal
             )
         return LevelStep(self, number, level, poses, points, embedding)
+
+    def _everywhere(self, level: Level, frame: Tensor | None) -> Poses:
+        """Poses on all points; axes along normals are found once for all levels."""
+        sampler = level.poses
+        if isinstance(sampler, NormalPoses):
+            if sampler not in self._axial:
+                self._axial[sampler] = sampler(self.pos, self.normal)
+            return self._axial[sampler]
+        return sampler(self.pos, self.normals(level), **({} if frame is None else {"frame": frame}))
 
     def sampled(self, step: LevelStep, chosen: Representatives) -> SampledLevel:
         """What a level sampled, in the coordinates and rows of the cloud given."""

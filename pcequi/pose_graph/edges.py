@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pcequi.errors import ArgumentError
 from pcequi.kernels import anchor_rotations, kernel_points, rotation_basis, space_basis
 from pcequi.ops import HAS_NUMBA, coalesce_rows, pairs_within
+from pcequi.pair_kernel import COINCIDE, SIGN_WIDTH, pair_basis
 from pcequi.pose_graph.level import Level
 from pcequi.poses import Poses
 
@@ -60,7 +62,10 @@ def pose_edges(pos: Tensor, rot: Tensor, source: Poses, level: Level) -> PoseEdg
     score = wanted @ source.rot.flatten(2)[near].mT  # traces [E, A, K]
     best = score.max(-1, keepdim=True).values
     turn = (score >= best - _ANGLE_TIE).int().argmax(-1)
-    rotation = frame.mT[:, None] @ source.rot[near[:, None], turn]
+    if source.axial and level.pairs is None:  # no rotation to compare: it counts as the anchor
+        rotation = anchors.expand(len(target), *anchors.shape)
+    else:
+        rotation = frame.mT[:, None] @ source.rot[near[:, None], turn]
     pose = near[:, None] * source.num_rotations + turn
     count = len(anchors)
     return PoseEdges(
@@ -100,6 +105,8 @@ def pose_operator(
 
     **Equivariance:** unchanged when all poses move together.
     """
+    if level.pairs is not None:
+        return _pair_operator(pos, rot, source, shared, share, below, level)
     points, width = kernel_points(level.kernel_points)
     points = points.to(pos)
     anchors = anchor_rotations(level.kernel_rotations).to(pos)
@@ -118,6 +125,7 @@ def pose_operator(
             anchors.contiguous().numpy(),
             edge,
             _ANGLE_TIE,
+            source.axial,
         )
         return tuple(map(torch.from_numpy, out))
     edges = pose_edges(pos, rot, source, level)
@@ -132,8 +140,39 @@ def pose_operator(
     edge, point = value.nonzero(as_tuple=True)
     row = (target[edge] * len(points) + point) * len(anchors) + edges.anchor[edge]
     pose, value = edges.edge_index[0, edge], value[edge, point]
+    return _share_out(row, pose, value, shared, share, len(pos) * level.basis, below)
+
+
+def _pair_operator(pos, rot, source, shared, share, below, level):
+    """``pose_operator`` of a level with a kernel on pairs."""
+    if source.num_rotations != 1:
+        raise ArgumentError(
+            f"`source` (={source.num_rotations} poses a point) must have one pose a point below "
+            "a level with `pairs`; take NormalPoses() for the level below too"
+        )
+    if HAS_NUMBA and pos.device.type == "cpu":
+        from pcequi.ops.compiled import pairs
+
+        axes = source.rot[:, 0, :, 2]
+        tensors = (pos, rot[:, :, 2], source.pos, axes, shared[:, 0], share[:, 0])
+        arrays = [t.contiguous().numpy() for t in tensors]
+        settings = (float(level.radius), level.pairs, (COINCIDE, SIGN_WIDTH))
+        return tuple(map(torch.from_numpy, pairs.pair_operator(*arrays, below, *settings)))
+    edges = pose_edges(pos, rot, source, level)
+    near, target = edges.edge_index
+    value = pair_basis(edges.offset, edges.rotation[:, :, 2], level.pairs)
+    mass = pos.new_zeros(len(pos)).index_add_(0, target, value.sum(1))
+    value = value / mass.clamp_min(torch.finfo(pos.dtype).tiny)[target][:, None]
+    edge, function = value.nonzero(as_tuple=True)
+    row = target[edge] * level.basis + function
+    value = value[edge, function]
+    return _share_out(row, near[edge], value, shared, share, len(pos) * level.basis, below)
+
+
+def _share_out(row, pose, value, shared, share, num_rows, below):
+    """Entries that poses have in rows, handed on to their representatives and added up."""
     part = share.flatten(0, 1)[pose]
     entry, place = part.nonzero(as_tuple=True)
     col = shared.flatten(0, 1)[pose[entry], place]
     value = value[entry] * part[entry, place]
-    return coalesce_rows(row[entry], col, value, len(pos) * level.basis, below)
+    return coalesce_rows(row[entry], col, value, num_rows, below)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 from pcequi.errors import ArgumentError
-from pcequi.kernels import anchor_rotations, kernel_points
-from pcequi.poses import GridPoses, sampler_from_dict, sampler_to_dict
+from pcequi.kernels import SE3Kernel, anchor_rotations, kernel_points
+from pcequi.pair_kernel import PairKernel, check_pairs
+from pcequi.poses import CentroidPoses, GridPoses, sampler_from_dict, sampler_to_dict
 from pcequi.sampling import FeatureSampler
 
 
@@ -26,6 +28,9 @@ class Level:
             nearest in rotation to the anchor.
         rotation_width: support about an anchor, radians.
         normals: whether the geometry at this level includes normals.
+        pairs: take the kernel on pairs of normals instead of kernel points and anchors:
+            numbers of its functions, see ``pair_kernel.PairKernel``. The z axes of the
+            poses are the normals; one pose a point, as ``NormalPoses`` has.
 
     Raises:
         ArgumentError: ``radius`` is not positive.
@@ -41,6 +46,7 @@ class Level:
     kernel_rotations: int = 1
     rotation_width: float = 3.14159265
     normals: bool = False
+    pairs: tuple[int, int, int, int] | None = None
 
     def __post_init__(self):
         if not self.radius > 0:
@@ -49,15 +55,33 @@ class Level:
             raise ArgumentError(f"`num_points` (={self.num_points}) must be at least 1, or None")
         kernel_points(self.kernel_points)
         anchor_rotations(self.kernel_rotations)
+        if self.pairs is not None:
+            object.__setattr__(self, "pairs", check_pairs(self.pairs))
+            turns = getattr(self.poses, "num_rotations", 1)
+            if isinstance(self.poses, (GridPoses, CentroidPoses)) or turns != 1:
+                raise ArgumentError(
+                    f"`poses` (={self.poses!r}) must have one pose a point, along its normal, "
+                    "where `pairs` is given; take NormalPoses()"
+                )
+            if self.normals:
+                raise ArgumentError("`normals` (=True) is part of `pairs` already; leave it out")
 
     @property
     def basis(self) -> int:
         """Size of the kernel basis."""
-        return self.kernel_points * self.kernel_rotations
+        return math.prod(self.pairs or (self.kernel_points, self.kernel_rotations))
+
+    def kernel(self) -> SE3Kernel | PairKernel:
+        """The kernel basis of this level."""
+        if self.pairs is not None:
+            return PairKernel(self.pairs)
+        return SE3Kernel(self.kernel_points, self.kernel_rotations, self.rotation_width)
 
     @property
     def lift_channels(self) -> int:
         """Width of the lifting input of this level."""
+        if self.pairs is not None:
+            return self.basis
         return self.kernel_points * (4 if self.normals else 1)
 
     def to_dict(self) -> dict:
@@ -67,6 +91,10 @@ class Level:
         values["sampling"] = vars(self.sampling).copy()
         if self.sampling.blend == 1:  # so that older stores and checkpoints keep their names
             del values["sampling"]["blend"]
+        if self.pairs is None:
+            del values["pairs"]
+        else:
+            values["pairs"] = list(self.pairs)
         return values
 
     @classmethod

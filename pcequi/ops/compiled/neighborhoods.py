@@ -177,11 +177,12 @@ def _wide_planes(points, width):
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
 def operator(
-    pos, rot, source, frames, shared, share, below, radius, points, width, anchors, edge, tie
+    pos, rot, source, frames, shared, share, below, radius, points, width, anchors, edge, tie, axial
 ):
     """Rows of A, coalesced as they are made: one dense scratch matrix a target.
 
-    ``frames`` is [S, K, 9], or [1, K, 9] when all points share their frames.
+    ``frames`` is [S, K, 9], or [1, K, 9] when all points share their frames; with
+    ``axial`` K is 1 and the rotation to it does not matter.
     """
     num, basis, turns = pos.shape[0], points.shape[0], anchors.shape[0]
     common = frames.shape[0] == 1
@@ -206,7 +207,9 @@ def operator(
         _see(seen, count, R, radius, inverse)
         sums[:] = 0
         for i in range(count):
-            if i == 0 or not common:
+            if axial:
+                chosen[:], factor[:] = 0, 1
+            elif i == 0 or not common:
                 place = 0 if common else np.int64(near[i])
                 _nearest_turns(R, anchors, frames, place, edge, tie, wanted, score, chosen, factor)
             u, v, w, rest = seen[0, i], seen[1, i], seen[2, i], seen[3, i]
