@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pcequi.errors import ArgumentError
 from pcequi.pose_graph import Level
-from pcequi.poses import CentroidPoses, GridPoses
+from pcequi.poses import CentroidPoses, GridPoses, NormalPoses
 from pcequi.sampling import FeatureSampler
 
 
@@ -30,7 +30,26 @@ def _network(small: bool) -> dict:
     return {"levels": levels, "channels": [48, 96, 192, 256]}
 
 
-PRESETS = {"default": lambda: _network(False), "small": lambda: _network(True)}
+def _pairs() -> dict:
+    """No frame of the whole cloud anywhere: kernels on pairs of normals alone."""
+    normals = NormalPoses()
+
+    def sampler(num: int) -> FeatureSampler:
+        return FeatureSampler(num=num, refine=2, seeds=256)
+
+    levels = [
+        Level(0.25, normals, sampler(128), num_points=512, pairs=(3, 3, 5, 2)),
+        Level(0.45, normals, sampler(96), num_points=256, pairs=(3, 3, 3, 1)),
+        Level(1.1, normals, sampler(32), num_points=96, pairs=(3, 3, 3, 2)),
+    ]
+    return {"levels": levels, "channels": [64, 128, 256]}
+
+
+PRESETS = {
+    "default": lambda: _network(False),
+    "small": lambda: _network(True),
+    "pairs": _pairs,
+}
 
 
 def preset(name: str) -> dict:
