@@ -88,6 +88,14 @@ def test_train_evaluate_and_predict(run, trained, tmp_path):
     found = only_json(run("evaluate", "runs/one", "--json", "--workers", 1, *QUICK))
     assert found["protocols"]["z/SO3"]["accuracy"] == trained["accuracy"]["z/SO3"]
 
+    found = only_json(
+        run("evaluate", "runs/one", "--with", "runs/one", "--json", "--workers", 1, *QUICK)
+    )["protocols"]["z/SO3"]
+    assert found["accuracy"] == trained["accuracy"]["z/SO3"]
+    assert found["alone"] == [found["accuracy"]] * 2
+    code, _, err = run("evaluate", "runs/one", "--with", "runs/one", "--mode", "all", *QUICK)
+    assert code == 1 and "--with" in err
+
     options = ["--mode", "all", "--budget", 4, "--budget", 8, "--limit", 1]
     table = only_json(run("evaluate", "runs/one", *options, "--json", *QUICK))["table"]
     assert [(row["mode"], row["budget"]) for row in table] == [

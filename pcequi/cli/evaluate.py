@@ -23,6 +23,7 @@ from pcequi.cli.common import (
     table,
     text,
 )
+from pcequi.errors import ArgumentError
 
 
 def evaluate(
@@ -47,6 +48,14 @@ def evaluate(
             help="Representatives of each level (repeatable).", show_default="those of the network"
         ),
     ] = None,
+    together: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            help="Another run on the same classes (repeatable): the mean of the probabilities of "
+            "all, and what each has alone.",
+        ),
+    ] = None,
     limit: Limit = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of the rotations.", show_default="that of the run")
@@ -62,12 +71,13 @@ def evaluate(
     """Measure a trained network, or compare the ways of running it.
 
     Without --mode and --budget: accuracy on the test clouds under each
-    protocol. With one of them: a table of accuracy, the largest difference of a
-    logit from dense (where dense is among the modes), and the time a cloud takes
-    from points to logits. Dense is slow: use --limit.
+    protocol, of several networks together where --with names more. With one of
+    --mode and --budget: a table of accuracy, the largest difference of a logit from
+    dense (where dense is among the modes), and the time a cloud takes from points to
+    logits. Dense is slow: use --limit.
     """
     from pcequi.training.checkpoints import load_checkpoint
-    from pcequi.training.evaluate import MODES, compare_modes, evaluate_protocol
+    from pcequi.training.evaluate import MODES, compare_modes, evaluate_together
     from pcequi.training.runs import load_run_settings, load_run_split
     from pcequi.training.threads import choose_device, set_threads
 
@@ -81,6 +91,14 @@ def evaluate(
     result: dict = {"run": str(run), "data": settings.data, "seed": seed, "shapes": len(test)}
     protocols = protocol or [settings.protocol]
     options = {"seed": seed, "device": choose_device(device)}
+    others = [load_checkpoint(path) for path in together or ()]
+    if others and (mode or budget):
+        raise ArgumentError("`--with` cannot be joined with --mode or --budget; leave one out")
+    for path, other in zip(together or (), others):
+        if list(other.classes) != list(checkpoint.classes):
+            raise ArgumentError(
+                f"`--with` (={str(path)!r}) must be a run on the classes of {run}, in their order"
+            )
     if mode or budget:
         modes = list(MODES) if mode and "all" in mode else mode or ["precomputed"]
         result["table"] = [
@@ -90,11 +108,21 @@ def evaluate(
         ]
     else:
         result["protocols"] = {
-            name: evaluate_protocol(
-                checkpoint.model, test, name, cache=cache, workers=workers, **options
+            name: evaluate_together(
+                [checkpoint.model, *(other.model for other in others)],
+                test,
+                name,
+                cache=cache,
+                workers=workers,
+                **options,
             )[0]
             for name in protocols
         }
+        if others:
+            result["with"] = [str(path) for path in together]
+        else:
+            for report in result["protocols"].values():
+                del report["alone"]
     if json:
         print_json(result)
     elif "table" in result:
@@ -104,6 +132,8 @@ def evaluate(
         for name, report in result["protocols"].items():
             rows.add_row(name, percent(report["accuracy"]), percent(report["mean_class_accuracy"]))
         show(rows)
+        for name, report in result["protocols"].items() if others else ():
+            show(f"{name}, each alone: {', '.join(percent(share) for share in report['alone'])}")
 
 
 def _show_comparison(result: dict) -> None:

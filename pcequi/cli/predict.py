@@ -21,8 +21,13 @@ def predict(
         ),
     ],
     network: Annotated[
-        str, typer.Option(help="Trained network of pcequi, used where no run is given.")
-    ] = "modelnet40",
+        list[str] | None,
+        typer.Option(
+            help="Trained network of pcequi, used where no run is given (repeatable: the mean of "
+            "their probabilities).",
+            show_default="modelnet40",
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to name.")] = 3,
     num_points: Annotated[
         int | None,
@@ -52,14 +57,16 @@ def predict(
     run, files = (str(files[0]), files[1:]) if _is_run(files[0]) else (None, files)
     if not files:
         raise ArgumentError(f"`files` (=[]) must be at least one beside the run {run!r}")
-    checkpoint = load_network(network) if run is None else load_checkpoint(run)
+    names = network or ["modelnet40"]
+    checkpoint = [load_network(name) for name in names] if run is None else load_checkpoint(run)
     options = {"top": top, "num_points": num_points, "seed": seed, "device": choose_device(device)}
     with progress_bar(f"classifying {len(files)} files") as bar:
         results = predict_files(checkpoint, files, progress=bar, **options)
     failed = sum("error" in result for result in results)
     classified = len(results) - failed
     if json:
-        source = {"network": network} if run is None else {"run": run}
+        one = names[0] if len(names) == 1 else names
+        source = {"network": one} if run is None else {"run": run}
         print_json(source | {"files": results, "classified": classified, "failed": failed})
     else:
         show_predictions(results)

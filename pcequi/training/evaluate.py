@@ -26,6 +26,7 @@ __all__ = [
     "classification_report",
     "compare_modes",
     "evaluate_protocol",
+    "evaluate_together",
     "levels_with_budget",
 ]
 
@@ -122,6 +123,44 @@ def evaluate_protocol(
             "precompute": round(built - start, 3),
             "network": round(time.perf_counter() - built, 3),
         },
+    }
+    return report, logits
+
+
+def evaluate_together(
+    models: Sequence[nn.Module], split: Split, protocol: str, **options
+) -> tuple[dict, Tensor]:
+    """Classify the test clouds by the mean of several networks' probabilities.
+
+    Args:
+        models: networks of the classes of ``split``, in their order.
+        split, protocol, options: as ``evaluate_protocol`` takes.
+
+    Returns:
+        The report of the mean, with ``alone``, the accuracy of each network; and the
+        logarithm of the mean probabilities [n, C].
+
+    Raises:
+        ArgumentError: no network, or one with another number of classes.
+
+    **Equivariance:** as the networks.
+    """
+    for model in models:
+        if model.settings["num_classes"] != len(split.classes):
+            raise ArgumentError(
+                f"`models` (={model.settings['num_classes']} classes in one) must have the classes "
+                f"of the data (={len(split.classes)})"
+            )
+    if not models:
+        raise ArgumentError("`models` (=[]) must be at least one network")
+    found = [evaluate_protocol(model, split, protocol, **options) for model in models]
+    share = torch.stack([logits.float().softmax(1) for _, logits in found]).mean(0)
+    logits = share.clamp_min(torch.finfo(share.dtype).tiny).log()
+    report = {**found[0][0], **classification_report(logits, split.labels, split.classes)}
+    report["alone"] = [one["accuracy"] for one, _ in found]
+    report["seconds"] = {
+        part: round(sum(one["seconds"][part] for one, _ in found), 3)
+        for part in found[0][0]["seconds"]
     }
     return report, logits
 

@@ -17,12 +17,17 @@ __all__ = ["predict_cloud", "predict_files"]
 
 @torch.no_grad()
 def predict_cloud(
-    checkpoint: Checkpoint, pos: Tensor, *, top: int = 3, device: torch.device | str = "cpu"
+    checkpoint: Checkpoint | Sequence[Checkpoint],
+    pos: Tensor,
+    *,
+    top: int = 3,
+    device: torch.device | str = "cpu",
 ) -> list[dict]:
     """The likeliest classes of one cloud, moved to zero mean and unit radius.
 
     Args:
-        checkpoint: a trained network.
+        checkpoint: a trained network; or several of the same classes, whose
+            probabilities are averaged.
         pos: points [N, 3].
         top: classes to name, at most all.
         device: where the network runs.
@@ -31,7 +36,7 @@ def predict_cloud(
         ``class`` and ``probability``, the likeliest first.
 
     Raises:
-        ArgumentError: ``top`` is below 1.
+        ArgumentError: ``top`` is below 1, or networks that do not have the same classes.
         ShapeError, DataError: the cloud is unusable.
 
     **Equivariance:** invariant to rotation, shift and scale, and to the order of
@@ -41,19 +46,38 @@ def predict_cloud(
 
     if top < 1:
         raise ArgumentError(f"`top` (={top}) must be at least 1")
+    networks = _same_classes(checkpoint)
     cloud = torch.from_numpy(normalize_cloud(pos.double().numpy(), "pos"))
-    model = checkpoint.model.to(device).eval()
-    graph = build_pose_graph(cloud, model.levels, dtype=model.head[0].weight.dtype)
-    share = model(graph.to(device))[0].float().softmax(0).cpu()
+    share = sum(_probabilities(network.model, cloud, device) for network in networks)
+    share, classes = share / len(networks), networks[0].classes
     best = share.topk(min(top, len(share)))
     return [
-        {"class": checkpoint.classes[place], "probability": round(value, 6)}
+        {"class": classes[place], "probability": round(value, 6)}
         for value, place in zip(best.values.tolist(), best.indices.tolist(), strict=True)
     ]
 
 
+def _same_classes(checkpoint: Checkpoint | Sequence[Checkpoint]) -> list[Checkpoint]:
+    networks = [checkpoint] if isinstance(checkpoint, Checkpoint) else list(checkpoint)
+    if not networks:
+        raise ArgumentError("`checkpoint` (=[]) must be at least one trained network")
+    for other in networks[1:]:
+        if list(other.classes) != list(networks[0].classes):
+            raise ArgumentError(
+                f"`checkpoint` (={len(networks)} networks) must all have the same classes in the "
+                "same order; ask networks of different classes one by one"
+            )
+    return networks
+
+
+def _probabilities(model: torch.nn.Module, cloud: Tensor, device) -> Tensor:
+    model = model.to(device).eval()
+    graph = build_pose_graph(cloud, model.levels, dtype=model.head[0].weight.dtype)
+    return model(graph.to(device))[0].float().softmax(0).cpu()
+
+
 def predict_files(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Sequence[Checkpoint],
     files: Sequence[str | Path],
     *,
     top: int = 3,
@@ -65,7 +89,7 @@ def predict_files(
     """Classify meshes and point clouds; one that cannot be used does not stop the rest.
 
     Args:
-        checkpoint: a trained network.
+        checkpoint: a trained network, or several; see ``predict_cloud``.
         files: see ``datasets.readers.read_points`` for the formats.
         top: classes to name.
         num_points: points of a cloud; by default as in training.
@@ -78,23 +102,24 @@ def predict_files(
         ``error``.
 
     Raises:
-        ArgumentError: ``top``, ``num_points`` or ``seed`` is out of range: that is
-            no file's fault.
+        ArgumentError: ``top``, ``num_points`` or ``seed`` is out of range, or networks of
+            different classes: that is no file's fault.
 
     **Equivariance:** as ``predict_cloud``.
     """
     from pcequi.datasets.base import check_count
     from pcequi.datasets.readers import read_points
 
+    networks = _same_classes(checkpoint)
     if num_points is None:
-        num_points = checkpoint.extra.get("num_points") or 1024
+        num_points = networks[0].extra.get("num_points") or 1024
     for name, value, least in (("top", top, 1), ("num_points", num_points, 1), ("seed", seed, 0)):
         check_count(name, value, least)
     results = []
     for file in files:
         try:
             pos = read_points(file, num_points, seed).pos
-            result = {"predictions": predict_cloud(checkpoint, pos, top=top, device=device)}
+            result = {"predictions": predict_cloud(networks, pos, top=top, device=device)}
         except (PcequiError, OSError, MemoryError) as error:
             result = {"error": str(error) or type(error).__name__}
         results.append({"file": str(file)} | result)

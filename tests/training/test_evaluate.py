@@ -9,6 +9,7 @@ from pcequi.training.evaluate import (
     classification_report,
     compare_modes,
     evaluate_protocol,
+    evaluate_together,
     levels_with_budget,
 )
 
@@ -35,6 +36,23 @@ def test_protocols_give_the_same_logits(tiny, tmp_path):
     assert report["protocol"] == "z/SO3" and set(report["seconds"]) == {"precompute", "network"}
     # Kernel values are kept in 16 bits.
     assert (logits - found["z/z"][1]).abs().max() < 1e-2
+
+
+def test_several_networks_answer_with_the_mean_of_their_probabilities(tiny, tmp_path):
+    split, options = tiny.tiny_split(train=False), {"workers": 1, "quiet": True}
+    models = [tiny.tiny_model(), tiny.tiny_model(seed=1)]
+    models[1].head[-1].bias.data += torch.tensor([0.0, 1.0, 2.0])
+    alone = [evaluate_protocol(m, split, "z/SO3", cache=tmp_path, **options) for m in models]
+    report, logits = evaluate_together(models, split, "z/SO3", cache=tmp_path, **options)
+    mean = (alone[0][1].softmax(1) + alone[1][1].softmax(1)) / 2
+    torch.testing.assert_close(logits.exp(), mean)
+    assert report["alone"] == [one["accuracy"] for one, _ in alone]
+    assert report["accuracy"] == float((mean.argmax(1) == split.labels).double().mean())
+    assert (alone[0][1] - alone[1][1]).abs().max() > 0.1
+    with pytest.raises(ArgumentError, match="`models`"):
+        evaluate_together([], split, "z/SO3", **options)
+    with pytest.raises(ArgumentError, match="`models`"):
+        evaluate_together([tiny.tiny_model(num_classes=5)], split, "z/SO3", **options)
 
 
 def test_ways_of_running_are_compared_with_dense(tiny):

@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 
 from pcequi.cli import main
 from pcequi.errors import ArgumentError
 from pcequi.training import Checkpoint, save_checkpoint
-from pcequi.training.predict import predict_files
+from pcequi.training.predict import predict_cloud, predict_files
 
 NUM = 30
 
@@ -51,6 +52,25 @@ def test_bad_files_do_not_stop_the_rest(checkpoint, files):
     assert told == [(n + 1, NUM + 1) for n in range(NUM + 1)]
     # A file's answer does not depend on its neighbours.
     assert predict_files(checkpoint, files[-1:], top=2) == found[-1:]
+
+
+def test_several_networks_are_averaged(tiny, checkpoint):
+    other = Checkpoint(tiny.tiny_model().eval(), tiny.CLASSES, {})
+    other.model.head[-1].bias.data += torch.linspace(0, 3, len(tiny.CLASSES))
+    cloud = torch.rand(40, 3, generator=torch.Generator().manual_seed(0))
+
+    def shares(networks):
+        found = predict_cloud(networks, cloud, top=99)
+        return {entry["class"]: entry["probability"] for entry in found}
+
+    one, two, both = shares(checkpoint), shares(other), shares([checkpoint, other])
+    assert max(abs(one[name] - two[name]) for name in one) > 0.05
+    for name in both:
+        assert both[name] == pytest.approx((one[name] + two[name]) / 2, abs=2e-6)
+    with pytest.raises(ArgumentError, match="`checkpoint`.*classes"):
+        predict_cloud([checkpoint, Checkpoint(other.model, tiny.CLASSES[::-1], {})], cloud)
+    with pytest.raises(ArgumentError, match="`checkpoint`"):
+        predict_cloud([], cloud)
 
 
 def test_what_is_no_files_fault_is_an_error_at_once(checkpoint, files):
