@@ -7,6 +7,8 @@ the current features (feature embedding).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -68,10 +70,13 @@ def pair_embedding(
     radius: float,
     pairs: tuple[int, int, int, int],
 ) -> Tensor:
-    """Averages of the basis on pairs over the cloud: a histogram of point pair features.
+    """What each point with its unsigned normal sees: a histogram of the pairs that it
+    makes with the points around it, and the pair that it makes with the centroid.
 
     z_b(x) = sum_y phi_b(x, y) / sum_y sum_b phi_b over all points y of the cloud
-    within the radius.
+    within the radius; then the square root of the mass around x, sum_y (1 - r^2), as
+    a share of the cloud's points; |x - c| and |n . (x - c)|, with c the centroid, in
+    units of the farthest point's distance from it.
 
     Args:
         poses: poses of one cloud, [N] points with one frame, whose z axis is the normal.
@@ -80,7 +85,7 @@ def pair_embedding(
         pairs: see ``pair_kernel.pair_basis``.
 
     Returns:
-        [N, 1, B]; the entries of a pose sum to one.
+        [N, 1, B + 3]; the first B entries of a pose sum to one.
 
     Source: Fast point feature histograms, of the same kind: Rusu et al., ICRA 2009.
 
@@ -88,14 +93,23 @@ def pair_embedding(
     change their signs.
     """
     normal = poses.rot[:, 0, :, 2]
+    histogram, mass = _pair_means(poses, normal, pos, axes, radius, pairs)
+    offset = poses.pos - pos.mean(0)
+    size = (pos - pos.mean(0)).norm(dim=1).max().clamp_min(torch.finfo(pos.dtype).tiny)
+    place = torch.stack([offset.norm(dim=1), (offset * normal).sum(1).abs()], 1) / size
+    return torch.cat([histogram, (mass / len(pos)).sqrt()[:, None], place], 1)[:, None]
+
+
+def _pair_means(poses, normal, pos, axes, radius, pairs) -> tuple[Tensor, Tensor]:
+    """Means of the basis on pairs around each pose [N, B], and the sums [N] they are of."""
     if HAS_NUMBA and pos.device.type == "cpu":
         from pcequi.ops.compiled import pairs as compiled
 
         arrays = [t.contiguous().numpy() for t in (poses.pos, normal, pos, axes)]
         settings = (float(radius), pairs, (COINCIDE, SIGN_WIDTH))
-        return torch.from_numpy(compiled.lift_pairs(*arrays, *settings))[:, None]
+        return tuple(map(torch.from_numpy, compiled.lift_pairs(*arrays, *settings)))
     row, col = pairs_within(pos, poses.pos, radius)
-    basis = pairs[0] * pairs[1] * pairs[2] * pairs[3]
+    basis = math.prod(pairs)
     out = pos.new_zeros(len(normal), basis)
     step = max(1, 2**22 // basis)  # bounds the [pairs x functions] array
     for start in range(0, len(row), step):
@@ -104,8 +118,8 @@ def pair_embedding(
         offset = torch.einsum("eij,ei->ej", frame, pos[c] - poses.pos[r]) / radius
         phi = pair_basis(offset, torch.einsum("eij,ei->ej", frame, axes[c]), pairs)
         out.index_add_(0, r, phi)
-    mass = out.sum(1, keepdim=True).clamp_min(torch.finfo(out.dtype).tiny)
-    return (out / mass)[:, None]
+    mass = out.sum(1)
+    return out / mass.clamp_min(torch.finfo(out.dtype).tiny)[:, None], mass
 
 
 def _distinct_points(group: Tensor, num_points: int) -> tuple[Tensor, Tensor]:

@@ -125,14 +125,17 @@ def test_the_embedding_is_a_distribution_that_moves_with_nothing(make_blob, gene
     first, moved = (
         build_pose_graph(p, [level], embeddings=True)[1][0].embedding for p in (pos, pos @ turn.T)
     )
-    torch.testing.assert_close(first.sum(2), torch.ones(30, 1, dtype=torch.float64))
+    torch.testing.assert_close(first[..., :-3].sum(2), torch.ones(30, 1, dtype=torch.float64))
+    place = pos.norm(dim=1) / pos.norm(dim=1).max()
+    torch.testing.assert_close(first[..., -2].flatten().sort().values, place.sort().values)
+    assert (first[..., -1] <= first[..., -2]).all() and (first[..., -3] <= 1).all()
     torch.testing.assert_close(moved, first, atol=1e-10, rtol=0)
 
 
 def test_levels_survive_json_and_old_ones_keep_their_keys():
     level = Level(0.5, NormalPoses(), pairs=[3, 3, 3, 1])
     assert Level.from_dict(level.to_dict()) == level
-    assert level.basis == level.lift_channels == 27
+    assert (level.basis, level.lift_channels) == (27, 30)
     assert "pairs" not in Level(0.5).to_dict()
 
 

@@ -39,8 +39,8 @@ def _pairs() -> dict:
 
     levels = [
         Level(0.25, normals, sampler(128), num_points=512, pairs=(3, 3, 5, 2)),
-        Level(0.45, normals, sampler(96), num_points=256, pairs=(3, 3, 3, 1)),
-        Level(1.1, normals, sampler(32), num_points=96, pairs=(3, 3, 3, 2)),
+        Level(0.5, normals, sampler(96), num_points=256, pairs=(3, 3, 3, 1)),
+        Level(1.2, normals, sampler(24), num_points=96, pairs=(3, 3, 3, 1)),
     ]
     return {"levels": levels, "channels": [64, 128, 256]}
 

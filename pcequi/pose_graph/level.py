@@ -81,7 +81,7 @@ class Level:
     def lift_channels(self) -> int:
         """Width of the lifting input of this level."""
         if self.pairs is not None:
-            return self.basis
+            return self.basis + 3  # see ``embedding.pair_embedding``
         return self.kernel_points * (4 if self.normals else 1)
 
     def to_dict(self) -> dict:

@@ -97,9 +97,11 @@ def _room(size, pairs, like):
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
 def lift_pairs(target, normal, source, axes, radius, pairs, limits):
-    """Means of the basis over the sources around each target, [T, B]."""
+    """Means of the basis over the sources around each target, [T, B], and the sums of
+    1 - r^2 over them [T]."""
     first, second = pairs[0] * pairs[1], pairs[2] * pairs[3]
     out = np.empty((len(target), first * second), target.dtype)
+    masses = np.empty(len(target), target.dtype)
     columns, extent = _in_blocks(source)
     near, square, offset, seen, hats, here, there = _room(len(source), pairs, target)
     tiny = np.finfo(target.dtype).tiny
@@ -109,6 +111,7 @@ def lift_pairs(target, normal, source, axes, radius, pairs, limits):
         mass = _see_pairs(
             offset, count, near, axes, normal[t], 1 / radius, pairs, limits, seen, hats, here, there
         )
+        masses[t] = mass
         scale = 1 / max(mass, tiny)
         for p in range(first):
             for q in range(second):
@@ -116,7 +119,7 @@ def lift_pairs(target, normal, source, axes, radius, pairs, limits):
                 for i in range(count):
                     total += left[i] * right[i]
                 out[t, p * second + q] = total * scale
-    return out
+    return out, masses
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
