@@ -174,6 +174,8 @@ def equivariance_figures(
 def fixed_frames(levels: Sequence[Level], rotations: str | int) -> list[Level]:
     """The same levels with a grid of frames that does not turn with the cloud.
 
+    Levels with a kernel on pairs, which know no frames, get kernel points.
+
     Args:
         levels: of a network.
         rotations: the grid, see ``GridPoses``.
@@ -187,6 +189,7 @@ def fixed_frames(levels: Sequence[Level], rotations: str | int) -> list[Level]:
             poses=CentroidPoses(rotations, align="none")
             if isinstance(level.poses, CentroidPoses)
             else GridPoses(rotations, align="none"),
+            pairs=None,
         )
         for level in levels
     ]
