@@ -82,7 +82,8 @@ def bench_figures(
         progress: called with the name of each part as it begins.
 
     Returns:
-        The figures named in ``EXPLANATIONS`` and, under ``rounds``, the median
+        The figures named in ``EXPLANATIONS``, None where a network has no rotations that
+        could be changed; and, under ``rounds``, the median
         and spread of what they come from, in seconds.
 
     **Equivariance:** does not apply.
@@ -93,7 +94,8 @@ def bench_figures(
     tell("shapes")
     if clouds is None:
         clouds = _shapes(64 if quick else 256)
-    figures, rounds = {}, {}
+    figures, rounds = dict.fromkeys(EXPLANATIONS), {}
+    turning = all(hasattr(level.poses, "rotations") for level in levels)
     rounds_of = 3 if quick else 9
 
     def keep(timing: Timing) -> None:
@@ -114,28 +116,29 @@ def bench_figures(
     tell("predict from points")
     figures["predict_raw_shapes_per_s"] = _raw(name, clouds, workers, 64 if quick else 512)
     tell("dense")
-    for label, own, size in (
-        ("dense", levels, 8),
-        ("dense_24", _with_rotations(levels, "O"), 4 if quick else 8),
-    ):
+    dense = [("dense", levels, 8)]
+    if turning:
+        dense.append(("dense_24", _with_rotations(levels, "O"), 4 if quick else 8))
+    for label, own, size in dense:
         some = clouds[:size]
         ratio, memory, timing = _against_dense(label, own, some, channels, 2 if quick else 5)
         keep(timing)
         figures[f"{label}_time_ratio"], figures[f"{label}_memory_ratio"] = ratio, memory
     tell("rotations")
     some = clouds[: 4 if quick else 8]
-    steps = {
-        f"rotations_{count}": _Step(_with_rotations(levels, count), some, channels)
-        for count in (8, 64)
-    }
-    keep(interleaved(steps, 5 if quick else 15, warmup=2))
-    figures["rotation_scaling_ratio"] = (
-        rounds["rotations_64"]["median"] / rounds["rotations_8"]["median"]
-    )
+    if turning:  # others have no number of rotations to change
+        steps = {
+            f"rotations_{count}": _Step(_with_rotations(levels, count), some, channels)
+            for count in (8, 64)
+        }
+        keep(interleaved(steps, 5 if quick else 15, warmup=2))
+        figures["rotation_scaling_ratio"] = (
+            rounds["rotations_64"]["median"] / rounds["rotations_8"]["median"]
+        )
     tell("DGCNN")
     keep(_dgcnn(levels, clouds, channels, 4 if quick else 32, 2 if quick else 5))
     figures["dgcnn_time_ratio"] = rounds["dgcnn"]["median"] / rounds["dgcnn_ours"]["median"]
-    return {**{key: figures[key] for key in EXPLANATIONS}, "preset": name, "rounds": rounds}
+    return {**figures, "preset": name, "rounds": rounds}
 
 
 def _shapes(count: int) -> list[Tensor]:
