@@ -83,7 +83,7 @@ def align_clouds(
     if not isinstance(model.levels[-1].poses, CentroidPoses):
         raise ArgumentError(
             f"`model.levels[-1].poses` (={model.levels[-1].poses}) must be CentroidPoses, as in "
-            "the presets: frames at the centroid are what is matched"
+            "the presets default and small: frames at the centroid are what is matched"
         )
     for name, value, least in (("candidates", candidates, 1), ("iterations", iterations, 0)):
         if value < least:

@@ -42,8 +42,8 @@ def level_scene(
         class_name: for the legend of "evidence".
 
     Raises:
-        ArgumentError: an unknown colouring, no such representative, or a view
-            without evidence.
+        ArgumentError: an unknown colouring, no such representative, a view without
+            evidence, or frames of poses that have none.
 
     **Equivariance:** colours are invariant, positions and frames move with the
     clouds.
@@ -56,6 +56,11 @@ def level_scene(
             "`pcequi.viz.evidence.with_evidence`"
         )
     first = views[0]
+    if frames and first.sampled.poses.axial:
+        raise ArgumentError(
+            "`frames` (=True) must be False here: the poses of this network are points with a "
+            "normal, which have no frames"
+        )
     # A turned copy bears the first cloud's embeddings; another shape does not.
     others = any(float(view.gap.max()) > 1e-6 for view in views[1:])
     scale, palette, basis, colormap = ("", ""), None, None, colors.COLORMAP

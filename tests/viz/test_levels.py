@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pcequi.errors import ArgumentError, ShapeError
-from pcequi.poses import GridPoses, TangentPoses
+from pcequi.poses import GridPoses, NormalPoses, TangentPoses
 from pcequi.rotations import random_rotations
 from pcequi.viz.colors import MEMBER, REPRESENTATIVE
 from pcequi.viz.level_scene import COLORINGS, level_scene
@@ -32,6 +32,15 @@ def test_a_turned_copy_has_the_same_colours(make_blob, levels_of, coloring, pose
     np.testing.assert_array_equal(first.size > first.size.min(), second.size > second.size.min())
     assert figures["same_representative"] == 1 and figures["points_in_both"] == 20
     assert figures["embedding_difference"] < 1e-9
+
+
+def test_points_with_normals_have_colours_and_no_frames(make_blob, levels_of):
+    view, copy, figures, _ = compare(make_blob(), levels_of(NormalPoses(0.5)))
+    first, second = level_scene([view, copy], ["", ""]).parts
+    np.testing.assert_allclose(first.color, second.color, atol=1e-6)
+    assert figures["same_representative"] == 1
+    with pytest.raises(ArgumentError, match="`frames`"):
+        level_scene([view], [""], frames=True)
 
 
 def test_second_level(make_blob, levels_of):
