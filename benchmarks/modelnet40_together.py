@@ -1,0 +1,77 @@
+"""Accuracy of several trained networks together on rotated ModelNet40.
+
+    python benchmarks/modelnet40_together.py RUN RUN --source FILE
+
+Takes the runs of ``modelnet40_accuracy.py`` (same protocol and seed), classifies
+the test split by the mean of their probabilities, and keeps the figure under
+``together`` in ``results/modelnet40-accuracy.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from common import RESULTS, circumstances
+
+from pcequi.training.checkpoints import load_checkpoint
+from pcequi.training.evaluate import evaluate_together
+from pcequi.training.runs import load_run_settings, load_run_split
+from pcequi.training.threads import set_threads
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", help="folders of the runs")
+    parser.add_argument("--source", required=True, help="packed file or folder of ModelNet40")
+    parser.add_argument("--threads", type=int, help="by default all cores")
+    parser.add_argument("--workers", type=int, help="processes that precompute")
+    parser.add_argument("--cache", help="of precomputed graphs")
+    args = parser.parse_args()
+    set_threads(args.threads)
+    settings = [load_run_settings(run) for run in args.runs]
+    first = settings[0]
+    for run, other in zip(args.runs, settings):
+        if (other.protocol, other.fit.seed, other.data) != (
+            first.protocol,
+            first.fit.seed,
+            first.data,
+        ):
+            parser.error(f"{run} has another protocol, seed or data set than {args.runs[0]}")
+    test = load_run_split(replace(first, source=args.source, root=None), train=False)
+    models = [load_checkpoint(run).model for run in args.runs]
+    seed = first.fit.seed
+    report, _ = evaluate_together(
+        models, test, first.protocol, seed=seed, cache=args.cache, workers=args.workers
+    )
+    row = {
+        "protocol": first.protocol,
+        "presets": [other.preset for other in settings],
+        "seed": seed,
+        "accuracy": report["accuracy"],
+        "mean_class_accuracy": report["mean_class_accuracy"],
+        "alone": report["alone"],
+        "shapes": report["shapes"],
+        "circumstances": circumstances(),
+    }
+    merge(row)
+    alone = ", ".join(f"{share:.2%}" for share in row["alone"])
+    print(f"{row['protocol']} seed {seed}: {row['accuracy']:.2%} together; alone {alone}")
+
+
+def merge(row: dict) -> None:
+    """Add a figure to the results, in place of the same one."""
+    path = RESULTS / "modelnet40-accuracy.json"
+    results = json.loads(path.read_text()) if path.exists() else {"runs": []}
+    same = ("protocol", "presets", "seed")
+    others = [r for r in results.get("together", []) if any(r[key] != row[key] for key in same)]
+    results["together"] = [*others, row]
+    path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
