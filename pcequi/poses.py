@@ -19,7 +19,7 @@ from pcequi import rotations as so3
 from pcequi.clouds import DEGENERATE, GENERIC, ONE_SPACE, check_cloud
 from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.frames import manhattan_frame, principal_frame
-from pcequi.ops import knn, local_moments
+from pcequi.ops import HAS_NUMBA, knn, local_moments
 
 
 @dataclass
@@ -153,10 +153,19 @@ def estimate_normals(pos: Tensor, num_neighbors: int = 24) -> Tensor:
     return torch.where(side < 0, -1.0, 1.0).to(pos)[:, None] * normal
 
 
+def _symmetric_eigen(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues [N, 3], least first, and eigenvectors, as columns, of [N, 3, 3]."""
+    if HAS_NUMBA and matrices.dtype == torch.float64 and matrices.device.type == "cpu":
+        from pcequi.ops.compiled.matrices import eigen_each
+
+        return tuple(map(torch.from_numpy, eigen_each(matrices.contiguous().numpy())))
+    return torch.linalg.eigh(matrices)
+
+
 def _smallest_axis(covariance: Tensor, out: Tensor, size: Tensor) -> Tensor:
     """Axis of least variance [N, 3]. Where variances agree, the direction in
     their space nearest to ``out``, or to a fixed one if that is perpendicular."""
-    variance, axes = torch.linalg.eigh(covariance)
+    variance, axes = _symmetric_eigen(covariance)
     same = (variance - variance[:, :1]) <= ONE_SPACE * variance[:, 2:]
     space = axes * same[:, None, :]
     chosen = axes[:, :, 0]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numba import njit
 
-__all__ = ["eigen", "polar", "small_turn"]
+__all__ = ["eigen", "eigen_each", "polar", "small_turn"]
 
 # Sweeps and steps converge quadratically: these are never reached.
 _MOST_SWEEPS = 30
@@ -53,6 +53,17 @@ def eigen(a, value, axes):
             value[i], value[j] = value[j], value[i]
             for k in range(3):
                 axes[k, i], axes[k, j] = axes[k, j], axes[k, i]
+
+
+@njit(cache=True, nogil=True)
+def eigen_each(matrices):
+    """``eigen`` of each of many matrices [N, 3, 3], which are kept: [N, 3] and [N, 3, 3]."""
+    value, axes = np.empty(matrices.shape[:2], matrices.dtype), np.empty_like(matrices)
+    a = np.empty((3, 3), matrices.dtype)
+    for n in range(len(matrices)):
+        a[:] = matrices[n]
+        eigen(a, value[n], axes[n])
+    return value, axes
 
 
 @njit(cache=True, nogil=True)
