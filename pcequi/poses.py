@@ -145,12 +145,17 @@ def estimate_normals(pos: Tensor, num_neighbors: int = 24) -> Tensor:
     mean = (weight[..., None] * offset).sum(1) / weight.sum(1, keepdim=True).clamp_min(tiny)
     centered = offset - mean[:, None]
     covariance = torch.einsum("nk,nki,nkj->nij", weight, centered, centered)
-    normal = _smallest_axis(covariance, out, size)
+    return _signed(_smallest_axis(covariance, out, size), (-mean, out), size)
+
+
+def _signed(normal: Tensor, directions: tuple[Tensor, ...], size: Tensor) -> Tensor:
+    """Normals on the side of the last of some directions [N, 3] that is not
+    perpendicular to them; of a fixed one where all are."""
     side = (normal @ normal.new_tensor(GENERIC)) * size
-    for direction in (-mean, out):  # the last that is not perpendicular decides
+    for direction in directions:
         along = (normal * direction).sum(1)
-        side = torch.where(along.abs() > DEGENERATE[pos.dtype] * size, along, side)
-    return torch.where(side < 0, -1.0, 1.0).to(pos)[:, None] * normal
+        side = torch.where(along.abs() > DEGENERATE[normal.dtype] * size, along, side)
+    return torch.where(side < 0, -1.0, 1.0).to(normal)[:, None] * normal
 
 
 def _symmetric_eigen(matrices: Tensor) -> tuple[Tensor, Tensor]:
@@ -281,7 +286,8 @@ class NormalPoses:
 
     For levels with a kernel on pairs (``Level.pairs``), which asks for nothing else.
     Normals are the axes of least variance of the points within a radius, with
-    weights that vanish at its edge.
+    weights that vanish at its edge. They point away from the centroid where they are
+    not perpendicular to that direction, which decides nothing but how frames are shown.
 
     Args:
         radius: of the neighbourhoods, in units of the farthest point's distance
@@ -306,7 +312,7 @@ class NormalPoses:
             out = pos - pos.mean(0)
             size = out.norm(dim=1).max()
             reach = float(self.radius * size) if size > 0 else 1.0
-            normal = _smallest_axis(local_moments(pos, reach), out, size)
+            normal = _signed(_smallest_axis(local_moments(pos, reach), out, size), (out,), size)
         else:
             normal = unit_normals(pos, normal, 0)
         frames = frames_from_two(normal, any_perpendicular(normal))

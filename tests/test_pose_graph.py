@@ -103,6 +103,15 @@ def test_a_whole_graph_of_manhattan_frames_without_numba_is_the_same(
 
 
 @pytest.mark.backend
+@pytest.mark.parametrize("name", ("blob", "cube", "grid", "sphere", "corners", "prism"))
+def test_a_whole_graph_on_pairs_without_numba_is_the_same(
+    name, named_cloud, levels_of, monkeypatch
+):
+    levels = levels_of(NormalPoses(0.5), refine=1, blend=3)
+    assert_same_without_numba(named_cloud(name), levels, monkeypatch)
+
+
+@pytest.mark.backend
 def test_a_whole_graph_without_numba_is_the_same(make_blob, levels_of, monkeypatch):
     assert_same_without_numba(make_blob(30), levels_of(TangentPoses(4), refine=1), monkeypatch)
 
