@@ -1,7 +1,12 @@
 """Training, evaluation, protocols and checkpoints."""
 
 from pcequi.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from pcequi.training.evaluate import classification_report, compare_modes, evaluate_protocol
+from pcequi.training.evaluate import (
+    classification_report,
+    compare_modes,
+    evaluate_protocol,
+    evaluate_together,
+)
 from pcequi.training.fit import FitSettings, fit, predict_logits
 from pcequi.training.protocols import PROTOCOLS, parse_protocol, protocol_rotations
 from pcequi.training.runs import RunSettings, train_run
@@ -17,6 +22,7 @@ __all__ = [
     "classification_report",
     "compare_modes",
     "evaluate_protocol",
+    "evaluate_together",
     "fit",
     "load_checkpoint",
     "load_split",
