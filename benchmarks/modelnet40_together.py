@@ -16,7 +16,7 @@ from dataclasses import replace
 from common import RESULTS, circumstances
 
 from pcequi.training.checkpoints import load_checkpoint
-from pcequi.training.evaluate import evaluate_together
+from pcequi.training.evaluate import agreement, evaluate_together
 from pcequi.training.runs import load_run_settings, load_run_split
 from pcequi.training.threads import set_threads
 
@@ -43,23 +43,28 @@ def main() -> None:
             parser.error(f"{run} has another protocol, seed or data set than {args.runs[0]}")
     test = load_run_split(replace(first, source=args.source, root=None), train=False)
     models = [load_checkpoint(run).model for run in args.runs]
-    seed = first.fit.seed
-    report, _ = evaluate_together(
-        models, test, first.protocol, seed=seed, cache=args.cache, workers=args.workers
-    )
-    row = {
-        "protocol": first.protocol,
-        "presets": [other.preset for other in settings],
-        "seed": seed,
-        "accuracy": report["accuracy"],
-        "mean_class_accuracy": report["mean_class_accuracy"],
-        "alone": report["alone"],
-        "shapes": report["shapes"],
-        "circumstances": circumstances(),
-    }
-    merge(row)
-    alone = ", ".join(f"{share:.2%}" for share in row["alone"])
-    print(f"{row['protocol']} seed {seed}: {row['accuracy']:.2%} together; alone {alone}")
+    seed, logits = first.fit.seed, {}
+    for protocol in first.protocols:
+        report, logits[protocol] = evaluate_together(
+            models, test, protocol, seed=seed, cache=args.cache, workers=args.workers
+        )
+        row = {
+            "protocol": protocol,
+            "presets": [other.preset for other in settings],
+            "seed": seed,
+            "accuracy": report["accuracy"],
+            "mean_class_accuracy": report["mean_class_accuracy"],
+            "alone": report["alone"],
+            "agreement": agreement(logits[first.protocol], logits[protocol]),
+            "shapes": report["shapes"],
+            "circumstances": circumstances(),
+        }
+        merge(row)
+        alone = ", ".join(f"{share:.2%}" for share in row["alone"])
+        print(
+            f"{protocol} seed {seed}: {row['accuracy']:.2%} together; alone {alone}; "
+            f"{row['agreement']:.2%} as under {first.protocol}"
+        )
 
 
 def merge(row: dict) -> None:

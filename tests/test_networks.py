@@ -16,8 +16,8 @@ from pcequi.training.predict import predict_cloud
 NAMES = network_names()
 
 
-def test_both_are_there():
-    assert NAMES == ["modelnet40", "modelnet40-small"]
+def test_all_are_there():
+    assert NAMES == ["modelnet40", "modelnet40-pairs", "modelnet40-small"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,6 +62,12 @@ def test_files_are_classified_without_a_run(tmp_path, capsys):
         main(["predict", str(path), "--json", "--threads", "1"])
     found = json.loads(capsys.readouterr().out)
     assert stop.value.code == 0 and found["network"] == "modelnet40"
+    assert found["files"][0]["predictions"][0]["class"] == "cone"
+    both = ["--network", "modelnet40", "--network", "modelnet40-pairs"]
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", str(path), *both, "--json", "--threads", "1"])
+    found = json.loads(capsys.readouterr().out)
+    assert stop.value.code == 0 and found["network"] == both[1::2]
     assert found["files"][0]["predictions"][0]["class"] == "cone"
     with pytest.raises(SystemExit) as stop:
         main(["predict", str(tmp_path), "--json"])
