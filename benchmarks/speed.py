@@ -1,8 +1,8 @@
-"""How fast is the default network on this machine, beside what would be used instead?
+"""How fast is a network, by default the default one, on this machine, beside what would be used instead?
 
 What ``pcequi bench`` measures, kept with machine, versions and commit:
 
-    python benchmarks/speed.py [--quick] [--threads N]
+    python benchmarks/speed.py [--preset NAME] [--quick] [--threads N]
 """
 
 import argparse
@@ -20,7 +20,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="by default one a core")
     args = parser.parse_args()
     threads = set_threads(args.threads)
-    print(write("speed", bench_figures(args.preset, args.quick, workers=threads, progress=print)))
+    name = "speed" if args.preset == "default" else f"speed-{args.preset}"
+    print(write(name, bench_figures(args.preset, args.quick, workers=threads, progress=print)))
 
 
 if __name__ == "__main__":
