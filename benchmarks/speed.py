@@ -1,4 +1,4 @@
-"""How fast is a network, by default the default one, on this machine, beside what would be used instead?
+"""How fast is a network on this machine, beside what would be used instead?
 
 What ``pcequi bench`` measures, kept with machine, versions and commit:
 
