@@ -56,7 +56,7 @@ def geometric_embedding(
     else:
         # phi_b seen from R0 G is phi_{G b} seen from R0: evaluate the distinct
         # turned kernel points once a point, then look every pose's up.
-        distinct, slot = _distinct_points(poses.group, num_points)
+        distinct, slot = turned_points(poses.group, num_points)
         z = _lift(poses.pos, poses.rot[:, 0], pos, feature, radius, distinct, width, slot)
     if normal is not None:  # world normals to the frame of each pose
         z = torch.cat([z[..., :1], z[..., 1:] @ poses.rot], -1)
@@ -122,9 +122,12 @@ def _pair_means(poses, normal, pos, axes, radius, pairs) -> tuple[Tensor, Tensor
     return out / mass.clamp_min(torch.finfo(out.dtype).tiny)[:, None], mass
 
 
-def _distinct_points(group: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
+def turned_points(group: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
     """The kernel points turned by a group, each once up to rounding, and which
-    of them each element [K] sees at each place [B]."""
+    of them each element [K] sees at each place [B].
+
+    **Equivariance:** constants of the group and the kernel.
+    """
     key = (num_points, group.dtype, group.device, tuple(group.flatten().tolist()))
     if key not in _DISTINCT:
         points = kernel_points(num_points)[0].to(group)

@@ -18,6 +18,7 @@ from pcequi.ops import (
     least_members,
     nearest_center,
 )
+from pcequi.orbits import Orbits
 
 METHODS = ("fps", "random", "spatial")
 CENTERS = ("medoid", "mean")
@@ -40,6 +41,8 @@ class Representatives:
         shared: representatives whose output a pose shares [P, k], in [0, M); with
             the nearest alone, k is 1.
         share: how much of each [P, k]; rows sum to one, unused places are zero.
+        orbit: representatives come in runs of so many, the poses of one point in
+            order; what the poses of a point share then follows from its first.
 
     **Equivariance:** indices and distances; see ``FeatureSampler``.
     """
@@ -52,6 +55,7 @@ class Representatives:
     batch: Tensor
     shared: Tensor
     share: Tensor
+    orbit: int = 1
 
     def spread(self, x: Tensor) -> Tensor:
         """What each pose gets of its representatives' values, [M, C] to [P, C].
@@ -105,10 +109,15 @@ class FeatureSampler:
             see ``ops.blend_centers``. 1: the output of the nearest. More cost
             entries of the sparse operator and lose less: about half the
             variance with 6.
+        orbits: representatives are whole orbits, all K poses of a point, and
+            points are compared in all K frames at once: K times less to search.
+            For frames that are one base frame times a group. The budget counts
+            poses, and at least one orbit is taken.
 
     Raises:
         ArgumentError: a value outside its range, budgets that exclude each other,
-            or ``blend`` with "spatial" sampling or "mean" centres.
+            ``blend`` with "spatial" sampling or "mean" centres, or ``orbits`` with
+            "spatial" sampling, which takes whole orbits anyway.
 
     **Equivariance:** a function of the embeddings' distances and of a fixed
     key of them: as invariant as they are. ``random`` is not.
@@ -122,6 +131,7 @@ class FeatureSampler:
     center: str = "medoid"
     seeds: int | None = None
     blend: int = 1
+    orbits: bool = False
 
     def __post_init__(self):
         if self.method not in METHODS:
@@ -151,6 +161,11 @@ class FeatureSampler:
                 f"`blend` (={self.blend}) must be 1 with `method` {self.method!r} and `center` "
                 f"{self.center!r}: representatives are blended by their embeddings"
             )
+        if self.orbits and self.method == "spatial":
+            raise ArgumentError(
+                f"`orbits` (={self.orbits}) must be False with `method` 'spatial', which takes "
+                "all rotations of a point anyway"
+            )
 
     @property
     def is_dense(self) -> bool:
@@ -173,6 +188,8 @@ class FeatureSampler:
         seed_rows: Tensor | None = None,
         generator: torch.Generator | None = None,
         strict: bool = True,
+        products: Tensor | None = None,
+        closed: bool = False,
     ) -> Representatives:
         """Sample representatives.
 
@@ -180,16 +197,28 @@ class FeatureSampler:
             embedding: [P, D], one row a pose.
             batch: sorted cloud of each pose [P]; None for one cloud.
             pos: position of each pose [P, 3]; needed by ``method="spatial"``.
-            num_rotations: K, poses of a point are consecutive; for "spatial".
-            seed_rows: rows (of one cloud) on which FPS and Lloyd run.
+            num_rotations: K, poses of a point are consecutive; for "spatial" and
+                ``orbits``.
+            seed_rows: rows (of one cloud) on which FPS and Lloyd run; with
+                ``orbits`` all poses of the points whose poses they are.
             generator: for ``method="random"``.
             strict: raise when ``num`` exceeds the poses of a cloud; otherwise
                 such a cloud keeps them all.
+            products: multiplication table [K, K] of the frames' group, see
+                ``orbits.group_products``; needed by ``orbits``.
+            closed: whether that group permutes the entries of an embedding, see
+                ``orbits.Orbits``.
 
         Raises:
             ShapeError, DataError, ArgumentError: unusable input; the message
             names the argument.
         """
+        orbits = Orbits(num_rotations, products, closed) if self.orbits else Orbits()
+        if self.orbits and num_rotations > 1 and products is None:
+            raise ArgumentError(
+                "`products` (=None) is needed by `orbits`: poses whose frames are one base frame "
+                "times a group (GridPoses with the name of one, TangentPoses); or drop `orbits`"
+            )
         clouds = _cloud_bounds(embedding, batch)
         parts, first = [], 0
         for cloud, (start, stop) in enumerate(clouds):
@@ -200,10 +229,12 @@ class FeatureSampler:
                     f"(={stop - start}) of cloud {cloud}; lower it, or pass `strict=False` to "
                     "keep every pose of small clouds"
                 )
-            where = None if pos is None else pos[start:stop]
-            index, assignment, distance, shared, share = self._sample(
-                rows, where, num_rotations, seed_rows, generator
-            )
+            if self.method == "spatial" and not self._keeps_all(len(rows)):
+                where = None if pos is None else pos[start:stop]
+                found = self._spatial(rows, where, self.budget(len(rows)), num_rotations)
+            else:
+                found = self._sample(rows, orbits, seed_rows, generator)
+            index, assignment, distance, shared, share = found
             count = rows.new_zeros(len(index)).index_add_(0, shared.flatten(), share.flatten())
             parts.append(
                 (
@@ -218,41 +249,49 @@ class FeatureSampler:
                 )
             )
             first += len(index)
-        if len(parts) == 1:
-            return Representatives(*parts[0])
-        return Representatives(*map(torch.cat, zip(*parts, strict=True)))
+        joined = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
+        return Representatives(*joined, orbit=orbits.size)
 
-    def _sample(self, x, pos, num_rotations, seed_rows, generator):
-        num = self.budget(len(x))
-        if self.is_dense or (num == len(x) and self.tolerance is None):
+    def _keeps_all(self, poses: int) -> bool:
+        return self.is_dense or (self.budget(poses) == poses and self.tolerance is None)
+
+    def _sample(self, x, orbits, seed_rows, generator):
+        """Index, assignment, distance, shared and share of one cloud."""
+        size = orbits.size
+        if self._keeps_all(len(x)):
             every = torch.arange(len(x), device=x.device)
             return every, every, x.new_zeros(len(x)), *self._own(every, x)
-        if self.method == "spatial":
-            index, assignment, distance = self._spatial(x, pos, num, num_rotations)
-            return index, assignment, distance, *self._own(assignment, x)
-        rows = seed_rows if seed_rows is not None and len(seed_rows) >= num else None
-        pool = x if rows is None else x[rows]
-        key = sampling_key(pool)
+        num = max(1, self.budget(len(x)) // size)
+        turned = orbits.rows(x)  # [orbits, K, D]; each pose is an orbit where K is 1
+        few = seed_rows is None or len(seed_rows) < num * size
+        rows = None if few else seed_rows[::size] // size
+        pool = turned if rows is None else turned[rows]
+        key = sampling_key(pool.flatten(0, 1)).view(-1, size).amax(1)
         if self.method == "random":
             order = torch.randperm(len(pool), generator=generator)
             index = order[:num].to(x.device)
-            assignment, distance = nearest_center(pool, pool[index])
-            assignment[index] = torch.arange(num, device=x.device)
+            assignment, distance = nearest_center(pool[:, 0], pool[index].flatten(0, 1))
+            assignment[index] = torch.arange(num, device=x.device) * size
         else:
             index, assignment, distance = farthest_point_sampling(
-                pool, num, key=key, tolerance=self.tolerance or 0.0
+                pool[:, 0], num, key=key, tolerance=self.tolerance or 0.0, turned=pool
             )
         if self.refine:
-            index = _lloyd(pool, index, assignment, key, self.refine)
+            index = _lloyd(pool, index, assignment, key, self.refine, orbits)
         if rows is not None:
             index = rows[index]
         if self.blend > 1:
-            return index, *_blend(x, index, self.blend)
-        if self.refine or rows is not None:
-            assignment, distance = _assign(x, index)
+            assignment, distance, shared, share = _blend(turned, index, self.blend)
+            shared, share = orbits.spread(shared), orbits.repeat(share)
+        elif self.refine or rows is not None:
+            assignment, distance = _assign(turned, index)
+        assignment, distance = orbits.spread(assignment), orbits.repeat(distance)
+        index = orbits.poses(index)
         if self.center == "mean":
             distance = (x - cluster_means(x, assignment, x[index])[assignment]).norm(dim=1)
-        return index, assignment, distance, *self._own(assignment, x)
+        if self.blend == 1:
+            shared, share = self._own(assignment, x)
+        return index, assignment, distance, shared, share
 
     def _own(self, assignment, x):
         """Shares of poses that take one representative each."""
@@ -269,7 +308,8 @@ class FeatureSampler:
         turn = torch.arange(num_rotations, device=x.device)
         index = (chosen[:, None] * num_rotations + turn).flatten()
         assignment = (nearest[:, None] * num_rotations + turn).flatten()
-        return index, assignment, (x - x[index[assignment]]).norm(dim=1)
+        distance = (x - x[index[assignment]]).norm(dim=1)
+        return index, assignment, distance, *self._own(assignment, x)
 
 
 def _cloud_bounds(embedding: Tensor, batch: Tensor | None) -> list[tuple[int, int]]:
@@ -293,18 +333,19 @@ def _cloud_bounds(embedding: Tensor, batch: Tensor | None) -> list[tuple[int, in
     return list(zip([0, *stops[:-1]], stops, strict=True))
 
 
-def _assign(x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Nearest representative of every row; a representative is its own."""
-    assignment, distance = nearest_center(x, x[index])
-    assignment[index] = torch.arange(len(index), device=x.device)
+def _assign(turned: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Nearest representative of every first row; a representative is its own."""
+    assignment, distance = nearest_center(turned[:, 0], turned[index].flatten(0, 1))
+    assignment[index] = _first_poses(index, turned.shape[1])
     distance[index] = 0
     return assignment, distance
 
 
-def _blend(x: Tensor, index: Tensor, num: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Nearest representatives of every row and their shares; a representative is its own."""
-    assignment, distance, shared, share = blend_centers(x, x[index], num)
-    own = torch.arange(len(index), device=x.device)
+def _blend(turned: Tensor, index: Tensor, num: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Nearest representatives of every first row and their shares; a representative is its own."""
+    center = turned[index].flatten(0, 1)
+    assignment, distance, shared, share = blend_centers(turned[:, 0], center, num)
+    own = _first_poses(index, turned.shape[1])
     assignment[index] = own
     distance[index] = 0
     shared[index] = own[:, None]
@@ -313,23 +354,31 @@ def _blend(x: Tensor, index: Tensor, num: int) -> tuple[Tensor, Tensor, Tensor, 
     return assignment, distance, shared, share
 
 
-def _lloyd(x: Tensor, index: Tensor, assignment: Tensor, key: Tensor, steps: int) -> Tensor:
+def _first_poses(index: Tensor, size: int) -> Tensor:
+    return torch.arange(len(index), device=index.device) * size
+
+
+def _lloyd(
+    turned: Tensor, index: Tensor, assignment: Tensor, key: Tensor, steps: int, orbits: Orbits
+) -> Tensor:
     """Lloyd steps from given clusters, then the medoid of each (Lloyd, 1982)."""
-    center = x[index]
+    x, every = turned[:, 0], turned.flatten(0, 1)
+    center = turned[index].flatten(0, 1)
     for _ in range(steps):
-        center = cluster_means(x, assignment, center)
+        center = cluster_means(every, orbits.spread(assignment), center)
         assignment, distance = nearest_center(x, center)
     # The member nearest to its centre; among equals the first in key order.
     # Both are rounded, so that rows that are equal but for noise keep their order.
     slack = 1e-8 if x.dtype == torch.float64 else 1e-4
     spread = float((x - x.mean(0)).square().sum(1).max()) ** 0.5
+    cluster = assignment // orbits.size
     medoid = least_members(
-        assignment,
+        cluster,
         _rounded(distance, slack * spread),
         _rounded(-key, slack * float(key.abs().max())),
         index,
     )
-    if (torch.bincount(assignment, minlength=len(index)) > 0).all():
+    if (torch.bincount(cluster, minlength=len(index)) > 0).all():
         return medoid  # of different clusters, so all different
     # A cluster that lost all members keeps its seed, unless another took it.
     return _distinct(medoid, len(x))

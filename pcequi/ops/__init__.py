@@ -10,7 +10,7 @@ from pcequi.ops.blending import blend_centers
 from pcequi.ops.clusters import cluster_means, least_members, nearest_center
 from pcequi.ops.fps import farthest_point_sampling
 from pcequi.ops.neighbors import knn, local_moments, pairs_within
-from pcequi.ops.sparse import coalesce_rows, grouped_spmm
+from pcequi.ops.sparse import coalesce_rows, grouped_spmm, turned_rows
 
 __all__ = [
     "HAS_NUMBA",
@@ -25,4 +25,5 @@ __all__ = [
     "local_moments",
     "nearest_center",
     "pairs_within",
+    "turned_rows",
 ]

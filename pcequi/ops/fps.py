@@ -36,6 +36,7 @@ def farthest_point_sampling(
     start: int | None = None,
     key: Tensor | None = None,
     tolerance: float = 0.0,
+    turned: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """FPS over the rows of ``x`` (one cloud).
 
@@ -46,12 +47,15 @@ def farthest_point_sampling(
         key: tie-breaker [P]; by default the row order decides.
         tolerance: stop as soon as every row is within this distance of a pick
             (units of ``x``); 0 never stops early.
+        turned: what each row looks like under the K elements of a group
+            [P, K, D], the identity first; a pick then stands for all K of its rows.
 
     Returns:
         ``index`` [M] of the picks in order (M = ``num`` unless ``tolerance``
         stopped it), ``assignment`` [P] in [0, M), the nearest pick (the
         earliest of equals), and ``distance`` [P] to it. While distinct rows
-        remain no pick repeats one; every pick is assigned to itself.
+        remain no pick repeats one; every pick is assigned to itself. With
+        ``turned`` the assignment is pick * K + element, in [0, M * K).
 
     Raises:
         ArgumentError: ``num`` is not in [1, P].
@@ -66,6 +70,7 @@ def farthest_point_sampling(
             "lower the budget or add poses"
         )
     x = x.detach().contiguous()
+    turned = x[:, None] if turned is None else turned.detach().contiguous()
     if key is None:
         key = torch.arange(size, 0, -1, dtype=x.dtype, device=x.device)
     stop = max(float(tolerance) ** 2, -1.0)
@@ -73,10 +78,11 @@ def farthest_point_sampling(
     if HAS_NUMBA and x.device.type == "cpu":
         from pcequi.ops.compiled import fps as kernels
 
-        found = kernels.fps(x.numpy(), num, start, key.numpy(), TIE[x.dtype], ZERO[x.dtype], stop)
+        limits = TIE[x.dtype], ZERO[x.dtype], stop
+        found = kernels.fps(x.numpy(), turned.numpy(), num, start, key.numpy(), *limits)
         index, assignment, d2 = map(torch.from_numpy, found)
     else:
-        index, assignment, d2 = _fps_torch(x, num, start, key, stop)
+        index, assignment, d2 = _fps_torch(x, turned, num, start, key, stop)
     return index, assignment, d2.sqrt()
 
 
@@ -88,7 +94,7 @@ def _largest(value: Tensor, key: Tensor, tie: float) -> Tensor:
     return (best >= best.max() - slack).int().argmax()
 
 
-def _fps_torch(x, num, start, key, stop):
+def _fps_torch(x, turned, num, start, key, stop):
     spread = (x - x.mean(0)).square().sum(1)
     zero = float(spread.max()) * ZERO[x.dtype]
     d2 = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
@@ -100,12 +106,13 @@ def _fps_torch(x, num, start, key, stop):
     pick = torch.as_tensor(start, device=x.device)
     for m in range(num):
         index.append(pick)
-        new = (x - x[pick]).square().sum(1)
-        # A tie belongs to the earlier pick, and copies count as ties.
-        closer = new < d2 * (1 - TIE[x.dtype]) - zero
-        d2 = torch.where(closer, new, d2)
-        assignment = torch.where(closer, m, assignment)
-        assignment[pick] = m
+        for number, row in enumerate(turned[pick], m * turned.shape[1]):
+            new = (x - row).square().sum(1)
+            # A tie belongs to the earlier pick, and copies count as ties.
+            closer = new < d2 * (1 - TIE[x.dtype]) - zero
+            d2 = torch.where(closer, new, d2)
+            assignment = torch.where(closer, number, assignment)
+        assignment[pick] = m * turned.shape[1]
         d2[pick] = 0
         taken[pick] = True
         left = d2.masked_fill(taken, -1.0)

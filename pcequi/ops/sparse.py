@@ -118,3 +118,38 @@ def coalesce_rows(
     counts = torch.bincount(cell // num_cols, minlength=num_rows)
     ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     return ptr, cell % num_cols, total
+
+
+def turned_rows(
+    ptr: Tensor, col: Tensor, val: Tensor, turns: Tensor, products: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows of all poses of some points, from those of the first pose of each.
+
+    Rows are (point, function) and columns (point, pose). Row (s, k, b) has the entries
+    of row (s, ``turns[k, b]``), with the pose q of their columns replaced by
+    ``products[k, q]``.
+
+    Args:
+        ptr: row pointer [S * B + 1]. col, val: entries [nnz].
+        turns: [K, B]. products: [K, K].
+
+    Returns:
+        ``ptr`` [S * K * B + 1], ``col`` and ``val`` [K * nnz].
+
+    **Equivariance:** none involved; copies entries.
+    """
+    if HAS_NUMBA and val.device.type == "cpu":
+        from pcequi.ops.compiled import sparse
+
+        return tuple(map(torch.from_numpy, sparse.turned(*_numpy(ptr, col, val, turns, products))))
+    size, basis = turns.shape
+    count = (ptr[1:] - ptr[:-1]).view(-1, basis)
+    row = torch.arange(count.numel(), device=ptr.device).view(-1, basis)[:, turns]  # [S, K, B]
+    turn = torch.arange(size, device=ptr.device)[:, None].expand_as(row)
+    copied = count[:, turns].flatten()
+    start = copied.cumsum(0) - copied
+    shift = (ptr[:-1][row.flatten()] - start).repeat_interleave(copied)
+    entry = torch.arange(len(shift), device=ptr.device) + shift
+    old, turn = col[entry], turn.flatten().repeat_interleave(copied)
+    new = old // size * size + products[turn, old % size]
+    return torch.cat([ptr[:1], copied.cumsum(0)]), new, val[entry]

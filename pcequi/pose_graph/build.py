@@ -12,7 +12,8 @@ from pcequi import rotations as so3
 from pcequi.canonical import canonical_pose
 from pcequi.embedding import geometric_embedding, pair_embedding
 from pcequi.errors import ArgumentError
-from pcequi.ops import coalesce_rows, farthest_point_sampling
+from pcequi.ops import coalesce_rows, farthest_point_sampling, turned_rows
+from pcequi.orbits import basis_turns, group_products
 from pcequi.pose_graph.edges import pose_operator
 from pcequi.pose_graph.graph import LevelGraph, PoseGraph
 from pcequi.pose_graph.level import Level
@@ -36,6 +37,7 @@ class _Below:
     shared: Tensor  # [N, K, k], see ``Representatives``
     share: Tensor  # [N, K, k]
     num: int
+    whole: bool  # see ``GraphBuilder.is_whole``
 
 
 def build_pose_graph(
@@ -252,8 +254,15 @@ class GraphBuilder:
             entries, graph.col, graph.val = step.operator(chosen)
             graph.entries = (entries[1:] - entries[:-1]).to(torch.int32)
         size = (*poses.rot.shape[:2], -1)
-        self.below = _Below(poses, chosen.shared.view(size), chosen.share.view(size), chosen.num)
+        shared, share = chosen.shared.view(size), chosen.share.view(size)
+        self.below = _Below(poses, shared, share, chosen.num, self.is_whole(step, chosen))
         return graph
+
+    @staticmethod
+    def is_whole(step: LevelStep, chosen: Representatives) -> bool:
+        """Whether representatives are all poses of some points, in order."""
+        size = step.poses.num_rotations
+        return chosen.orbit == size or chosen.num == step.poses.num
 
 
 @dataclass
@@ -273,6 +282,8 @@ class LevelStep:
     def sample(self, embedding: Tensor | None = None, generator=None) -> Representatives:
         """Choose representatives by an embedding [P, D], by default the geometric one."""
         k = self.poses.num_rotations
+        # Learned features of a point's poses are no permutations of one another.
+        closed = embedding is None and self._turns() is not None
         if embedding is None:
             embedding = self.embedding
             embedding = (
@@ -287,7 +298,16 @@ class LevelStep:
             seed_rows=self._seed_rows(),
             generator=generator,
             strict=False,  # levels meet clouds of any size
+            products=None if self.poses.group is None else group_products(self.poses.group),
+            closed=closed,
         )
+
+    def _turns(self) -> Tensor | None:
+        """How the group of the frames permutes the kernel's functions, where it does."""
+        group = self.poses.group
+        if group is None or self.level.pairs is not None:
+            return None
+        return basis_turns(group, self.level.kernel_points)
 
     def _seed_rows(self) -> Tensor | None:
         seeds, k = self.level.sampling.seeds, self.poses.num_rotations
@@ -315,9 +335,13 @@ class LevelStep:
             target, num_rows = chosen.assignment, chosen.num
         else:
             index, target, num_rows = chosen.index, None, chosen.num
+        if target is None and (turns := self._operator_turns(chosen)) is not None:
+            index = index[:: self.poses.num_rotations]  # the first pose of each orbit
         ptr, col, val = pose_operator(
             *self.poses.at(index), below.poses, below.shared, below.share, below.num, self.level
         )
+        if target is None and turns is not None:
+            return turned_rows(ptr, col, val, turns, group_products(self.poses.group))
         if target is None:
             return ptr, col, val
         basis = self.level.basis
@@ -325,3 +349,20 @@ class LevelStep:
         member = target[row // basis]
         val = val / chosen.multiplicity.to(val)[member]
         return coalesce_rows(member * basis + row % basis, col, val, num_rows * basis, below.num)
+
+    def _operator_turns(self, chosen: Representatives | None) -> Tensor | None:
+        """``_turns`` where the rows of one pose give those of all poses of its point:
+        both levels have the same frames on all points, come in whole orbits, read the
+        pose of the same rotation, and the order of turns does not matter."""
+        below, turns = self.builder.below, self._turns()
+        size = self.poses.num_rotations
+        if turns is None or size == 1 or self.level.kernel_rotations > 1 or not below.whole:
+            return None
+        if chosen is not None and not self.builder.is_whole(self, chosen):
+            return None
+        if not (self.poses.shared or len(self.poses.rot) == 1) or not below.poses.shared:
+            return None
+        if not torch.equal(self.poses.rot[0], below.poses.rot[0]):
+            return None
+        products = group_products(self.poses.group)
+        return turns if torch.equal(products, products.T) else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pcequi.errors import ArgumentError
 from pcequi.kernels import SE3Kernel, anchor_rotations, kernel_points
 from pcequi.pair_kernel import PairKernel, check_pairs
-from pcequi.poses import CentroidPoses, GridPoses, sampler_from_dict, sampler_to_dict
+from pcequi.poses import CentroidPoses, GridPoses, TangentPoses, sampler_from_dict, sampler_to_dict
 from pcequi.sampling import FeatureSampler
 
 
@@ -55,6 +55,13 @@ class Level:
             raise ArgumentError(f"`num_points` (={self.num_points}) must be at least 1, or None")
         kernel_points(self.kernel_points)
         anchor_rotations(self.kernel_rotations)
+        turns = getattr(self.poses, "num_rotations", getattr(self.poses, "rotations", 1))
+        grouped = isinstance(self.poses, TangentPoses) or isinstance(turns, str) or turns == 1
+        if self.sampling.orbits and not grouped:
+            raise ArgumentError(
+                f"`sampling.orbits` (=True) needs `poses` (={self.poses!r}) whose frames are one "
+                "base frame times a group: GridPoses with the name of one, or TangentPoses"
+            )
         if self.pairs is not None:
             object.__setattr__(self, "pairs", check_pairs(self.pairs))
             turns = getattr(self.poses, "num_rotations", 1)
@@ -91,6 +98,8 @@ class Level:
         values["sampling"] = vars(self.sampling).copy()
         if self.sampling.blend == 1:  # so that older stores and checkpoints keep their names
             del values["sampling"]["blend"]
+        if not self.sampling.orbits:
+            del values["sampling"]["orbits"]
         if self.pairs is None:
             del values["pairs"]
         else:

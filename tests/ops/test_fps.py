@@ -119,11 +119,13 @@ def test_float32_and_torch_twin_agree(generator):
     for dtype in (torch.float32, torch.float64):
         x = torch.randn(70, 6, generator=generator, dtype=torch.float64).to(dtype)
         key = x[:, 0].contiguous()
-        args = (x.numpy(), 20, 5, key.numpy(), TIE[dtype], ZERO[dtype], -1.0)
-        compiled = kernels.fps(*args)
-        plain = module._fps_torch(x, 20, 5, key, -1.0)
-        for a, b in zip(compiled, plain, strict=True):
-            torch.testing.assert_close(torch.from_numpy(a), b)
+        for turned in (x[:, None], torch.stack([x, x.flip(1)], 1)):
+            arrays = x.numpy(), turned.contiguous().numpy()
+            args = (*arrays, 20, 5, key.numpy(), TIE[dtype], ZERO[dtype], -1.0)
+            compiled = kernels.fps(*args)
+            plain = module._fps_torch(x, turned, 20, 5, key, -1.0)
+            for a, b in zip(compiled, plain, strict=True):
+                torch.testing.assert_close(torch.from_numpy(a), b)
 
 
 @pytest.mark.parametrize("num", [0, 5])

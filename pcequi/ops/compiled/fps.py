@@ -96,8 +96,10 @@ def _farthest(x, keep, key, slack, start):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def fps(x, num, start, key, tie, zero, stop):
+def fps(x, turned, num, start, key, tie, zero, stop):
     """FPS by the rules of ``ops.fps``: picks, assignment, squared distances.
+
+    A pick stands for the rows ``turned[pick]`` [K, D], the first of which is its own.
 
     A negative ``start`` asks for the row farthest from the mean; squares below
     ``zero`` of its square are zero, and ``stop`` is a square.
@@ -118,28 +120,30 @@ def fps(x, num, start, key, tie, zero, stop):
         flat[p] = np.inf if p < size else -1
     assignment = np.zeros((blocks, _BLOCK), np.int64)
     index = np.empty(num, np.int64)
-    total, top, there = np.empty(_BLOCK, x.dtype), np.empty(_BLOCK, x.dtype), np.empty(dim, x.dtype)
+    total, top, there = np.empty(_BLOCK, x.dtype), np.empty(_BLOCK, x.dtype), np.zeros(dim, x.dtype)
+    turns = turned.shape[1]
     pick, count = start, 0
     for m in range(num):
         index[m] = pick
         count = m + 1
         home, place = pick // _BLOCK, pick % _BLOCK
         d2[home, place] = -1
-        assignment[home, place] = m
-        for c in range(dim):
-            there[c] = columns[home, c, place]
-        for i in range(_BLOCK):
-            top[i] = -1
-        for block in range(blocks):
-            _squares(columns, block, there, total)
+        assignment[home, place] = m * turns
+        for number in range(m * turns, (m + 1) * turns):
+            for c in range(x.shape[1]):
+                there[c] = turned[pick, number - m * turns, c]
             for i in range(_BLOCK):
-                # A tie belongs to the earlier pick, and copies count as ties.
-                old = d2[block, i]
-                closer = total[i] < old * keep - zero
-                assignment[block, i] = m if closer else assignment[block, i]
-                old = total[i] if closer else old
-                d2[block, i] = old
-                top[i] = max(top[i], old)
+                top[i] = -1
+            for block in range(blocks):
+                _squares(columns, block, there, total)
+                for i in range(_BLOCK):
+                    # A tie belongs to the earlier pick, and copies count as ties.
+                    old = d2[block, i]
+                    closer = total[i] < old * keep - zero
+                    assignment[block, i] = number if closer else assignment[block, i]
+                    old = total[i] if closer else old
+                    d2[block, i] = old
+                    top[i] = max(top[i], old)
         worst = _fold(top)
         if stop > 0 and worst <= stop:
             break

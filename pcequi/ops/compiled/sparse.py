@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit, prange
 
-__all__ = ["coalesce", "spmm", "spmm_transposed"]
+__all__ = ["coalesce", "spmm", "spmm_transposed", "turned"]
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath=True)
@@ -76,3 +76,24 @@ def coalesce(row, col, val, num_rows, num_cols):
             seen[c] = False
         ptr[r + 1] = size
     return ptr, out_col[:size].copy(), out_val[:size].copy()
+
+
+@njit(cache=True, nogil=True)
+def turned(ptr, col, val, turns, products):
+    """CSR of all poses of some points; see ``ops.turned_rows``."""
+    size, basis = turns.shape
+    points = (len(ptr) - 1) // basis
+    out_ptr = np.zeros(points * size * basis + 1, np.int64)
+    out_col, out_val = np.empty(size * len(col), np.int64), np.empty(size * len(val), val.dtype)
+    place = 0
+    for s in range(points):
+        for k in range(size):
+            for b in range(basis):
+                row = s * basis + turns[k, b]
+                for e in range(ptr[row], ptr[row + 1]):
+                    first = col[e] // size * size
+                    out_col[place] = first + products[k, col[e] - first]
+                    out_val[place] = val[e]
+                    place += 1
+                out_ptr[(s * size + k) * basis + b + 1] = place
+    return out_ptr, out_col, out_val
