@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,14 @@ from torch import Tensor
 from pcequi.errors import FileError, PcequiError
 from pcequi.files import locked
 from pcequi.graph_chunks import open_chunk, write_chunk
-from pcequi.pose_graph import TENSORS, Level, PoseGraph, build_pose_graph
+from pcequi.pose_graph import (
+    TENSORS,
+    Level,
+    PoseGraph,
+    build_pose_graph,
+    first_rows,
+    stored_turns,
+)
 
 __all__ = ["ChunkJob", "build_chunk", "clear_leftovers", "is_good", "pack", "run_jobs"]
 
@@ -177,7 +185,8 @@ def _graphs(job: ChunkJob) -> list[dict[str, Tensor]]:
             if job.rotations is not None:
                 pos = pos @ job.rotations[local].double().T
             try:
-                graphs.append(pack(build_pose_graph(pos, job.levels, dtype=torch.float32)))
+                graph = build_pose_graph(pos, job.levels, dtype=torch.float32)
+                graphs.append(pack(graph, job.levels))
             except PcequiError as error:
                 raise type(error)(f"cloud {job.start + local}: {error}") from error
         return graphs
@@ -185,13 +194,19 @@ def _graphs(job: ChunkJob) -> list[dict[str, Tensor]]:
         torch.set_num_threads(threads)
 
 
-def pack(graph: PoseGraph) -> dict[str, Tensor]:
+def pack(graph: PoseGraph, levels: Sequence[Level]) -> dict[str, Tensor]:
     """The tensors of one cloud's graph in the types in which a store keeps them.
+
+    Where the rows of A of all poses of a point follow from those of its first pose
+    (``pose_graph.stored_turns``), only these are kept.
 
     **Equivariance:** as the graph, to the 16 bits that are kept.
     """
     packed = {}
-    for number, level in enumerate(graph.levels):
+    for number, (level, turns) in enumerate(zip(graph.levels, stored_turns(levels))):
+        if turns is not None:
+            entries, col, val = first_rows(level, turns[0])
+            level = replace(level, entries=entries, col=col, val=val)
         for name in TENSORS:
             value = getattr(level, name)
             if value is None:

@@ -20,13 +20,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError, DataError, FileError
 from pcequi.files import locked, make_folder, write_bytes
 from pcequi.graph_build import ChunkJob, clear_leftovers, is_good, pack, run_jobs
 from pcequi.graph_chunks import Chunk, open_chunk, read_graphs, tensor_names
-from pcequi.pose_graph import TENSORS, Level, LevelGraph, PoseGraph
+from pcequi.ops import turned_rows
+from pcequi.pose_graph import TENSORS, Level, LevelGraph, PoseGraph, stored_turns
 from pcequi.ranks import ALONE, Ranks, local_cores
 
 __all__ = ["GraphStore", "pack", "store_key"]
@@ -87,6 +89,7 @@ class GraphStore:
                 f"`folder` (={str(folder)!r}) holds no finished graph store "
                 f"(store.json: {error}); precompute again, which finishes it"
             ) from error
+        self._turns = stored_turns(self.levels)
         self.chunks: list[Chunk] = [
             open_chunk(_path(self.folder, start), len(self.levels), count, key)
             for start, count in _spans(self.size)
@@ -113,6 +116,8 @@ class GraphStore:
             values = {name: tensors[f"{number}.{name}"] for name in names}
             if "val" in values:
                 values["val"] = values["val"].float()
+            if self._turns[number] is not None:
+                values |= _all_rows(values, *self._turns[number])
             basis = level.basis if "entries" in values else 0
             levels.append(LevelGraph(basis=basis, **values))
         return PoseGraph(levels)
@@ -240,3 +245,11 @@ def _write_header(path: Path, header: dict) -> None:
         _LOG.warning("%s %s; it is written again now", path, reason)
     with locked(path.with_suffix(".lock"), wait=True):
         write_bytes(path, json.dumps(header, indent=1).encode())
+
+
+def _all_rows(values: dict[str, Tensor], turns: Tensor, products: Tensor) -> dict[str, Tensor]:
+    """The rows of all poses from those of the first pose of each point, see ``pack``."""
+    count = values["entries"].long()
+    ptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
+    ptr, col, val = turned_rows(ptr, values["col"], values["val"], turns, products)
+    return {"entries": (ptr[1:] - ptr[:-1]).to(torch.int32), "col": col, "val": val}

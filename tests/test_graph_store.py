@@ -112,10 +112,11 @@ def test_unusable_clouds_are_named(tmp_path, clouds, levels_of):
 
 
 def test_large_columns_do_not_overflow(make_blob, levels_of):
-    graph = build_pose_graph(make_blob(12), levels_of(num=6))
+    levels = levels_of(num=6)
+    graph = build_pose_graph(make_blob(12), levels)
     graph.levels[1].col = graph.levels[1].col + 40000
-    assert pack(graph)["1.col"].dtype == torch.int32
-    assert int(pack(graph)["1.col"].max()) >= 40000
+    packed = pack(graph, levels)
+    assert packed["1.col"].dtype == torch.int32 and int(packed["1.col"].max()) >= 40000
 
 
 def test_a_store_names_its_settings(tmp_path, clouds, levels_of):

@@ -7,12 +7,20 @@ import torch
 
 from pcequi import ops
 from pcequi.errors import ArgumentError
+from pcequi.graph_store import GraphStore
 from pcequi.kernels import kernel_points, space_basis
 from pcequi.models import forward_online
 from pcequi.models.online import feature_embedding
 from pcequi.ops import blend_centers, turned_rows
 from pcequi.orbits import Orbits, basis_turns, group_products
-from pcequi.pose_graph import GraphBuilder, Level, LevelStep, build_pose_graph
+from pcequi.pose_graph import (
+    GraphBuilder,
+    Level,
+    LevelStep,
+    PoseGraph,
+    build_pose_graph,
+    stored_turns,
+)
 from pcequi.poses import CentroidPoses, GridPoses, NormalPoses, PairPoses, TangentPoses
 from pcequi.rotations import finite_group, random_rotations
 from pcequi.sampling import FeatureSampler
@@ -113,17 +121,48 @@ def test_the_rows_of_one_pose_give_those_of_its_orbit(poses, dense, make_blob, m
         Level(0.9, poses, sampler, num_points=14, kernel_points=7),
         Level(1.5, CentroidPoses(poses.rotations, align), kernel_points=27),
     ]
-    pos, short, found = make_blob(40), [], LevelStep._operator_turns
+    pos, short, found = make_blob(40), [], LevelStep._orbit_turns
     monkeypatch.setattr(
-        LevelStep, "_operator_turns", lambda *args: short.append(found(*args)) or short[-1]
+        LevelStep, "_orbit_turns", lambda *args: short.append(found(*args)) or short[-1]
     )
     quick = build_pose_graph(pos, levels)
-    monkeypatch.setattr(LevelStep, "_operator_turns", lambda *args: None)
+    monkeypatch.setattr(LevelStep, "_orbit_turns", lambda *args: None)
     plain = build_pose_graph(pos, levels)
     # The octahedral group does not commute: its rows are made one by one.
     assert [turns is not None for turns in short] == [poses.rotations != "O"] * 2
     for a, b, below in zip(quick.levels[1:], plain.levels[1:], quick.levels):
         torch.testing.assert_close(matrix(a, below.num), matrix(b, below.num), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("poses", GROUPED[:3], ids=str)
+def test_a_store_keeps_the_rows_of_one_pose_a_point(poses, make_blob, tmp_path):
+    sampler = FeatureSampler(num=24, refine=1, blend=4, orbits=True)
+    levels = [
+        Level(0.5, poses, sampler, num_points=20),
+        Level(0.9, poses, sampler, num_points=14, kernel_points=7),
+        Level(1.5, CentroidPoses(poses.rotations, poses.align), kernel_points=27),
+    ]
+    clouds = [make_blob(num, num).float() for num in (40, 3, 25)]
+    store = GraphStore.build(tmp_path, clouds, levels, workers=1)
+    read = store.batch([2, 0, 1])
+    fresh = PoseGraph.batch([build_pose_graph(clouds[row], levels) for row in (2, 0, 1)])
+    for number, (a, b) in enumerate(zip(read.levels, fresh.levels, strict=True)):
+        assert torch.equal(a.weight, b.weight) and torch.equal(a.count, b.count)
+        if number:
+            assert torch.equal(a.entries.long(), b.entries.long())
+            assert torch.equal(a.col.long(), b.col.long())
+            torch.testing.assert_close(a.val, b.val, atol=1e-3, rtol=1e-3)
+            kept = sum(chunk.tensors[f"{number}.col"].shape[0] for chunk in store.chunks)
+            turns = 1 if poses.rotations == "O" else 4
+            assert kept * turns == len(a.col)
+
+
+def test_dense_stores_are_kept_whole(make_blob, tmp_path):
+    grid = GridPoses("D2", "manhattan")
+    levels = [Level(0.5, grid, num_points=9), Level(0.9, grid, num_points=5)]
+    assert stored_turns(levels) == [None, None]
+    store = GraphStore.build(tmp_path, [make_blob(20)], levels, workers=1)
+    assert store.chunks[0].tensors["1.col"].shape[0] == len(store.batch([0]).levels[1].col)
 
 
 def matrix(level, columns):

@@ -130,7 +130,7 @@ def stores(args, split: Split, networks: dict) -> dict[object, GraphStore]:
             for name, graphs in missing.items():
                 builder = copy.copy(first)
                 builder.levels, builder.below = list(networks[name]), None
-                graphs.append(pack(_graph(builder, number)))
+                graphs.append(pack(_graph(builder, number), builder.levels))
                 first.__dict__.setdefault("order", builder.order)
         for name, graphs in missing.items():
             places[name].parent.mkdir(parents=True, exist_ok=True)

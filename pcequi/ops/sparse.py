@@ -150,6 +150,6 @@ def turned_rows(
     start = copied.cumsum(0) - copied
     shift = (ptr[:-1][row.flatten()] - start).repeat_interleave(copied)
     entry = torch.arange(len(shift), device=ptr.device) + shift
-    old, turn = col[entry], turn.flatten().repeat_interleave(copied)
+    old, turn = col[entry].long(), turn.flatten().repeat_interleave(copied)
     new = old // size * size + products[turn, old % size]
-    return torch.cat([ptr[:1], copied.cumsum(0)]), new, val[entry]
+    return torch.cat([ptr[:1], copied.cumsum(0)]), new.to(col.dtype), val[entry]

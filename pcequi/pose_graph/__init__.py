@@ -16,6 +16,7 @@ from pcequi.pose_graph.build import (
 from pcequi.pose_graph.edges import PoseEdges, pose_edges, pose_operator
 from pcequi.pose_graph.graph import TENSORS, LevelGraph, PoseGraph, batch_levels
 from pcequi.pose_graph.level import Level
+from pcequi.pose_graph.orbit_rows import first_rows, orbit_turns, stored_turns
 
 __all__ = [
     "TENSORS",
@@ -28,6 +29,9 @@ __all__ = [
     "SampledLevel",
     "batch_levels",
     "build_pose_graph",
+    "first_rows",
+    "orbit_turns",
     "pose_edges",
     "pose_operator",
+    "stored_turns",
 ]

@@ -17,6 +17,7 @@ from pcequi.orbits import basis_turns, group_products
 from pcequi.pose_graph.edges import pose_operator
 from pcequi.pose_graph.graph import LevelGraph, PoseGraph
 from pcequi.pose_graph.level import Level
+from pcequi.pose_graph.orbit_rows import orbit_turns
 from pcequi.poses import (
     ALIGNMENTS,
     CentroidPoses,
@@ -37,7 +38,6 @@ class _Below:
     shared: Tensor  # [N, K, k], see ``Representatives``
     share: Tensor  # [N, K, k]
     num: int
-    whole: bool  # see ``GraphBuilder.is_whole``
 
 
 def build_pose_graph(
@@ -254,15 +254,8 @@ class GraphBuilder:
             entries, graph.col, graph.val = step.operator(chosen)
             graph.entries = (entries[1:] - entries[:-1]).to(torch.int32)
         size = (*poses.rot.shape[:2], -1)
-        shared, share = chosen.shared.view(size), chosen.share.view(size)
-        self.below = _Below(poses, shared, share, chosen.num, self.is_whole(step, chosen))
+        self.below = _Below(poses, chosen.shared.view(size), chosen.share.view(size), chosen.num)
         return graph
-
-    @staticmethod
-    def is_whole(step: LevelStep, chosen: Representatives) -> bool:
-        """Whether representatives are all poses of some points, in order."""
-        size = step.poses.num_rotations
-        return chosen.orbit == size or chosen.num == step.poses.num
 
 
 @dataclass
@@ -335,13 +328,14 @@ class LevelStep:
             target, num_rows = chosen.assignment, chosen.num
         else:
             index, target, num_rows = chosen.index, None, chosen.num
-        if target is None and (turns := self._operator_turns(chosen)) is not None:
-            index = index[:: self.poses.num_rotations]  # the first pose of each orbit
+        turns = None if target is not None else self._orbit_turns()
+        if turns is not None:
+            index = index[:: self.poses.num_rotations]  # the first pose of each point
         ptr, col, val = pose_operator(
             *self.poses.at(index), below.poses, below.shared, below.share, below.num, self.level
         )
-        if target is None and turns is not None:
-            return turned_rows(ptr, col, val, turns, group_products(self.poses.group))
+        if turns is not None:
+            return turned_rows(ptr, col, val, *(t.to(col.device) for t in turns))
         if target is None:
             return ptr, col, val
         basis = self.level.basis
@@ -350,19 +344,5 @@ class LevelStep:
         val = val / chosen.multiplicity.to(val)[member]
         return coalesce_rows(member * basis + row % basis, col, val, num_rows * basis, below.num)
 
-    def _operator_turns(self, chosen: Representatives | None) -> Tensor | None:
-        """``_turns`` where the rows of one pose give those of all poses of its point:
-        both levels have the same frames on all points, come in whole orbits, read the
-        pose of the same rotation, and the order of turns does not matter."""
-        below, turns = self.builder.below, self._turns()
-        size = self.poses.num_rotations
-        if turns is None or size == 1 or self.level.kernel_rotations > 1 or not below.whole:
-            return None
-        if chosen is not None and not self.builder.is_whole(self, chosen):
-            return None
-        if not (self.poses.shared or len(self.poses.rot) == 1) or not below.poses.shared:
-            return None
-        if not torch.equal(self.poses.rot[0], below.poses.rot[0]):
-            return None
-        products = group_products(self.poses.group)
-        return turns if torch.equal(products, products.T) else None
+    def _orbit_turns(self) -> tuple[Tensor, Tensor] | None:
+        return orbit_turns(self.builder.levels[self.number - 1], self.level)

@@ -84,7 +84,7 @@ def turned(ptr, col, val, turns, products):
     size, basis = turns.shape
     points = (len(ptr) - 1) // basis
     out_ptr = np.zeros(points * size * basis + 1, np.int64)
-    out_col, out_val = np.empty(size * len(col), np.int64), np.empty(size * len(val), val.dtype)
+    out_col, out_val = np.empty(size * len(col), col.dtype), np.empty(size * len(val), val.dtype)
     place = 0
     for s in range(points):
         for k in range(size):
