@@ -190,6 +190,7 @@ def fixed_frames(levels: Sequence[Level], rotations: str | int) -> list[Level]:
             if isinstance(level.poses, CentroidPoses)
             else GridPoses(rotations, align="none"),
             pairs=None,
+            sampling=replace(level.sampling, orbits=False),  # a grid of any size is no group
         )
         for level in levels
     ]

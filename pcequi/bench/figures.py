@@ -233,6 +233,8 @@ def _against_dense(label, levels, clouds, channels, rounds) -> tuple[float, floa
 def _with_rotations(levels: list[Level], rotations: str | int) -> list[Level]:
     """The same levels with other rotations a point. Of a group also at the
     centroid; where a number is asked for, the last level keeps its own frames."""
+    # Of 64 or of an octahedral group's 24 poses a point few whole orbits would fit the budgets.
+    levels = [replace(lv, sampling=replace(lv.sampling, orbits=False)) for lv in levels]
     if isinstance(rotations, str):
         return [replace(lv, poses=replace(lv.poses, rotations=rotations)) for lv in levels]
     grid = GridPoses(rotations, align="manhattan")

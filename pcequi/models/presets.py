@@ -12,7 +12,8 @@ def _network(small: bool) -> dict:
     grid, last = GridPoses("D2", align="manhattan"), CentroidPoses("D2", align="manhattan")
 
     def sampler(num: int) -> FeatureSampler:
-        return FeatureSampler(num=num, refine=2, seeds=256, blend=1 if small else 6)
+        blend = {} if small else {"blend": 6, "orbits": True}
+        return FeatureSampler(num=num, refine=2, seeds=256, **blend)
 
     if small:
         levels = [
