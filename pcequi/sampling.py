@@ -11,11 +11,11 @@ from torch import Tensor
 
 from pcequi.clouds import all_finite
 from pcequi.errors import ArgumentError, DataError, ShapeError
+from pcequi.lloyd import lloyd
 from pcequi.ops import (
     blend_centers,
     cluster_means,
     farthest_point_sampling,
-    least_members,
     nearest_center,
 )
 from pcequi.orbits import Orbits
@@ -220,6 +220,11 @@ class FeatureSampler:
                 "times a group (GridPoses with the name of one, TangentPoses); or drop `orbits`"
             )
         clouds = _cloud_bounds(embedding, batch)
+        if any((stop - start) % orbits.size for start, stop in clouds):
+            raise ShapeError(
+                f"`embedding` (={list(embedding.shape)}) must have `num_rotations` "
+                f"(={num_rotations}) rows for each point of a cloud, where `orbits` are sampled"
+            )
         parts, first = [], 0
         for cloud, (start, stop) in enumerate(clouds):
             rows = embedding[start:stop].detach()
@@ -277,7 +282,7 @@ class FeatureSampler:
                 pool[:, 0], num, key=key, tolerance=self.tolerance or 0.0, turned=pool
             )
         if self.refine:
-            index = _lloyd(pool, index, assignment, key, self.refine, orbits)
+            index = lloyd(pool, index, assignment, key, self.refine, orbits)
         if rows is not None:
             index = rows[index]
         if self.blend > 1:
@@ -356,51 +361,3 @@ def _blend(turned: Tensor, index: Tensor, num: int) -> tuple[Tensor, Tensor, Ten
 
 def _first_poses(index: Tensor, size: int) -> Tensor:
     return torch.arange(len(index), device=index.device) * size
-
-
-def _lloyd(
-    turned: Tensor, index: Tensor, assignment: Tensor, key: Tensor, steps: int, orbits: Orbits
-) -> Tensor:
-    """Lloyd steps from given clusters, then the medoid of each (Lloyd, 1982)."""
-    x, every = turned[:, 0], turned.flatten(0, 1)
-    center = turned[index].flatten(0, 1)
-    for _ in range(steps):
-        center = cluster_means(every, orbits.spread(assignment), center)
-        assignment, distance = nearest_center(x, center)
-    # The member nearest to its centre; among equals the first in key order.
-    # Both are rounded, so that rows that are equal but for noise keep their order.
-    slack = 1e-8 if x.dtype == torch.float64 else 1e-4
-    spread = float((x - x.mean(0)).square().sum(1).max()) ** 0.5
-    cluster = assignment // orbits.size
-    medoid = least_members(
-        cluster,
-        _rounded(distance, slack * spread),
-        _rounded(-key, slack * float(key.abs().max())),
-        index,
-    )
-    if (torch.bincount(cluster, minlength=len(index)) > 0).all():
-        return medoid  # of different clusters, so all different
-    # A cluster that lost all members keeps its seed, unless another took it.
-    return _distinct(medoid, len(x))
-
-
-def _rounded(value: Tensor, step: float) -> Tensor:
-    return value if step == 0 else (value / step).round()
-
-
-def _distinct(index: Tensor, size: int) -> Tensor:
-    """Replace repeated picks by rows not picked yet, so that the count holds."""
-    seen = torch.zeros(size, dtype=torch.bool, device=index.device)
-    unique, inverse = torch.unique(index, return_inverse=True)
-    if len(unique) == len(index):
-        return index
-    first = torch.full((len(unique),), len(index), device=index.device)
-    place = torch.arange(len(index), device=index.device)
-    first = first.scatter_reduce(0, inverse, place, "amin")
-    repeat = torch.ones_like(index, dtype=torch.bool)
-    repeat[first] = False
-    seen[unique] = True
-    spare = (~seen).nonzero()[:, 0][: int(repeat.sum())]
-    index = index.clone()
-    index[repeat] = spare
-    return index

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pcequi import ops
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, ShapeError
 from pcequi.graph_store import GraphStore
 from pcequi.kernels import kernel_points, space_basis
 from pcequi.models import forward_online
@@ -262,6 +262,9 @@ def test_errors_name_the_argument_and_the_remedy():
         FeatureSampler(num=4, method="spatial", orbits=True)
     with pytest.raises(ArgumentError, match=r"`products` \(=None\) is needed by `orbits`"):
         FeatureSampler(num=4, orbits=True)(torch.randn(8, 3), num_rotations=4)
+    table = group_products(finite_group("C4"))
+    with pytest.raises(ShapeError, match=r"`embedding` \(=\[9, 3\]\) must have `num_rotations`"):
+        FeatureSampler(num=4, orbits=True)(torch.randn(9, 3), num_rotations=4, products=table)
     for poses in (GridPoses(24), PairPoses(4)):
         with pytest.raises(ArgumentError, match=r"`sampling.orbits` \(=True\) needs `poses`"):
             Level(0.5, poses, FeatureSampler(num=4, orbits=True))
