@@ -4,7 +4,8 @@
 
 Takes the runs of ``modelnet40_accuracy.py`` (same protocol and seed), classifies
 the test split by the mean of their probabilities, and keeps the figure under
-``together`` in ``results/modelnet40-accuracy.json``.
+``together`` in ``results/modelnet40-accuracy.json``. From the second on a network that
+comes with pcequi may be named instead of a run; those were trained under z with seed 0.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import replace
 
 from common import RESULTS, circumstances
 
-from pcequi.training.checkpoints import load_checkpoint
+from pcequi.networks import find_network, network_names
 from pcequi.training.evaluate import agreement, evaluate_together
 from pcequi.training.runs import load_run_settings, load_run_split
 from pcequi.training.threads import set_threads
@@ -32,9 +33,11 @@ def main() -> None:
     parser.add_argument("--cache", help="of precomputed graphs")
     args = parser.parse_args()
     set_threads(args.threads)
-    settings = [load_run_settings(run) for run in args.runs]
+    named = [run for run in args.runs[1:] if run in network_names()]
+    runs = [run for run in args.runs if run not in named]
+    settings = [load_run_settings(run) for run in runs]
     first = settings[0]
-    for run, other in zip(args.runs, settings):
+    for run, other in zip(runs, settings):
         if (other.protocol, other.fit.seed, other.data) != (
             first.protocol,
             first.fit.seed,
@@ -42,7 +45,7 @@ def main() -> None:
         ):
             parser.error(f"{run} has another protocol, seed or data set than {args.runs[0]}")
     test = load_run_split(replace(first, source=args.source, root=None), train=False)
-    models = [load_checkpoint(run).model for run in args.runs]
+    models = [find_network(place).model for place in (*runs, *named)]
     seed, logits = first.fit.seed, {}
     for protocol in first.protocols:
         report, logits[protocol] = evaluate_together(
@@ -50,7 +53,7 @@ def main() -> None:
         )
         row = {
             "protocol": protocol,
-            "presets": [other.preset for other in settings],
+            "presets": [*(other.preset for other in settings), *named],
             "seed": seed,
             "accuracy": report["accuracy"],
             "mean_class_accuracy": report["mean_class_accuracy"],

@@ -7,10 +7,11 @@ import torch
 
 from pcequi.cli import main
 from pcequi.datasets.modelnet import MODELNET_CLASSES
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, FileError
 from pcequi.models import GroupConvClassifier
-from pcequi.networks import FOLDER, load_network, network_card, network_names
+from pcequi.networks import FOLDER, find_network, load_network, network_card, network_names
 from pcequi.rotations import random_rotations
+from pcequi.training.checkpoints import save_checkpoint
 from pcequi.training.predict import predict_cloud
 
 NAMES = network_names()
@@ -53,6 +54,18 @@ def test_a_network_by_name():
         GroupConvClassifier.from_preset("small")
     with pytest.raises(ArgumentError, match="`name`"):
         load_network("modelnet41")
+
+
+def test_a_network_is_found_by_name_or_by_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    named = find_network("modelnet40-small")
+    assert named.classes == MODELNET_CLASSES["40"]
+    other = GroupConvClassifier.from_preset("small", 2)
+    save_checkpoint("modelnet40-small", other, ["a", "b"])  # a folder of that name comes first
+    assert find_network(tmp_path / "modelnet40-small").classes == ["a", "b"]
+    assert find_network("modelnet40-small").classes == ["a", "b"]
+    with pytest.raises(FileError, match="nowhere"):
+        find_network("nowhere")
 
 
 def test_files_are_classified_without_a_run(tmp_path, capsys):

@@ -52,8 +52,8 @@ def evaluate(
         list[Path] | None,
         typer.Option(
             "--with",
-            help="Another run on the same classes (repeatable): the mean of the probabilities of "
-            "all, and what each has alone.",
+            help="Another run on the same classes, or a network that comes with pcequi by its name "
+            "(repeatable): the mean of the probabilities of all, and what each has alone.",
         ),
     ] = None,
     limit: Limit = None,
@@ -76,6 +76,7 @@ def evaluate(
     dense (where dense is among the modes), and the time a cloud takes from points to
     logits. Dense is slow: use --limit.
     """
+    from pcequi.networks import find_network
     from pcequi.training.checkpoints import load_checkpoint
     from pcequi.training.evaluate import MODES, compare_modes, evaluate_together
     from pcequi.training.runs import load_run_settings, load_run_split
@@ -91,7 +92,7 @@ def evaluate(
     result: dict = {"run": str(run), "data": settings.data, "seed": seed, "shapes": len(test)}
     protocols = protocol or [settings.protocol]
     options = {"seed": seed, "device": choose_device(device)}
-    others = [load_checkpoint(path) for path in together or ()]
+    others = [find_network(path) for path in together or ()]
     if others and (mode or budget):
         raise ArgumentError("`--with` cannot be joined with --mode or --budget; leave one out")
     for path, other in zip(together or (), others):

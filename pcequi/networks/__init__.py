@@ -12,7 +12,7 @@ from pathlib import Path
 from pcequi.errors import ArgumentError
 from pcequi.training.checkpoints import Checkpoint, load_checkpoint
 
-__all__ = ["load_network", "network_card", "network_names"]
+__all__ = ["find_network", "load_network", "network_card", "network_names"]
 
 FOLDER = Path(__file__).parent
 
@@ -41,6 +41,20 @@ def load_network(name: str = "modelnet40") -> Checkpoint:
     checkpoint = load_checkpoint(_path(name))
     checkpoint.model.float()
     return checkpoint
+
+
+def find_network(place: str | Path) -> Checkpoint:
+    """A trained network by the folder of its run, its file, or the name under which it
+    comes with pcequi; a folder of that name comes first.
+
+    Raises:
+        FileError: nothing is there, or its files are damaged.
+
+    **Equivariance:** as the network.
+    """
+    if str(place) in network_names() and not Path(place).exists():
+        return load_network(str(place))
+    return load_checkpoint(place)
 
 
 def network_card(name: str = "modelnet40") -> str:
