@@ -90,8 +90,8 @@ class Orbits:
         G_k G_l)."""
         if self.size == 1:
             return code
-        first = code // self.size * self.size
-        every = first[..., None] + self.products[code % self.size]
+        turn = code % self.size
+        every = (code - turn)[..., None] + self.products[turn]
         return every.movedim(-1, 1).flatten(0, 1)
 
     def repeat(self, value: Tensor) -> Tensor:

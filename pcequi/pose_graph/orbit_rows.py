@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -45,8 +46,13 @@ def orbit_turns(below: Level | None, level: Level) -> tuple[Tensor, Tensor] | No
     for sampling in (below.sampling, level.sampling):
         if not sampling.is_dense and (not sampling.orbits or sampling.center == "mean"):
             return None
-    group = finite_group(level.poses.rotations, dtype=torch.float64)
-    products, turns = group_products(group), basis_turns(group, level.kernel_points)
+    return _commuting_turns(level.poses.rotations, level.kernel_points)
+
+
+@functools.lru_cache(maxsize=64)
+def _commuting_turns(rotations: str, num_points: int) -> tuple[Tensor, Tensor] | None:
+    group = finite_group(rotations, dtype=torch.float64)
+    products, turns = group_products(group), basis_turns(group, num_points)
     if turns is None or len(group) == 1 or not torch.equal(products, products.T):
         return None
     return turns, products
