@@ -1,7 +1,7 @@
 """Sparse products over a batch of clouds, and the sum of entries that meet."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit, prange, uint64
 
 __all__ = ["coalesce", "spmm", "spmm_transposed", "turned"]
 
@@ -79,21 +79,26 @@ def coalesce(row, col, val, num_rows, num_cols):
 
 
 @njit(cache=True, nogil=True)
-def turned(ptr, col, val, turns, products):
+def turned(ptr, col, val, turns, products, out_ptr, out_col, out_val):
     """CSR of all poses of some points; see ``ops.turned_rows``."""
     size, basis = turns.shape
-    points = (len(ptr) - 1) // basis
-    out_ptr = np.zeros(points * size * basis + 1, np.int64)
-    out_col, out_val = np.empty(size * len(col), col.dtype), np.empty(size * len(val), val.dtype)
-    place = 0
-    for s in range(points):
+    last = 0
+    for e in range(len(col)):
+        last = max(last, col[e])
+    # Every column as each pose sees it, so that no entry needs a division.
+    seen = np.empty((size, last + 1), col.dtype)
+    for k in range(size):
+        for c in range(last + 1):
+            seen[k, c] = c // size * size + products[k, c % size]
+    place = uint64(0)  # unsigned: no check for indices that count from the end
+    out_ptr[0] = 0
+    for s in range((len(ptr) - 1) // basis):
         for k in range(size):
+            own = seen[k]
             for b in range(basis):
                 row = s * basis + turns[k, b]
-                for e in range(ptr[row], ptr[row + 1]):
-                    first = col[e] // size * size
-                    out_col[place] = first + products[k, col[e] - first]
+                for e in range(uint64(ptr[row]), uint64(ptr[row + 1])):
+                    out_col[place] = own[uint64(col[e])]
                     out_val[place] = val[e]
-                    place += 1
+                    place += uint64(1)
                 out_ptr[(s * size + k) * basis + b + 1] = place
-    return out_ptr, out_col, out_val
