@@ -103,7 +103,8 @@ class GraphStore:
 
         Raises:
             ArgumentError: a row is outside the store.
-            FileError: a chunk is gone or has changed since the store was opened.
+            FileError: a chunk is gone or has changed since the store was opened, or is
+                damaged where its rows are turned.
         """
         rows = [int(row) for row in rows]
         if not rows or min(rows) < 0 or max(rows) >= self.size:
@@ -117,10 +118,27 @@ class GraphStore:
             if "val" in values:
                 values["val"] = values["val"].float()
             if self._turns[number] is not None:
-                values |= _all_rows(values, *self._turns[number])
+                values |= self._all_rows(values, *self._turns[number])
             basis = level.basis if "entries" in values else 0
             levels.append(LevelGraph(basis=basis, **values))
         return PoseGraph(levels)
+
+    def _all_rows(self, values: dict[str, Tensor], turns: Tensor, products: Tensor) -> dict:
+        """The rows of all poses from those of the first pose of each point, see ``pack``."""
+        count = values["entries"].long()
+        ptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
+        # Rows are copied by these numbers: wrong ones would write beyond the end.
+        if (
+            len(count) % turns.shape[1]
+            or int(count.min()) < 0
+            or int(ptr[-1]) != len(values["col"])
+        ):
+            raise FileError(
+                f"a chunk of {self.folder} is damaged (its rows do not fit its entries); "
+                "precompute again, which finds and mends it"
+            )
+        ptr, col, val = turned_rows(ptr, values["col"], values["val"], turns, products)
+        return {"entries": (ptr[1:] - ptr[:-1]).to(torch.int32), "col": col, "val": val}
 
     def verify(self) -> int:
         """Read the whole store and compare it with its checksums.
@@ -245,11 +263,3 @@ def _write_header(path: Path, header: dict) -> None:
         _LOG.warning("%s %s; it is written again now", path, reason)
     with locked(path.with_suffix(".lock"), wait=True):
         write_bytes(path, json.dumps(header, indent=1).encode())
-
-
-def _all_rows(values: dict[str, Tensor], turns: Tensor, products: Tensor) -> dict[str, Tensor]:
-    """The rows of all poses from those of the first pose of each point, see ``pack``."""
-    count = values["entries"].long()
-    ptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
-    ptr, col, val = turned_rows(ptr, values["col"], values["val"], turns, products)
-    return {"entries": (ptr[1:] - ptr[:-1]).to(torch.int32), "col": col, "val": val}

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from pcequi import ops
-from pcequi.errors import ArgumentError, ShapeError
+from pcequi import graph_store, ops
+from pcequi.errors import ArgumentError, FileError, ShapeError
 from pcequi.graph_store import GraphStore
 from pcequi.kernels import kernel_points, space_basis
 from pcequi.models import forward_online
@@ -75,7 +75,7 @@ def test_what_a_pose_shares_follows_from_the_first_of_its_point(
     for level in sampled[:2]:
         chosen, size = level.chosen, level.poses.num_rotations
         products = group_products(level.poses.group)
-        assert chosen.orbit == size and chosen.num % size == 0
+        assert chosen.num % size == 0
         orbits = chosen.index.view(-1, size)
         assert torch.equal(orbits, orbits[:, :1] // size * size + torch.arange(size))
         assert len(chosen.index.unique()) == chosen.num
@@ -111,7 +111,7 @@ def test_the_search_of_one_pose_a_point_finds_the_nearest_of_all(poses, levels_o
     torch.testing.assert_close(error, direct.norm(dim=1), atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("poses", GROUPED[:3], ids=str)
+@pytest.mark.parametrize("poses", [*GROUPED[:3], GridPoses("D2")], ids=str)
 @pytest.mark.parametrize("dense", [False, True])
 def test_the_rows_of_one_pose_give_those_of_its_orbit(poses, dense, make_blob, monkeypatch):
     align = poses.align
@@ -157,6 +157,24 @@ def test_a_store_keeps_the_rows_of_one_pose_a_point(poses, make_blob, tmp_path):
             assert kept * turns == len(a.col)
 
 
+def test_rows_that_do_not_fit_are_damage_and_no_crash(make_blob, tmp_path, monkeypatch):
+    grid = GridPoses("D2", "manhattan")
+    sampler = FeatureSampler(num=8, orbits=True)
+    levels = [Level(0.5, grid, sampler), Level(0.9, grid, sampler, kernel_points=7)]
+    store = GraphStore.build(tmp_path, [make_blob(20)], levels, workers=1)
+    read = graph_store.read_graphs
+    for wrong in (-1, 30000):
+
+        def damaged(*args, wrong=wrong):
+            tensors = read(*args)
+            tensors["1.entries"][3] = wrong
+            return tensors
+
+        monkeypatch.setattr(graph_store, "read_graphs", damaged)
+        with pytest.raises(FileError, match="rows do not fit its entries.*precompute again"):
+            store.batch([0])
+
+
 def test_dense_stores_are_kept_whole(make_blob, tmp_path):
     grid = GridPoses("D2", "manhattan")
     levels = [Level(0.5, grid, num_points=9), Level(0.9, grid, num_points=5)]
@@ -197,6 +215,19 @@ def test_orbits_are_exactly_invariant(poses, levels_of, network, solid_cloud, ge
         change = float(((after - before).abs().max() / before.abs().max()).detach())
         print(f"{poses}, {len(solid_cloud)} points: {change:.1e}")
         assert change < 1e-8
+
+
+@pytest.mark.parametrize("name", ["C4", "D2", "O"])
+def test_orbits_of_world_fixed_grids_are_exact_under_their_group(
+    name, levels_of, network, solid_cloud
+):
+    last = CentroidPoses(name, align="none")
+    levels = levels_of(GridPoses(name), refine=1, blend=6, orbits=True, last=last)
+    model = network(levels)
+    before = model(build_pose_graph(solid_cloud, levels))
+    for turn in finite_group(name, dtype=torch.float64)[1:4]:
+        after = model(build_pose_graph(solid_cloud @ turn.T, levels))
+        assert (after - before).abs().max() < 1e-8 * before.abs().max()
 
 
 def test_degenerate_clouds_have_orbits_too(degenerate_cloud, levels_of, network):
