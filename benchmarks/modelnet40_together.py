@@ -5,7 +5,7 @@
 Takes the runs of ``modelnet40_accuracy.py`` (same protocol and seed), classifies
 the test split by the mean of their probabilities, and keeps the figure under
 ``together`` in ``results/modelnet40-accuracy.json``. From the second on a network that
-comes with pcequi may be named instead of a run; those were trained under z with seed 0.
+comes with pcequi may be named instead of a run.
 """
 
 from __future__ import annotations
@@ -44,6 +44,10 @@ def main() -> None:
             first.data,
         ):
             parser.error(f"{run} has another protocol, seed or data set than {args.runs[0]}")
+    for name in named:
+        extra = find_network(name).extra
+        if (extra["protocol"], extra["seed"]) != (first.protocol, first.fit.seed):
+            parser.error(f"{name} was trained under another protocol or seed than {args.runs[0]}")
     test = load_run_split(replace(first, source=args.source, root=None), train=False)
     models = [find_network(place).model for place in (*runs, *named)]
     seed, logits = first.fit.seed, {}

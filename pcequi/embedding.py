@@ -124,7 +124,14 @@ def _pair_means(poses, normal, pos, axes, radius, pairs) -> tuple[Tensor, Tensor
 
 def turned_points(group: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
     """The kernel points turned by a group, each once up to rounding, and which
-    of them each element [K] sees at each place [B].
+    of them each element sees at each place.
+
+    Args:
+        group: [K, 3, 3], the identity first.
+        num_points: kernel points B, one of ``kernels.LAYOUTS``.
+
+    Returns:
+        The points [D, 3], D at least B, and their numbers [K, B].
 
     **Equivariance:** constants of the group and the kernel.
     """

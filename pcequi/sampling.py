@@ -41,8 +41,6 @@ class Representatives:
         shared: representatives whose output a pose shares [P, k], in [0, M); with
             the nearest alone, k is 1.
         share: how much of each [P, k]; rows sum to one, unused places are zero.
-        orbit: representatives come in runs of so many, the poses of one point in
-            order; what the poses of a point share then follows from its first.
 
     **Equivariance:** indices and distances; see ``FeatureSampler``.
     """
@@ -55,7 +53,6 @@ class Representatives:
     batch: Tensor
     shared: Tensor
     share: Tensor
-    orbit: int = 1
 
     def spread(self, x: Tensor) -> Tensor:
         """What each pose gets of its representatives' values, [M, C] to [P, C].
@@ -110,9 +107,10 @@ class FeatureSampler:
             entries of the sparse operator and lose less: about half the
             variance with 6.
         orbits: representatives are whole orbits, all K poses of a point, and
-            points are compared in all K frames at once: K times less to search.
-            For frames that are one base frame times a group. The budget counts
-            poses, and at least one orbit is taken.
+            points are compared in all K frames at once. For frames that are one
+            base frame times a group; where that permutes the kernel's points
+            ("C2", "C4", "D2", "T", "O") there is K times less to search. The budget
+            counts poses, and at least one orbit is taken.
 
     Raises:
         ArgumentError: a value outside its range, budgets that exclude each other,
@@ -254,8 +252,9 @@ class FeatureSampler:
                 )
             )
             first += len(index)
-        joined = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
-        return Representatives(*joined, orbit=orbits.size)
+        if len(parts) == 1:
+            return Representatives(*parts[0])
+        return Representatives(*map(torch.cat, zip(*parts, strict=True)))
 
     def _keeps_all(self, poses: int) -> bool:
         return self.is_dense or (self.budget(poses) == poses and self.tolerance is None)
@@ -276,7 +275,7 @@ class FeatureSampler:
             order = torch.randperm(len(pool), generator=generator)
             index = order[:num].to(x.device)
             assignment, distance = nearest_center(pool[:, 0], pool[index].flatten(0, 1))
-            assignment[index] = torch.arange(num, device=x.device) * size
+            assignment[index] = _first_poses(index, size)
         else:
             index, assignment, distance = farthest_point_sampling(
                 pool[:, 0], num, key=key, tolerance=self.tolerance or 0.0, turned=pool
@@ -310,9 +309,8 @@ class FeatureSampler:
         points = max(1, num // num_rotations)
         where = pos.view(-1, num_rotations, 3)[:, 0]
         chosen, nearest, _ = farthest_point_sampling(where, min(points, len(where)))
-        turn = torch.arange(num_rotations, device=x.device)
-        index = (chosen[:, None] * num_rotations + turn).flatten()
-        assignment = (nearest[:, None] * num_rotations + turn).flatten()
+        orbits = Orbits(num_rotations)
+        index, assignment = orbits.poses(chosen), orbits.poses(nearest)
         distance = (x - x[index[assignment]]).norm(dim=1)
         return index, assignment, distance, *self._own(assignment, x)
 
