@@ -128,11 +128,8 @@ class GraphStore:
         count = values["entries"].long()
         ptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
         # Rows are copied by these numbers: wrong ones would write beyond the end.
-        if (
-            len(count) % turns.shape[1]
-            or int(count.min()) < 0
-            or int(ptr[-1]) != len(values["col"])
-        ):
+        fits = len(count) % turns.shape[1] == 0 and int(ptr[-1]) == len(values["col"])
+        if not fits or any(bool((part < 0).any()) for part in (count, values["col"])):
             raise FileError(
                 f"a chunk of {self.folder} is damaged (its rows do not fit its entries); "
                 "precompute again, which finds and mends it"

@@ -163,11 +163,11 @@ def test_rows_that_do_not_fit_are_damage_and_no_crash(make_blob, tmp_path, monke
     levels = [Level(0.5, grid, sampler), Level(0.9, grid, sampler, kernel_points=7)]
     store = GraphStore.build(tmp_path, [make_blob(20)], levels, workers=1)
     read = graph_store.read_graphs
-    for wrong in (-1, 30000):
+    for name, wrong in (("entries", -1), ("entries", 30000), ("col", -1)):
 
-        def damaged(*args, wrong=wrong):
+        def damaged(*args, name=name, wrong=wrong):
             tensors = read(*args)
-            tensors["1.entries"][3] = wrong
+            tensors[f"1.{name}"][3] = wrong
             return tensors
 
         monkeypatch.setattr(graph_store, "read_graphs", damaged)
