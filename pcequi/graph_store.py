@@ -69,6 +69,10 @@ class GraphStore:
     Args:
         folder: a folder that ``GraphStore.build`` finished.
 
+    Attributes:
+        turns: of each level how the rows of all poses follow from those that are kept
+            (see ``pose_graph.orbit_turns``); None where all are kept.
+
     Raises:
         FileError: the folder holds no finished store, or a chunk is missing, cut
             off, of another store, or its header is damaged.
@@ -89,7 +93,7 @@ class GraphStore:
                 f"`folder` (={str(folder)!r}) holds no finished graph store "
                 f"(store.json: {error}); precompute again, which finishes it"
             ) from error
-        self._turns = stored_turns(self.levels)
+        self.turns = stored_turns(self.levels)
         self.chunks: list[Chunk] = [
             open_chunk(_path(self.folder, start), len(self.levels), count, key)
             for start, count in _spans(self.size)
@@ -106,22 +110,33 @@ class GraphStore:
             FileError: a chunk is gone or has changed since the store was opened, or is
                 damaged where its rows are turned.
         """
+        levels = []
+        for level, values, turns in zip(self.levels, self.packed(rows), self.turns):
+            if turns is not None:
+                values |= self._all_rows(values, *turns)
+            basis = level.basis if "entries" in values else 0
+            levels.append(LevelGraph(basis=basis, **values))
+        return PoseGraph(levels)
+
+    def packed(self, rows: Sequence[int] | Tensor) -> list[dict[str, Tensor]]:
+        """Of each level the tensors that the store keeps of some clouds, see ``pack``.
+
+        Raises:
+            ArgumentError, FileError: as ``batch``.
+        """
         rows = [int(row) for row in rows]
         if not rows or min(rows) < 0 or max(rows) >= self.size:
             raise ArgumentError(f"`rows` (={rows}) must be at least one, from 0 to {self.size - 1}")
         places = [(self.chunks[row // CHUNK], row % CHUNK) for row in rows]
         tensors = read_graphs(places, tensor_names(len(self.levels)))
         levels = []
-        for number, level in enumerate(self.levels):
+        for number in range(len(self.levels)):
             names = [name for name in TENSORS if f"{number}.{name}" in tensors]
             values = {name: tensors[f"{number}.{name}"] for name in names}
             if "val" in values:
                 values["val"] = values["val"].float()
-            if self._turns[number] is not None:
-                values |= self._all_rows(values, *self._turns[number])
-            basis = level.basis if "entries" in values else 0
-            levels.append(LevelGraph(basis=basis, **values))
-        return PoseGraph(levels)
+            levels.append(values)
+        return levels
 
     def _all_rows(self, values: dict[str, Tensor], turns: Tensor, products: Tensor) -> dict:
         """The rows of all poses from those of the first pose of each point, see ``pack``."""

@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
 from pcequi.errors import ShapeError
 from pcequi.kernels import SE3Kernel
-from pcequi.ops import grouped_spmm
+from pcequi.ops import dense_blocks, grouped_bmm, grouped_spmm
 from pcequi.pose_graph import LevelGraph
+
+#: Share of entries that are not zero from which a GPU multiplies dense blocks.
+DENSE_SHARE = 0.02
+#: Channels of features on a GPU are filled up with zeros to a multiple of this.
+ALIGN = 8
 
 
 class GroupConv(MessagePassing):
@@ -128,11 +134,18 @@ class GroupConv(MessagePassing):
         Returns:
             [M, C_out].
         """
-        return self.combine(sparse_product(x, level, sources))
+        dense = x.is_cuda or level.blocks is not None
+        spare = -x.shape[1] % ALIGN if dense else 0
+        if spare == 0:
+            return self.combine(sparse_product(x, level, sources))
+        # Matrix units read rows whose length in bytes is a multiple of 16.
+        weight = F.pad(self.weight.view(self.kernel.num, x.shape[1], -1), (0, 0, 0, spare))
+        z = sparse_product(F.pad(x, (0, spare)), level, sources)
+        return self.combine(z, weight.flatten(0, 1))
 
-    def combine(self, z: Tensor) -> Tensor:
-        """The dense product: z [M, B * C_in] to [M, C_out]."""
-        out = z @ self.weight
+    def combine(self, z: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The dense product: z [M, B * C_in] to [M, C_out]; ``weight`` in place of its own."""
+        out = z @ (self.weight if weight is None else weight)
         return out if self.bias is None else out + self.bias
 
     def __repr__(self) -> str:
@@ -142,8 +155,15 @@ class GroupConv(MessagePassing):
 def sparse_product(x: Tensor, level: LevelGraph, sources: Tensor) -> Tensor:
     """z = A x for a batch of clouds: [S, C] to [M, B * C].
 
+    Where A comes as dense blocks, or a GPU multiplies them faster, it is a dense product.
+
     **Equivariance:** as invariant as the entries of A are.
     """
+    blocks = level.blocks
+    if blocks is None and x.is_cuda and not torch.compiler.is_compiling():
+        blocks = _as_blocks(level, sources, x.dtype)
+    if blocks is not None:
+        return grouped_bmm(x, blocks, level.turned).view(level.num, -1)
 
     def pointer(counts: Tensor) -> Tensor:
         return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
@@ -152,3 +172,13 @@ def sparse_product(x: Tensor, level: LevelGraph, sources: Tensor) -> Tensor:
     rows = pointer(level.count * level.basis)
     z = grouped_spmm(x, ptr, level.col, level.val, rows, pointer(sources))
     return z.view(level.num, -1)
+
+
+def _as_blocks(level: LevelGraph, sources: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """A as dense blocks, where all clouds are equally large and enough of it is not zero."""
+    counts = torch.stack([level.count, sources])
+    fewest, most = torch.stack([counts.amin(1), counts.amax(1)]).tolist()  # one wait
+    cells = level.num * level.basis * most[1]
+    if fewest != most or len(level.col) < DENSE_SHARE * cells:
+        return None
+    return dense_blocks(level.entries, level.col, level.val, len(sources), most[1], dtype)

@@ -24,7 +24,8 @@ class GroupPool(torch.nn.Module):
         weight, count = level.weight.to(x.dtype)[:, None], level.count
         # What is traced (compiled, exported, on "meta") cannot look at the counts.
         traced = torch.compiler.is_compiling() or x.device.type == "meta"
-        if not traced and (count == count[0]).all():
+        each = level.each is not None
+        if not traced and (each or (count == count[0]).all()):
             # Representatives of equally many: a view and a batched product,
             # three to six times as fast as segments on the CPU.
             x = x.view(len(count), -1, x.shape[1])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError
+from pcequi.ops import RowTurns
 
 
 @dataclass
@@ -24,19 +25,27 @@ class LevelGraph:
         col: column of each entry, counted within its cloud [nnz].
         val: value of each entry [nnz].
         basis: B.
+        blocks: A as dense blocks [G, R, S], in place of ``entries``, ``col`` and ``val``
+            where a device multiplies these faster, see ``ops.grouped_bmm``.
+        turned: how the rows of all poses follow, where ``entries`` or ``blocks`` are of the
+            first pose of each point alone.
+        each: representatives of every cloud, where all have as many and it is known.
 
     **Equivariance:** only ``pos`` and ``rot`` move with the cloud.
     """
 
     count: Tensor
     weight: Tensor
-    pos: Tensor
-    rot: Tensor
+    pos: Tensor | None
+    rot: Tensor | None
     basis: int
     lift: Tensor | None = None
     entries: Tensor | None = None
     col: Tensor | None = None
     val: Tensor | None = None
+    blocks: Tensor | None = None
+    turned: RowTurns | None = None
+    each: int | None = None
 
     @property
     def num(self) -> int:
@@ -51,13 +60,15 @@ class LevelGraph:
 
     def to(self, *args, **kwargs) -> LevelGraph:
         """Move every tensor, as ``Tensor.to`` (a dtype applies to floating ones)."""
+        kinds = [a for a in args if not isinstance(a, torch.dtype)]
+        kept = {k: v for k, v in kwargs.items() if k != "dtype"}
 
         def move(value):
+            if isinstance(value, RowTurns):
+                return value.to(*kinds, **kept)
             if not isinstance(value, Tensor):
                 return value
             if not value.is_floating_point():
-                kinds = [a for a in args if not isinstance(a, torch.dtype)]
-                kept = {k: v for k, v in kwargs.items() if k != "dtype"}
                 return value.to(*kinds, **kept) if kinds or kept else value
             return value.to(*args, **kwargs)
 

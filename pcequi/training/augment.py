@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from pcequi.errors import ArgumentError
 from pcequi.pose_graph import LevelGraph, PoseGraph
 from pcequi.ranks import ALONE, Ranks
 
-__all__ = ["augment", "drop_entries", "keep_poses", "mix"]
+__all__ = ["Mixing", "augment", "draw_mixing", "drop_entries", "keep_poses", "mix"]
 
 
 def drop_entries(level: LevelGraph, share: float, ranks: Ranks = ALONE) -> LevelGraph:
@@ -100,26 +101,49 @@ def augment(
     return PoseGraph(levels)
 
 
-def mix(pooled: Tensor, parameter: float) -> tuple[Tensor, Tensor | None, float]:
-    """Mix the invariant features of a batch's clouds in pairs.
+class Mixing(NamedTuple):
+    """How a batch's clouds are mixed in pairs.
 
-    Row i becomes s * row i + (1 - s) * row p(i), with one share s of Beta(a, a)
-    and one permutation p for the batch; the loss is mixed likewise.
+    Attributes:
+        other: the second cloud of each pair [G].
+        share: of the first, one number [].
+
+    **Equivariance:** does not apply.
+    """
+
+    other: Tensor
+    share: Tensor
+
+
+def draw_mixing(parameter: float, size: int, device: torch.device | str = "cpu") -> Mixing | None:
+    """One share s of Beta(a, a) and one permutation p for a batch.
 
     Args:
-        pooled: [G, C].
-        parameter: a; 0 leaves everything as it is.
+        parameter: a; 0 mixes nothing.
+        size: clouds.
+        device: where p and s go.
 
     Returns:
-        The mixed rows, ``p`` [G] (None where nothing is mixed), and s.
+        p and s; None where nothing is mixed.
+
+    **Equivariance:** does not apply.
+    """
+    if parameter == 0:
+        return None
+    one = torch.tensor(float(parameter))
+    share = torch.distributions.Beta(one, one).sample()
+    other = torch.randperm(size, device=device)
+    return Mixing(other, share.to(device, non_blocking=True))
+
+
+def mix(pooled: Tensor, mixing: Mixing) -> Tensor:
+    """Mix the invariant features of a batch's clouds in pairs.
+
+    Row i [G, C] becomes s * row i + (1 - s) * row p(i); the loss is mixed likewise.
 
     Source: Verma et al., "Manifold mixup", ICML 2019.
 
     **Equivariance:** mixes invariant features: nothing about rotation changes.
     """
-    if parameter == 0:
-        return pooled, None, 1.0
-    one = torch.tensor(float(parameter))
-    share = float(torch.distributions.Beta(one, one).sample())
-    other = torch.randperm(len(pooled), device=pooled.device)
-    return pooled * share + pooled.index_select(0, other) * (1 - share), other, share
+    share = mixing.share
+    return pooled * share + pooled.index_select(0, mixing.other) * (1 - share)

@@ -6,134 +6,139 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcequi.errors import PcequiError
+from pcequi.graph_device import DeviceGraphs
 from pcequi.graph_store import GraphStore
 from pcequi.pose_graph import PoseGraph
 from pcequi.ranks import ALONE, Ranks
-from pcequi.training.augment import augment, mix
+from pcequi.training.augment import augment, draw_mixing
 from pcequi.training.rows import load_batch, prefetch
 from pcequi.training.schedule import one_cycle, seeded
 from pcequi.training.settings import FitSettings
+from pcequi.training.step import GraphedSteps, Totals, set_rate, train_step
 
-__all__ = ["BatchLoss", "train_epoch"]
+__all__ = ["EpochRunner"]
 
-
-class BatchLoss(nn.Module):
-    """Loss and logits of a batch that several processes share.
-
-    Each process computes the pooled features of its own clouds; they are
-    gathered, and every process runs the head on all of them. So mixing,
-    dropout and batch norm of the head are those of one process.
-
-    Args:
-        model: a ``GroupConvClassifier``.
-        settings: of the training.
-        ranks: the processes.
-
-    Shapes:
-        graph of this process's clouds, target [G] of the clouds of all
-        -> loss [], logits [G, num_classes].
-
-    **Equivariance:** as the network.
-    """
-
-    def __init__(self, model: nn.Module, settings: FitSettings, ranks: Ranks = ALONE):
-        super().__init__()
-        self.model, self.settings, self.ranks = model, settings, ranks
-
-    def forward(self, graph: PoseGraph, target: Tensor) -> tuple[Tensor, Tensor]:
-        settings = self.settings
-        cast = settings.precision == "bfloat16"
-        with torch.autocast(target.device.type, torch.bfloat16, enabled=cast):
-            pooled = self.ranks.gather(self.model.pooled(graph))
-            pooled, other, share = mix(pooled, settings.mixup)
-            logits = self.model.head(pooled)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        smoothing = settings.label_smoothing
-        loss = share * F.cross_entropy(logits, target, label_smoothing=smoothing)
-        if share < 1:
-            second = F.cross_entropy(logits, target[other], label_smoothing=smoothing)
-            loss = loss + (1 - share) * second
-        return loss, logits
+# Steps on a GPU between two looks at what they add up: each look waits for it.
+_LOOK = 64
 
 
-def train_epoch(
-    batch_loss: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    store: GraphStore,
-    labels: Tensor,
-    batches: Sequence[Tensor],
-    epoch: int,
-    settings: FitSettings,
-    *,
-    ranks: Ranks = ALONE,
-    device: torch.device | str = "cpu",
-    progress: Callable[[int, int, str], None] | None = None,
-) -> dict:
-    """Train for one epoch.
+class EpochRunner:
+    """Trains epoch by epoch.
 
     Args:
         batch_loss: a ``BatchLoss``, set up by ``ranks``.
         optimizer: of its parameters.
-        store: graphs of the clouds.
         labels: of the clouds [n].
-        batches: rows of each batch, of all processes together.
-        epoch: number, from 0.
         settings: of the training.
         ranks: the processes.
         device: where the network runs.
-        progress: called with (steps done, steps in all, a remark).
-
-    Returns:
-        ``epoch`` (from 1), ``loss``, ``accuracy``, ``lr`` and ``seconds``, the same
-        on each process but for the seconds.
-
-    Raises:
-        PcequiError: the gradient is not finite.
 
     **Equivariance:** leaves the network's own in place.
     """
-    start, total = time.perf_counter(), len(batches) * settings.epochs
-    parameters = list(batch_loss.parameters())
-    loss_sum = torch.zeros((), device=device)
-    hit_sum = torch.zeros((), device=device)
-    seen, step = 0, epoch * len(batches)
 
-    def load(rows: Tensor) -> tuple[PoseGraph, Tensor]:
-        graph = load_batch(batch_loss, store, ranks.share(rows), device)
-        return graph, labels[rows].to(device)
+    def __init__(
+        self,
+        batch_loss: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        labels: Tensor,
+        settings: FitSettings,
+        *,
+        ranks: Ranks = ALONE,
+        device: torch.device | str = "cpu",
+    ):
+        self.batch_loss, self.optimizer, self.settings = batch_loss, optimizer, settings
+        self.labels, self.ranks, self.device = labels.to(device), ranks, torch.device(device)
+        self.totals = Totals(self.device)
+        self.graphed: GraphedSteps | None = None
+        plain = settings.entry_dropout == 0 and settings.keep_frames is None
+        if self.device.type == "cuda" and ranks.size == 1 and plain:
+            self.graphed = GraphedSteps(batch_loss, optimizer, self.totals, settings.clip)
 
-    batch_loss.train()
-    with seeded(settings.seed, epoch, device):
+    def __call__(
+        self,
+        store: GraphStore | DeviceGraphs,
+        batches: Sequence[Tensor],
+        epoch: int,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> dict:
+        """Train for one epoch.
+
+        Args:
+            store: graphs of the clouds.
+            batches: rows of each batch, of all processes together.
+            epoch: number, from 0.
+            progress: called with (steps done, steps in all, a remark).
+
+        Returns:
+            ``epoch`` (from 1), ``loss``, ``accuracy``, ``lr`` and ``seconds``, the same
+            on each process but for the seconds.
+
+        Raises:
+            PcequiError: the gradient is not finite.
+        """
+        start, settings = time.perf_counter(), self.settings
+        total, step = len(batches) * settings.epochs, epoch * len(batches)
+        self.totals.clear()
+        self.batch_loss.train()
+        every = _LOOK if self.device.type == "cuda" else 1
+        with seeded(settings.seed, epoch, self.device):
+            for done, take in enumerate(self._steps(store, batches), step + 1):
+                rate = one_cycle(done - 1, total, settings.lr, settings.warmup)
+                set_rate(self.optimizer, rate)
+                take()
+                if done % every and done < step + len(batches):
+                    continue
+                loss, hits, finite = self.totals.read()
+                if not finite:
+                    raise PcequiError(
+                        f"the gradient is not finite at epoch {epoch + 1}, step {done} of "
+                        f"{total} (loss {loss:.3g}); lower `lr` (={settings.lr})"
+                    )
+                if progress:
+                    note = f"epoch {epoch + 1}  loss {loss:.3f}  accuracy {hits:.1%}"
+                    progress(done, total, note)
+        return {
+            "epoch": epoch + 1,
+            "loss": loss,
+            "accuracy": hits,
+            "lr": rate,
+            "seconds": round(time.perf_counter() - start, 3),
+        }
+
+    def _steps(self, store, batches):
+        """A function for each step, which takes it."""
+        if isinstance(store, DeviceGraphs):
+            sizes = [len(rows) for rows in batches]
+            rows = torch.cat(list(batches)).to(self.device)
+            for own, target in zip(rows.split(sizes), self.labels[rows].split(sizes)):
+                yield self._on_device(store, own, target)
+            return
+
+        def load(rows: Tensor) -> tuple[PoseGraph, Tensor]:
+            graph = load_batch(self.batch_loss, store, self.ranks.share(rows), self.device)
+            return graph, self.labels[rows.to(self.device)]
+
         for graph, target in prefetch(load, batches):
-            graph = augment(graph, settings.entry_dropout, settings.keep_frames, ranks)
-            rate = one_cycle(step, total, settings.lr, settings.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss, logits = batch_loss(graph, target)
-            optimizer.zero_grad(set_to_none=True)
-            ranks.backward(loss)
-            norm = nn.utils.clip_grad_norm_(parameters, settings.clip)
-            if not torch.isfinite(norm):
-                raise PcequiError(
-                    f"the gradient is not finite at epoch {epoch + 1}, step {step + 1} of "
-                    f"{total} (loss {float(loss.detach()):.3g}); lower `lr` (={settings.lr})"
-                )
-            optimizer.step()
-            loss_sum += loss.detach() * len(target)
-            hit_sum += (logits.argmax(1) == target).sum()
-            seen += len(target)
-            step += 1
-            mean, hits = float(loss_sum) / seen, float(hit_sum) / seen
-            if progress:
-                progress(step, total, f"epoch {epoch + 1}  loss {mean:.3f}  accuracy {hits:.1%}")
-    return {
-        "epoch": epoch + 1,
-        "loss": mean,
-        "accuracy": hits,
-        "lr": rate,
-        "seconds": round(time.perf_counter() - start, 3),
-    }
+            yield self._taking(graph, target)
+
+    def _on_device(self, store, rows, target) -> Callable[[], None]:
+        if self.graphed is None:
+            return self._taking(store.batch(self.ranks.share(rows)), target)
+        return lambda: self.graphed(store, rows, target, self._mixing(target))
+
+    def _taking(self, graph: PoseGraph, target: Tensor) -> Callable[[], None]:
+        settings, ranks = self.settings, self.ranks
+
+        def take() -> None:
+            augmented = augment(graph, settings.entry_dropout, settings.keep_frames, ranks)
+            parts = (self.batch_loss, self.optimizer, augmented, target, self._mixing(target))
+            self.totals.seen += len(target)
+            train_step(*parts, self.totals, clip=settings.clip, ranks=ranks)
+
+        return take
+
+    def _mixing(self, target: Tensor):
+        return draw_mixing(self.settings.mixup, len(target), self.device)

@@ -10,16 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from pcequi.errors import ArgumentError, DataError
+from pcequi.graph_device import DeviceGraphs
 from pcequi.graph_store import GraphStore
 from pcequi.ranks import ALONE, Ranks
-from pcequi.training.epoch import BatchLoss, train_epoch
+from pcequi.training.epoch import EpochRunner
 from pcequi.training.norms import FEW_STEPS, refresh_norms
 from pcequi.training.progress import progress_bar
-from pcequi.training.rows import load_batch, prefetch, split_rows
+from pcequi.training.rows import device_graphs, load_batch, prefetch, split_rows
 from pcequi.training.schedule import epoch_batches, number_of_batches, one_cycle
 from pcequi.training.settings import FitSettings
 from pcequi.training.splits import check_labels
 from pcequi.training.state import TrainingState
+from pcequi.training.step import BatchLoss
 from pcequi.training.sync_norm import synchronized_norms
 
 __all__ = ["FitSettings", "fit", "one_cycle", "predict_logits", "prefetch", "split_rows"]
@@ -28,7 +30,7 @@ __all__ = ["FitSettings", "fit", "one_cycle", "predict_logits", "prefetch", "spl
 @torch.no_grad()
 def predict_logits(
     model: nn.Module,
-    store: GraphStore,
+    store: GraphStore | DeviceGraphs,
     rows: Sequence[int] | Tensor | None = None,
     *,
     batch_size: int = 64,
@@ -72,7 +74,7 @@ def predict_logits(
 
 def fit(
     model: nn.Module,
-    stores: GraphStore | Sequence[GraphStore],
+    stores: GraphStore | DeviceGraphs | Sequence[GraphStore | DeviceGraphs],
     labels: Tensor,
     settings: FitSettings | None = None,
     *,
@@ -99,7 +101,9 @@ def fit(
     Args:
         model: a ``GroupConvClassifier``.
         stores: graphs of the training clouds; several are resamplings of the
-            same clouds, epoch ``e`` reads store ``e % len(stores)``.
+            same clouds, epoch ``e`` reads store ``e % len(stores)``. On a GPU they are
+            copied into its memory where they fit, see ``graph_device``, and steps are
+            replayed as CUDA graphs.
         labels: of the clouds [n].
         settings: see ``FitSettings``.
         rows: clouds to train on; by default all but ``val_rows``.
@@ -126,13 +130,13 @@ def fit(
     **Equivariance:** leaves the network's own in place.
     """
     settings = settings or FitSettings()
-    stores = [stores] if isinstance(stores, GraphStore) else list(stores)
+    stores = [stores] if isinstance(stores, (GraphStore, DeviceGraphs)) else list(stores)
     labels = check_labels(labels, model.settings["num_classes"])
     for store in stores:
         if len(store) != len(labels):
             raise ArgumentError(
                 f"`labels` (={len(labels)}) must be as many as the clouds (={len(store)}) of "
-                f"{store.folder}; give the labels of the clouds that were precomputed"
+                f"the store; give the labels of the clouds that were precomputed"
             )
     val_rows = torch.zeros(0, dtype=torch.long) if val_rows is None else torch.as_tensor(val_rows)
     if rows is None:
@@ -155,22 +159,17 @@ def fit(
     state = TrainingState(model.to(device), settings, folder, ranks)
     history = state.load() if resume else []
     quiet = quiet or not ranks.first
+    dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
+    if settings.precision == "bfloat16":
+        dtype = torch.bfloat16
     with synchronized_norms(model, ranks), progress_bar("training", total, quiet=quiet) as bar:
         batch_loss = ranks.setup(BatchLoss(model, settings, ranks))
+        run = EpochRunner(batch_loss, state.optimizer, labels, settings, ranks=ranks, device=device)
         for epoch in range(len(history), settings.epochs):
             batches = epoch_batches(rows, num_batches, settings.seed, epoch)
-            metrics = train_epoch(
-                batch_loss,
-                state.optimizer,
-                stores[epoch % len(stores)],
-                labels,
-                batches,
-                epoch,
-                settings,
-                ranks=ranks,
-                device=device,
-                progress=bar,
-            )
+            number = epoch % len(stores)
+            stores[number] = device_graphs(stores[number], device, dtype)
+            metrics = run(stores[number], batches, epoch, progress=bar)
             if total < FEW_STEPS and (len(val_rows) or epoch == settings.epochs - 1):
                 refresh_norms(model, stores[0], rows.tensor_split(num_batches), device, ranks)
             if len(val_rows):

@@ -10,21 +10,54 @@ import torch
 from torch import Tensor, nn
 
 from pcequi.errors import ArgumentError
+from pcequi.graph_device import DeviceGraphs
 from pcequi.graph_store import GraphStore
 from pcequi.pose_graph import PoseGraph
 
-__all__ = ["load_batch", "prefetch", "split_rows"]
+__all__ = ["device_graphs", "load_batch", "prefetch", "split_rows"]
+
+# Share of a GPU's free memory that graphs may take.
+_SHARE = 0.8
 
 
 def load_batch(
-    model: nn.Module, store: GraphStore, rows: Tensor, device: torch.device | str
+    model: nn.Module, store: GraphStore | DeviceGraphs, rows: Tensor, device: torch.device | str
 ) -> PoseGraph:
     """The graphs of some clouds where a network runs: float32, or float64 if it is.
 
     **Equivariance:** as the graphs.
     """
+    if isinstance(store, DeviceGraphs):
+        return store.batch(rows.to(store.device))
     dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
     return store.batch(rows).to(device, dtype)
+
+
+def device_graphs(
+    store: GraphStore | DeviceGraphs,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    progress: Callable[[int, int], None] | None = None,
+) -> GraphStore | DeviceGraphs:
+    """The graphs of a store in a GPU's memory, where they fit there; else the store.
+
+    Args:
+        store: of clouds; what lies on a device already is returned as it is.
+        device: where the network runs.
+        dtype: what it computes in.
+        progress: as ``DeviceGraphs`` takes.
+
+    **Equivariance:** as the graphs.
+    """
+    device = torch.device(device)
+    if device.type != "cuda" or isinstance(store, DeviceGraphs):
+        return store
+    if DeviceGraphs.bytes_needed(store, dtype) > _SHARE * torch.cuda.mem_get_info(device)[0]:
+        return store
+    try:
+        return DeviceGraphs(store, device, dtype, progress)
+    except ArgumentError:  # clouds of different numbers of representatives
+        return store
 
 
 def prefetch(function: Callable, items: Iterable, depth: int = 2) -> Iterator:

@@ -8,7 +8,7 @@ from pcequi.models import GroupConvClassifier
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
 from pcequi.poses import CentroidPoses, GridPoses
 from pcequi.sampling import FeatureSampler
-from pcequi.training.augment import augment, drop_entries, keep_poses, mix
+from pcequi.training.augment import augment, draw_mixing, drop_entries, keep_poses, mix
 
 GRID = GridPoses("O", align="principal")
 LEVELS = [
@@ -68,7 +68,8 @@ def test_mixed_rows_lie_between_their_two_clouds():
     rows = torch.randn(6, 5, dtype=torch.float64)
     shares = []
     for _ in range(300):
-        mixed, other, share = mix(rows, 0.5)
+        mixing = draw_mixing(0.5, 6)
+        mixed, other, share = mix(rows, mixing), *mixing
         torch.testing.assert_close(mixed, share * rows + (1 - share) * rows[other])
         assert other.sort().values.tolist() == list(range(6))
         shares.append(share)
@@ -78,5 +79,4 @@ def test_mixed_rows_lie_between_their_two_clouds():
 
 
 def test_nothing_is_mixed_without_a_parameter():
-    rows = torch.randn(4, 2)
-    assert mix(rows, 0.0) == (rows, None, 1.0)
+    assert draw_mixing(0.0, 4) is None

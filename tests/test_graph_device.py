@@ -1,0 +1,99 @@
+"""Graphs in a device's memory compute what those of the store compute."""
+
+import pytest
+import torch
+
+from pcequi.errors import ArgumentError, FileError
+from pcequi.graph_device import DeviceGraphs
+from pcequi.graph_store import GraphStore
+from pcequi.models import GroupConvClassifier
+from pcequi.training.fit import FitSettings, fit, predict_logits
+
+
+@pytest.fixture(scope="module")
+def clouds():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(n, 3, generator=generator) / 3 for n in (150, 180, 160, 170, 150, 190)]
+
+
+@pytest.fixture(scope="module", params=["default", "pairs", "small"])
+def network(request):
+    torch.manual_seed(0)
+    return GroupConvClassifier.from_preset(request.param, num_classes=3).double()
+
+
+@pytest.fixture
+def store(clouds, network, tmp_path):
+    return GraphStore.build(tmp_path, clouds, network.levels, workers=1)
+
+
+def test_logits_and_gradients_are_those_of_the_store(network, store):
+    graphs = DeviceGraphs(store, "cpu", torch.float64)
+    rows = torch.tensor([4, 0, 5])
+    network.head[3].p = 0.0
+    network.train()
+    found = []
+    for graph in (store.batch(rows).to(torch.float64), graphs.batch(rows)):
+        network.zero_grad()
+        logits = network(graph)
+        logits.square().sum().backward()
+        found.append([logits.detach(), *(p.grad for p in network.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-8, rtol=1e-6)
+
+
+def test_memory_of_an_earlier_batch_is_filled_again(network, store):
+    graphs = DeviceGraphs(store, "cpu", torch.float64)
+    network.eval()
+    first = graphs.batch(torch.tensor([1, 2]))
+    places = [level.weight.data_ptr() for level in first.levels]
+    again = graphs.batch(torch.tensor([3, 0]), out=first)
+    assert [level.weight.data_ptr() for level in again.levels] == places
+    expected = network(graphs.batch(torch.tensor([3, 0])))
+    assert torch.equal(network(again), expected)
+
+
+def test_memory_is_known_before_it_is_taken(store):
+    for dtype in (torch.float32, torch.bfloat16):
+        graphs = DeviceGraphs(store, "cpu", dtype)
+        taken = sum(t.nbytes for level in graphs._tensors for t in level.values())
+        assert taken == DeviceGraphs.bytes_needed(store, dtype)
+
+
+def test_training_on_it_is_training_on_the_store(clouds, tmp_path):
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    settings = FitSettings(epochs=2, batch_size=3, lr=1e-3, mixup=0.3)
+    found = []
+    for source in ("store", "device"):
+        torch.manual_seed(0)
+        model = GroupConvClassifier.from_preset("small", num_classes=3).double()
+        graphs = store = GraphStore.build(tmp_path, clouds, model.levels, workers=1)
+        if source == "device":
+            graphs = DeviceGraphs(store, "cpu", torch.float64)
+        history = fit(model, graphs, labels, settings, quiet=True)
+        found.append((history[-1]["loss"], predict_logits(model, graphs)))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    torch.testing.assert_close(found[0][1], found[1][1], atol=1e-6, rtol=1e-5)
+
+
+def test_clouds_of_different_sizes_are_told(tmp_path, levels_of, make_blob):
+    from pcequi.poses import TangentPoses
+
+    levels = levels_of(TangentPoses(4), num=None, tolerance=0.3)
+    store = GraphStore.build(tmp_path, [make_blob(40), make_blob(70)], levels, workers=1)
+    with pytest.raises(ArgumentError, match=r"`store` .*different numbers of representatives"):
+        DeviceGraphs(store, "cpu")
+
+
+def test_damage_is_told_before_it_is_used(store, monkeypatch):
+    whole = GraphStore.packed
+
+    def damaged(self, rows):
+        levels = whole(self, rows)
+        if len(rows) > 1:
+            levels[1]["col"][0] = 3000
+        return levels
+
+    monkeypatch.setattr(GraphStore, "packed", damaged)
+    with pytest.raises(FileError, match="is damaged .*precompute again"):
+        DeviceGraphs(store, "cpu")
