@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,85 +10,110 @@ from torch import Tensor
 from pcequi.errors import ArgumentError, FileError
 from pcequi.graph_store import GraphStore
 from pcequi.ops import RowTurns, dense_blocks
-from pcequi.pose_graph import LevelGraph, PoseGraph
+from pcequi.pose_graph import Level, LevelGraph, PoseGraph, first_rows, stored_turns
 
 __all__ = ["DeviceGraphs"]
 
-# Clouds that are read from the store together.
+# Clouds that are read from a store together.
 _STEP = 512
 
 
 class DeviceGraphs:
-    """All graphs of a store on a device, A as dense blocks.
+    """Graphs of many clouds on a device, A as dense blocks.
 
     A batch is a few copies inside the device, with nothing for the host to do
     or to wait for. Positions and frames of the representatives are left out: no
-    network reads them.
+    network reads them. Made by ``load`` or ``collect``.
 
     Args:
-        store: whose clouds all have the same numbers of representatives.
-        device: where the graphs go.
-        dtype: of the blocks: what the network computes in.
-        progress: called with (clouds done, clouds in all).
+        levels: of the network.
+        parts: of each level its tensors, as ``collect`` makes them, of some clouds each.
+        size: clouds in all.
+
+    Attributes:
+        levels: as given.
+        device: where the graphs lie.
 
     Raises:
         ArgumentError: clouds have different numbers of representatives.
-        FileError: the store is damaged.
 
-    **Equivariance:** holds what the store holds, with A rounded to ``dtype``.
+    **Equivariance:** holds the graphs that it is given, with A rounded.
     """
 
-    def __init__(
-        self,
+    def __init__(self, levels: Sequence[Level], parts: Iterable[list[dict]], size: int):
+        self.levels, self.size = list(levels), size
+        self._tensors: list[dict[str, Tensor]] = [{} for _ in self.levels]
+        done = 0
+        for part in parts:
+            for tensors, values in zip(self._tensors, part):
+                for name, value in values.items():
+                    if name not in tensors:
+                        tensors[name] = value.new_empty(size, *value.shape[1:])
+                    if value.shape[1:] != tensors[name].shape[1:]:
+                        raise _uneven()
+                    tensors[name][done : done + len(value)] = value
+            done += len(part[0]["weight"])
+        self.device = self._tensors[0]["weight"].device
+        self._each = [tensors["weight"].shape[1] for tensors in self._tensors]
+        self._turned = [
+            None if turns is None else RowTurns.of(*turns).to(self.device)
+            for turns in stored_turns(self.levels)
+        ]
+
+    @classmethod
+    def load(
+        cls,
         store: GraphStore,
         device: torch.device | str,
         dtype: torch.dtype = torch.float32,
         progress: Callable[[int, int], None] | None = None,
-    ):
-        self.device, self.size = torch.device(device), len(store)
-        self.levels = store.levels
-        counts = _even_counts(store)
-        self._each = counts
-        self._turned = [
-            None if turns is None else RowTurns.of(*turns).to(self.device) for turns in store.turns
-        ]
-        self._tensors: list[dict[str, Tensor]] = [{} for _ in counts]
-        for start in range(0, self.size, _STEP):
-            rows = range(start, min(start + _STEP, self.size))
-            below = 0
-            for number, values in enumerate(store.packed(rows)):
-                if (values["count"] != counts[number]).any():
-                    raise _uneven(store, number)
-                self._put(number, rows, self._blocks(store, number, values, below, dtype))
-                below = counts[number]
-            if progress:
-                progress(rows.stop, self.size)
+    ) -> DeviceGraphs:
+        """All graphs of a store.
 
-    def _blocks(self, store, number: int, values: dict, below: int, dtype) -> dict[str, Tensor]:
-        """What is kept of a level of some clouds: [clouds, ...] each."""
-        clouds = len(values["count"])
-        kept = {"weight": values["weight"].float().view(clouds, -1).to(self.device)}
-        if number == 0:
-            kept["lift"] = values["lift"].view(clouds, self._each[0], -1).to(self.device)
-            return kept
-        entries, col, val = values["entries"], values["col"], values["val"]
-        turned = self._turned[number]
-        points = self._each[number] // (1 if turned is None else turned.size)
-        fits = len(entries) == clouds * points * self.levels[number].basis
-        if not fits or int(entries.sum()) != len(col) or not _inside(col, below):
-            raise FileError(
-                f"a chunk of {store.folder} is damaged (its rows do not fit its entries); "
-                "precompute again, which finds and mends it"
-            )
-        parts = (part.to(self.device) for part in (entries, col, val))
-        kept["blocks"] = dense_blocks(*parts, clouds, below, dtype)
-        return kept
+        Args:
+            store: whose clouds all have the same numbers of representatives.
+            device: where the graphs go.
+            dtype: of the blocks: what the network computes in.
+            progress: called with (clouds done, clouds in all).
 
-    def _put(self, number: int, rows: range, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            if name not in self._tensors[number]:
-                self._tensors[number][name] = value.new_empty(self.size, *value.shape[1:])
-            self._tensors[number][name][rows.start : rows.stop] = value
+        Raises:
+            ArgumentError: clouds have different numbers of representatives.
+            FileError: the store is damaged.
+
+        **Equivariance:** as the class.
+        """
+
+        def parts():
+            for start in range(0, len(store), _STEP):
+                stop = min(start + _STEP, len(store))
+                yield _from_store(store, range(start, stop), device, dtype)
+                if progress:
+                    progress(stop, len(store))
+
+        return cls(store.levels, parts(), len(store))
+
+    @classmethod
+    def collect(
+        cls,
+        graphs: Iterable[PoseGraph],
+        levels: Sequence[Level],
+        size: int,
+        dtype: torch.dtype = torch.float32,
+    ) -> DeviceGraphs:
+        """Graphs that were just made, where they lie.
+
+        Args:
+            graphs: of some clouds each, see ``pose_graph.build_pose_graph``.
+            levels: of which they were made.
+            size: clouds in all.
+            dtype: of the blocks.
+
+        Raises:
+            ArgumentError: clouds have different numbers of representatives.
+
+        **Equivariance:** as the class.
+        """
+        return cls(levels, (_from_graph(graph, levels, dtype) for graph in graphs), size)
 
     def __len__(self) -> int:
         return self.size
@@ -98,16 +123,14 @@ class DeviceGraphs:
         """Memory that the graphs of a store take on a device.
 
         Raises:
-            ArgumentError, FileError: as the class.
+            FileError: the store is damaged.
         """
         total, below, width = 0, 0, torch.empty(0, dtype=dtype).element_size()
-        first = store.packed([0])
-        for number, (level, each) in enumerate(zip(store.levels, _even_counts(store))):
-            turns = store.turns[number]
+        for number, values in enumerate(store.packed([0])):
+            each, turns = int(values["count"]), store.turns[number]
             points = each if turns is None else each // len(turns[0])
-            total += 4 * each + width * points * level.basis * below
-            if number == 0:
-                total += first[0]["lift"].nbytes
+            total += 4 * each + width * points * store.levels[number].basis * below
+            total += values["lift"].nbytes if number == 0 else 0
             below = each
         return total * len(store)
 
@@ -126,37 +149,68 @@ class DeviceGraphs:
             old = None if out is None else out.levels[number]
             found = {}
             for name, tensor in tensors.items():
-                into = (
-                    None if old is None else getattr(old, name).view(len(rows), *tensor.shape[1:])
-                )
+                shape = (len(rows), *tensor.shape[1:])
+                into = None if old is None else getattr(old, name).view(shape)
                 taken = torch.index_select(tensor, 0, rows, out=into)
                 found[name] = taken if name == "blocks" else taken.flatten(0, 1)
-            if old is not None:
-                levels.append(old)
-                continue
-            count = torch.full((len(rows),), each, dtype=torch.long, device=self.device)
-            basis = self.levels[number].basis if "blocks" in found else 0
-            turned = self._turned[number]
-            level = LevelGraph(count, found.pop("weight"), None, None, basis, **found)
-            level.turned, level.each = turned, each
-            levels.append(level)
+            if old is None:
+                count = torch.full((len(rows),), each, dtype=torch.long, device=self.device)
+                basis = self.levels[number].basis if "blocks" in found else 0
+                old = LevelGraph(count, found.pop("weight"), None, None, basis, **found)
+                old.turned, old.each = self._turned[number], each
+            levels.append(old)
         return PoseGraph(levels)
 
 
-def _even_counts(store: GraphStore) -> list[int]:
-    """Representatives of each level of the first cloud of a store.
+def _from_store(store: GraphStore, rows: range, device, dtype) -> list[dict[str, Tensor]]:
+    """What is kept of each level of some clouds: [clouds, ...] each."""
+    part: list[dict[str, Tensor]] = []
+    for level, values, turns in zip(store.levels, store.packed(rows), store.turns):
+        each = _even(values["count"])
+        below = part[-1]["weight"].shape[1] if part else 0
+        part.append({"weight": values["weight"].float().view(len(rows), each).to(device)})
+        if below == 0:
+            part[0]["lift"] = values["lift"].view(len(rows), each, -1).to(device)
+            continue
+        entries, col, val = values["entries"], values["col"], values["val"]
+        points = each if turns is None else each // len(turns[0])
+        fits = len(entries) == len(rows) * points * level.basis and int(entries.sum()) == len(col)
+        # Blocks are filled by these numbers: wrong ones would write elsewhere.
+        if not fits or (len(col) and not 0 <= int(col.min()) <= int(col.max()) < below):
+            raise FileError(
+                f"a chunk of {store.folder} is damaged (its rows do not fit its entries); "
+                "precompute again, which finds and mends it"
+            )
+        sparse = (values.to(device) for values in (entries, col, val))
+        part[-1]["blocks"] = dense_blocks(*sparse, len(rows), below, dtype)
+    return part
 
-    **Equivariance:** does not apply.
-    """
-    return [int(values["count"][0]) for values in store.packed([0])]
+
+def _from_graph(graph: PoseGraph, levels: Sequence[Level], dtype) -> list[dict[str, Tensor]]:
+    part: list[dict[str, Tensor]] = []
+    for level, turns in zip(graph.levels, stored_turns(levels)):
+        each, clouds = _even(level.count), len(level.count)
+        below = part[-1]["weight"].shape[1] if part else 0
+        part.append({"weight": level.weight.float().view(clouds, each)})
+        if below == 0:
+            part[0]["lift"] = level.lift.float().view(clouds, each, -1)
+            continue
+        sparse = level.entries, level.col, level.val
+        if turns is not None:
+            sparse = first_rows(level, turns[0])
+        part[-1]["blocks"] = dense_blocks(*sparse, clouds, below, dtype)
+    return part
 
 
-def _inside(col: Tensor, size: int) -> bool:
-    return not len(col) or (int(col.min()) >= 0 and int(col.max()) < size)
+def _even(count: Tensor) -> int:
+    each = int(count[0])
+    if (count != each).any():
+        raise _uneven()
+    return each
 
 
-def _uneven(store: GraphStore, number: int) -> ArgumentError:
+def _uneven() -> ArgumentError:
     return ArgumentError(
-        f"`store` (={str(store.folder)!r}) has clouds with different numbers of representatives "
-        f"at level {number}; read its batches from the store itself"
+        "`store` has clouds with different numbers of representatives; read its batches from the "
+        "store itself, or give levels a budget that every cloud has (`num`)"
     )

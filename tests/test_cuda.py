@@ -43,7 +43,7 @@ def test_logits_and_gradients(store, name):
         if form == "store":
             graph = store.batch(rows).to(device, torch.float64)
         else:
-            graph = DeviceGraphs(store, device, torch.float64).batch(rows.to(device))
+            graph = DeviceGraphs.load(store, device, torch.float64).batch(rows.to(device))
         logits = model(graph)
         logits.square().sum().backward()
         found.append([logits.detach().cpu(), *(p.grad.cpu() for p in model.parameters())])

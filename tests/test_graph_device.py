@@ -7,6 +7,7 @@ from pcequi.errors import ArgumentError, FileError
 from pcequi.graph_device import DeviceGraphs
 from pcequi.graph_store import GraphStore
 from pcequi.models import GroupConvClassifier
+from pcequi.pose_graph import PoseGraph, build_pose_graph
 from pcequi.training.fit import FitSettings, fit, predict_logits
 
 
@@ -28,7 +29,7 @@ def store(clouds, network, tmp_path):
 
 
 def test_logits_and_gradients_are_those_of_the_store(network, store):
-    graphs = DeviceGraphs(store, "cpu", torch.float64)
+    graphs = DeviceGraphs.load(store, "cpu", torch.float64)
     rows = torch.tensor([4, 0, 5])
     network.head[3].p = 0.0
     network.train()
@@ -43,7 +44,7 @@ def test_logits_and_gradients_are_those_of_the_store(network, store):
 
 
 def test_memory_of_an_earlier_batch_is_filled_again(network, store):
-    graphs = DeviceGraphs(store, "cpu", torch.float64)
+    graphs = DeviceGraphs.load(store, "cpu", torch.float64)
     network.eval()
     first = graphs.batch(torch.tensor([1, 2]))
     places = [level.weight.data_ptr() for level in first.levels]
@@ -55,7 +56,7 @@ def test_memory_of_an_earlier_batch_is_filled_again(network, store):
 
 def test_memory_is_known_before_it_is_taken(store):
     for dtype in (torch.float32, torch.bfloat16):
-        graphs = DeviceGraphs(store, "cpu", dtype)
+        graphs = DeviceGraphs.load(store, "cpu", dtype)
         taken = sum(t.nbytes for level in graphs._tensors for t in level.values())
         assert taken == DeviceGraphs.bytes_needed(store, dtype)
 
@@ -69,7 +70,7 @@ def test_training_on_it_is_training_on_the_store(clouds, tmp_path):
         model = GroupConvClassifier.from_preset("small", num_classes=3).double()
         graphs = store = GraphStore.build(tmp_path, clouds, model.levels, workers=1)
         if source == "device":
-            graphs = DeviceGraphs(store, "cpu", torch.float64)
+            graphs = DeviceGraphs.load(store, "cpu", torch.float64)
         history = fit(model, graphs, labels, settings, quiet=True)
         found.append((history[-1]["loss"], predict_logits(model, graphs)))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
@@ -82,7 +83,7 @@ def test_clouds_of_different_sizes_are_told(tmp_path, levels_of, make_blob):
     levels = levels_of(TangentPoses(4), num=None, tolerance=0.3)
     store = GraphStore.build(tmp_path, [make_blob(40), make_blob(70)], levels, workers=1)
     with pytest.raises(ArgumentError, match=r"`store` .*different numbers of representatives"):
-        DeviceGraphs(store, "cpu")
+        DeviceGraphs.load(store, "cpu")
 
 
 def test_damage_is_told_before_it_is_used(store, monkeypatch):
@@ -96,4 +97,15 @@ def test_damage_is_told_before_it_is_used(store, monkeypatch):
 
     monkeypatch.setattr(GraphStore, "packed", damaged)
     with pytest.raises(FileError, match="is damaged .*precompute again"):
-        DeviceGraphs(store, "cpu")
+        DeviceGraphs.load(store, "cpu")
+
+
+def test_graphs_that_were_just_made_are_those_of_the_store(network, clouds):
+    built = [build_pose_graph(cloud.double(), network.levels) for cloud in clouds]
+    halves = [PoseGraph.batch(built[:4]), PoseGraph.batch(built[4:])]
+    graphs = DeviceGraphs.collect(halves, network.levels, 6, torch.float64)
+    network.eval()
+    rows = torch.tensor([5, 1, 3])
+    expected = network(PoseGraph.batch([built[row] for row in rows]))
+    # Weights and what is lifted are single.
+    torch.testing.assert_close(network(graphs.batch(rows)), expected, atol=1e-5, rtol=1e-5)

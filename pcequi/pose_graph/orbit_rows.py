@@ -77,7 +77,7 @@ def first_rows(level: LevelGraph, turns: Tensor) -> tuple[Tensor, Tensor, Tensor
 
     **Equivariance:** none involved.
     """
-    first = torch.zeros(len(turns), dtype=torch.bool)
+    first = torch.zeros(len(turns), dtype=torch.bool, device=level.weight.device)
     first[0] = True
     kept = first[:, None].expand(level.num // len(turns), -1, level.basis).flatten()
     entry = torch.repeat_interleave(kept, level.entries.long())

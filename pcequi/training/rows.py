@@ -55,7 +55,7 @@ def device_graphs(
     if DeviceGraphs.bytes_needed(store, dtype) > _SHARE * torch.cuda.mem_get_info(device)[0]:
         return store
     try:
-        return DeviceGraphs(store, device, dtype, progress)
+        return DeviceGraphs.load(store, device, dtype, progress)
     except ArgumentError:  # clouds of different numbers of representatives
         return store
 
