@@ -93,7 +93,7 @@ def bench_figures(
     levels, channels = settings["levels"], settings["channels"]
     tell("shapes")
     if clouds is None:
-        clouds = _shapes(64 if quick else 256)
+        clouds = default_clouds(64 if quick else 256)
     figures, rounds = dict.fromkeys(EXPLANATIONS), {}
     turning = all(hasattr(level.poses, "rotations") for level in levels)
     rounds_of = 3 if quick else 9
@@ -118,7 +118,7 @@ def bench_figures(
     tell("dense")
     dense = [("dense", levels, 8)]
     if turning:
-        dense.append(("dense_24", _with_rotations(levels, "O"), 4 if quick else 8))
+        dense.append(("dense_24", with_rotations(levels, "O"), 4 if quick else 8))
     for label, own, size in dense:
         some = clouds[:size]
         ratio, memory, timing = _against_dense(label, own, some, channels, 2 if quick else 5)
@@ -128,7 +128,7 @@ def bench_figures(
     some = clouds[: 4 if quick else 8]
     if turning:  # others have no number of rotations to change
         steps = {
-            f"rotations_{count}": _Step(_with_rotations(levels, count), some, channels)
+            f"rotations_{count}": _Step(with_rotations(levels, count), some, channels)
             for count in (8, 64)
         }
         keep(interleaved(steps, 5 if quick else 15, warmup=2))
@@ -141,7 +141,7 @@ def bench_figures(
     return {**figures, "preset": name, "rounds": rounds}
 
 
-def _shapes(count: int) -> list[Tensor]:
+def default_clouds(count: int) -> list[Tensor]:
     """Clouds of 1,024 points from the meshes of the default set."""
     clouds = []
     for number in range(count):
@@ -230,7 +230,7 @@ def _against_dense(label, levels, clouds, channels, rounds) -> tuple[float, floa
     return ratio, kept, timing
 
 
-def _with_rotations(levels: list[Level], rotations: str | int) -> list[Level]:
+def with_rotations(levels: list[Level], rotations: str | int) -> list[Level]:
     """The same levels with other rotations a point. Of a group also at the
     centroid; where a number is asked for, the last level keeps its own frames."""
     # Of 64 or of an octahedral group's 24 poses a point few whole orbits would fit the budgets.

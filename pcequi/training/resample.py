@@ -74,7 +74,7 @@ def resample(
 
 
 def resampled_clouds(
-    clouds: Sequence[Tensor], number: int, seed: int = 0, progress=None
+    clouds: Sequence[Tensor], number: int, seed: int = 0, progress=None, first: int = 0
 ) -> list[Tensor]:
     """``resample`` of every cloud, in its ``number``-th version.
 
@@ -83,6 +83,7 @@ def resampled_clouds(
         number: from 1; each has draws of its own.
         seed: of the draws; a cloud's depend on seed, number and place alone.
         progress: called with (clouds done, clouds in all).
+        first: place of the first of them, where they are a part of the clouds.
 
     Returns:
         [M_i, 3] each, in the order of ``clouds``.
@@ -93,7 +94,7 @@ def resampled_clouds(
     **Equivariance:** as ``resample``.
     """
     made = []
-    for place, pos in enumerate(clouds):
+    for place, pos in enumerate(clouds, first):
         generator = torch.Generator().manual_seed((seed * 1009 + number) * 1_000_003 + place)
         made.append(resample(pos, generator))
         if progress:

@@ -8,7 +8,7 @@ import torch
 
 from pcequi.bench import EXPLANATIONS, bench_figures
 from pcequi.bench.dgcnn import DGCNN
-from pcequi.bench.figures import _with_rotations
+from pcequi.bench.figures import with_rotations
 from pcequi.bench.measure import interleaved, peak_bytes, summary
 from pcequi.models import preset
 
@@ -61,9 +61,9 @@ def test_dgcnn_does_not_see_the_order_of_points_but_sees_rotation():
 @pytest.mark.parametrize(("rotations", "count"), [("O", 24), (8, 8)])
 def test_only_the_rotations_change(rotations, count):
     levels = preset("default")["levels"]
-    for old, new in zip(levels, _with_rotations(levels, rotations), strict=True):
+    for old, new in zip(levels, with_rotations(levels, rotations), strict=True):
         assert new.sampling == replace(old.sampling, orbits=False) and new.radius == old.radius
-    first = _with_rotations(levels, rotations)[0]
+    first = with_rotations(levels, rotations)[0]
     assert len(first.poses.grid()) == count
 
 

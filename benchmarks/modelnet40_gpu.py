@@ -1,0 +1,255 @@
+"""Accuracy on rotated ModelNet40, trained on one GPU: several seeds side by side.
+
+    python benchmarks/modelnet40_gpu.py --source FILE --preset default --protocol z/SO3
+
+Graphs are precomputed on the GPU and stay there: the training clouds and some resampled
+versions of them, which the seeds share (their rotations and resamplings are drawn with the
+first seed; weights, batches, mixing and dropout with each one's own). Each run is left in
+a folder as ``pcequi train`` leaves it, with a report of the last epoch. With ``--held-out``
+so many of the training clouds are kept out and reported instead of the test split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from common import circumstances
+from torch import Tensor
+
+from pcequi.graph_device import DeviceGraphs
+from pcequi.models import GroupConvClassifier
+from pcequi.pose_graph import Level, build_pose_graphs
+from pcequi.ranks import local_cores
+from pcequi.training.augment import draw_mixing
+from pcequi.training.checkpoints import save_checkpoint
+from pcequi.training.evaluate import agreement, classification_report
+from pcequi.training.files import write_json
+from pcequi.training.fit import FitSettings, predict_logits
+from pcequi.training.protocols import parse_protocol, protocol_rotations
+from pcequi.training.resample import resampled_clouds
+from pcequi.training.runs import RunSettings, load_run_split
+from pcequi.training.schedule import epoch_batches, number_of_batches, one_cycle
+from pcequi.training.state import TrainingState
+from pcequi.training.step import BatchLoss, GraphedSteps, Totals, set_rate
+
+ALSO = {"z/SO3": ("z/z",), "SO3/SO3": ()}
+# Clouds whose graphs are made together.
+TOGETHER = 128
+
+
+def resample_all(clouds: Sequence[Tensor], number: int, seed: int, pool) -> list[Tensor]:
+    """``resampled_clouds``, shared among the processes of a pool."""
+    size = -(-len(clouds) // 64)
+    parts = [
+        pool.submit(resampled_clouds, clouds[start : start + size], number, seed, first=start)
+        for start in range(0, len(clouds), size)
+    ]
+    return [cloud for part in parts for cloud in part.result()]
+
+
+def make_graphs(
+    clouds: Sequence[Tensor], levels: Sequence[Level], turns: Tensor, dtype: torch.dtype
+) -> DeviceGraphs:
+    """Graphs of turned clouds, made on the GPU."""
+
+    def parts():
+        for start in range(0, len(clouds), TOGETHER):
+            some = clouds[start : start + TOGETHER]
+            turned = [c.double() @ t.T for c, t in zip(some, turns[start : start + TOGETHER])]
+            yield build_pose_graphs(turned, levels, dtype=torch.float32, device="cuda")
+
+    return DeviceGraphs.collect(parts(), levels, len(clouds), dtype)
+
+
+@dataclass
+class Run:
+    """A network in training."""
+
+    model: torch.nn.Module
+    settings: FitSettings
+    history: list[dict] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.model.cuda().train()
+        self.stream = torch.cuda.Stream()
+        self.optimizer = TrainingState(self.model, self.settings, None).optimizer
+        self.totals = Totals("cuda")
+        loss = BatchLoss(self.model, self.settings)
+        self.steps = GraphedSteps(loss, self.optimizer, self.totals, self.settings.clip)
+
+    def epoch(self, graphs: DeviceGraphs, labels: Tensor, rows: Tensor, epoch: int):
+        """Yields before each step of an epoch, so that others can take theirs meanwhile."""
+        settings = self.settings
+        num = number_of_batches(len(rows), settings.batch_size)
+        order = epoch_batches(rows, num, settings.seed, epoch)
+        sizes, order = [len(part) for part in order], torch.cat(order).cuda()
+        self.totals.clear()
+        for step, (own, target) in enumerate(zip(order.split(sizes), labels[order].split(sizes))):
+            yield
+            rate = one_cycle(
+                epoch * num + step, num * settings.epochs, settings.lr, settings.warmup
+            )
+            with torch.cuda.stream(self.stream):
+                set_rate(self.optimizer, rate)
+                self.steps(graphs, own, target, draw_mixing(settings.mixup, len(own), "cuda"))
+
+    def finish(self, epoch: int, start: float) -> None:
+        """Note the metrics of an epoch; waits for the GPU."""
+        self.stream.synchronize()
+        loss, accuracy, finite = self.totals.read()
+        if not finite:
+            raise SystemExit(f"the gradient is not finite at epoch {epoch + 1}; lower the rate")
+        seconds = round(time.perf_counter() - start, 3)
+        self.history.append(
+            {"epoch": epoch + 1, "loss": loss, "accuracy": accuracy, "seconds": seconds}
+        )
+
+
+def train(runs: Sequence[Run], versions: Sequence[DeviceGraphs], labels, rows, deadline=None):
+    """Train networks side by side, each step of one while the others take theirs."""
+    labels = labels.cuda()
+    torch.cuda.synchronize()
+    for epoch in range(max(run.settings.epochs for run in runs)):
+        start = time.perf_counter()
+        graphs = versions[epoch % len(versions)]
+        active = [run for run in runs if epoch < run.settings.epochs]
+        for _ in zip(*(run.epoch(graphs, labels, rows, epoch) for run in active)):
+            pass
+        for run in active:
+            run.finish(epoch, start)
+        if (epoch + 1) % 10 == 0 or epoch < 2:
+            losses = " ".join(f"{run.history[-1]['accuracy']:.3f}" for run in active)
+            seconds = time.perf_counter() - start
+            print(f"epoch {epoch + 1}: {losses}, {seconds:.2f} s", flush=True)
+        if deadline is not None and time.perf_counter() > deadline:
+            raise SystemExit("out of time")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--source", required=True, help="packed file or folder of ModelNet40")
+    parser.add_argument("--protocol", nargs="+", default=list(ALSO), choices=list(ALSO))
+    parser.add_argument("--preset", nargs="+", default=["default"])
+    parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=120)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.05)
+    parser.add_argument("--mixup", type=float, default=0.3)
+    parser.add_argument("--resamplings", type=int, default=11)
+    parser.add_argument("--held-out", type=int, default=0, help="training clouds not trained on")
+    parser.add_argument("--runs", default="runs", help="folder of the runs")
+    args = parser.parse_args()
+    pool = ProcessPoolExecutor(local_cores(), mp_context=get_context("spawn"))
+    for protocol in args.protocol:
+        for preset in args.preset:
+            _together(args, protocol, preset, pool)
+
+
+def _together(args, protocol: str, preset: str, pool) -> None:
+    settings = [
+        RunSettings(
+            data="modelnet40",
+            source=args.source,
+            protocol=protocol,
+            also=ALSO[protocol],
+            preset=preset,
+            resamplings=args.resamplings,
+            fit=FitSettings(
+                epochs=args.epochs,
+                lr=args.lr,
+                weight_decay=args.weight_decay,
+                mixup=args.mixup,
+                seed=seed,
+                precision="bfloat16",
+            ),
+        )
+        for seed in args.seed
+    ]
+    data, test = (load_run_split(settings[0], part) for part in (True, False))
+    runs = []
+    for one in settings:
+        torch.manual_seed(one.fit.seed)
+        model = GroupConvClassifier.from_preset(preset, len(data.classes))
+        runs.append(Run(model, one.fit))
+    levels, kind, seed = runs[0].model.levels, parse_protocol(protocol).train, args.seed[0]
+    start = time.perf_counter()
+    versions = []
+    for number in range(args.resamplings + 1):
+        clouds = resample_all(data.clouds, number, seed, pool) if number else data.clouds
+        turns = protocol_rotations(kind, len(clouds), train=True, seed=seed + number)
+        versions.append(make_graphs(clouds, levels, turns, torch.bfloat16))
+    torch.cuda.synchronize()
+    built = time.perf_counter()
+    print(f"{preset} {protocol}: {len(versions)} versions in {built - start:.1f} s", flush=True)
+    rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(1))
+    rows, held = rows[args.held_out :].sort().values, rows[: args.held_out].sort().values
+    train(runs, versions, data.labels, rows)
+    trained = time.perf_counter()
+    seconds = {"precompute_train": round(built - start, 2), "train": round(trained - built, 2)}
+    print(f"{seconds} for {len(runs)} seeds", flush=True)
+    if args.held_out:
+        for run in runs:
+            logits = predict_logits(run.model, versions[0], held, batch_size=256, device="cuda")
+            share = float((logits.argmax(1) == data.labels[held]).double().mean())
+            print(f"held out, seed {run.settings.seed}: {share:.2%}", flush=True)
+        return
+    del versions
+    for one, run in zip(settings, runs):
+        _report(args, one, run, data, test, seconds)
+
+
+def _report(args, settings: RunSettings, run: Run, data, test, seconds: dict) -> None:
+    seed, found, logits = settings.fit.seed, {}, {}
+    run.model.half().float()  # what is saved
+    for name in settings.protocols:
+        turns = protocol_rotations(parse_protocol(name).test, len(test), train=False, seed=seed)
+        graphs = make_graphs(test.clouds, run.model.levels, turns, torch.float32)
+        logits[name] = predict_logits(run.model, graphs, batch_size=256, device="cuda")
+        found[name] = classification_report(logits[name], test.labels, test.classes)
+    first = settings.protocols[0]
+    about = {
+        "data": "modelnet40",
+        "num_points": settings.num_points,
+        "protocol": settings.protocol,
+        "preset": settings.preset,
+        "seed": seed,
+        "epochs": settings.fit.epochs,
+    }
+    report = about | {
+        "accuracy": {name: part["accuracy"] for name, part in found.items()},
+        "mean_class_accuracy": {n: part["mean_class_accuracy"] for n, part in found.items()},
+        "agreement": {
+            f"{first}, {name}": agreement(logits[first], logits[name])
+            for name in settings.protocols[1:]
+        },
+        "shapes": {"train": len(data), "held_out": 0, "test": len(test)},
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "seconds": seconds | {"seeds": len(args.seed)},
+        "last_epoch": run.history[-1],
+        "settings": settings.to_dict() | {"source": None},
+        "circumstances": circumstances(),
+        "per_class": {name: part["per_class"] for name, part in found.items()},
+        "confusion": {name: part["confusion"] for name, part in found.items()},
+    }
+    folder = Path(args.runs) / f"gpu-{settings.preset}-{settings.protocol.replace('/', '-')}-{seed}"
+    save_checkpoint(folder, run.model.half(), data.classes, about)
+    write_json(folder / "settings.json", settings.to_dict() | {"source": None})
+    write_json(folder / "report.json", report)
+    lines = [json.dumps(metrics) + "\n" for metrics in run.history]
+    (folder / "metrics.jsonl").write_text("".join(lines))
+    shown = ", ".join(f"{name} {share:.2%}" for name, share in report["accuracy"].items())
+    print(f"{settings.preset} seed {seed}: {shown}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""The figures of ``pcequi bench --device cuda``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pcequi.bench.dgcnn import DGCNN
+from pcequi.bench.figures import default_clouds, with_rotations
+from pcequi.bench.measure import interleaved, summary
+from pcequi.graph_device import DeviceGraphs
+from pcequi.models import GroupConvClassifier, preset
+from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, build_pose_graphs
+from pcequi.training.settings import FitSettings
+from pcequi.training.state import TrainingState
+from pcequi.training.step import BatchLoss, GraphedSteps, Totals
+
+__all__ = ["GPU_EXPLANATIONS", "gpu_figures", "step_cost"]
+
+GPU_EXPLANATIONS = {
+    "copy_gb_per_s": "what this GPU copies within its memory, read and written",
+    "matmul_tflop_per_s": "what it multiplies in bfloat16, 8,192 x 8,192 x 8,192",
+    "precompute_ms_per_shape": "graphs of 128 shapes made together on the GPU",
+    "train_ms_per_shape": "captured step from graphs on the GPU, bfloat16 casts, batch 32",
+    "train_share_of_roofline": "least time that its FLOPs and bytes allow, over its time",
+    "train_512_ms_per_shape": "the same, batch 512",
+    "train_512_share_of_roofline": "its least time over its time",
+    "train_eager_ms_per_shape": "batch 32, kernels launched one by one",
+    "train_float32_ms_per_shape": "captured, batch 32, without casts",
+    "predict_shapes_per_s": "from graphs on the GPU, batch 512, bfloat16 casts",
+    "predict_raw_shapes_per_s": "from points to class, batch 128",
+    "dense_time_ratio": "training step of the same network on all its poses, both eager",
+    "dense_memory_ratio": "peak memory of the same two steps",
+    "dense_24_time_ratio": "the same with 24 frames a point, equal budgets",
+    "dense_24_memory_ratio": "peak memory of those two steps",
+    "rotation_scaling_ratio": "captured step, 64 rotations a point over 8, equal budgets",
+    "dgcnn_time_ratio": "training step of DGCNN (PyG layers) over ours, batch 32, eager both",
+}
+
+
+def step_cost(model: GroupConvClassifier, graph: PoseGraph) -> tuple[float, float]:
+    """FLOPs and bytes that a training step on a batch with ``blocks`` cannot do without.
+
+    Products forward and twice backward (A has no gradient of its own). In bfloat16: what
+    lies between two products written and read once each way, blocks read twice. In single
+    precision: weights, gradients and AdamW's two moments read and written.
+
+    **Equivariance:** does not apply.
+    """
+    flops, moved = 0.0, 0.0
+    clouds, lifted = len(graph.levels[0].count), graph.levels[0].num
+    for part, rows in ((model.lift, lifted), (model.head, clouds)):
+        for module in part.modules():
+            if isinstance(module, torch.nn.Linear):
+                flops += 6.0 * rows * module.in_features * module.out_features
+                moved += 8.0 * rows * (module.in_features + module.out_features)
+    for block, level in zip(model.blocks, graph.levels[1:]):
+        blocks, conv = level.blocks, block.conv
+        turns = 1 if level.turned is None else level.turned.size
+        flops += 4.0 * blocks.numel() * turns * conv.in_channels
+        z = level.num * conv.weight.shape[0]
+        flops += 6.0 * z * conv.out_channels
+        out = level.num * conv.out_channels
+        flops += 6.0 * out * conv.out_channels
+        moved += 2.0 * (2 * blocks.numel() + 4 * z + 8 * out)
+    moved += 7 * 4.0 * sum(p.numel() for p in model.parameters())
+    return flops, moved
+
+
+def gpu_figures(
+    name: str = "default",
+    clouds: list[Tensor] | None = None,
+    rounds: int = 20,
+    progress: Callable[[str], None] | None = None,
+) -> dict:
+    """Measure this machine's GPU.
+
+    Args:
+        name: preset of the network.
+        clouds: each [1024, 3]; by default of the default shapes.
+        rounds: of each measurement.
+        progress: called with the name of each part as it begins.
+
+    Returns:
+        The figures named in ``GPU_EXPLANATIONS``; and, under ``rounds``, the median and
+        spread of what they come from, in seconds.
+
+    **Equivariance:** does not apply.
+    """
+    tell = progress or (lambda part: None)
+    clouds = default_clouds(128) if clouds is None else clouds
+    settings = preset(name)
+    levels, channels = settings["levels"], settings["channels"]
+    figures, kept = dict.fromkeys(GPU_EXPLANATIONS), {}
+
+    def measure(steps: dict[str, Callable], rounds=rounds, warmup=5) -> dict[str, float]:
+        timing = interleaved({k: _waiting(step) for k, step in steps.items()}, rounds, warmup)
+        kept.update({key: summary(values) for key, values in timing.items()})
+        return {key: kept[key]["median"] for key in steps}
+
+    tell("ceilings")
+    copy, product = _ceilings(measure)
+    figures["copy_gb_per_s"], figures["matmul_tflop_per_s"] = copy / 1e9, product / 1e12
+    tell("precompute")
+    on_gpu = [cloud.cuda() for cloud in clouds]
+    build = lambda: build_pose_graphs(on_gpu, levels, dtype=torch.float32)  # noqa: E731
+    seconds = measure({"precompute": build}, rounds=5, warmup=1)["precompute"]
+    figures["precompute_ms_per_shape"] = 1e3 * seconds / len(clouds)
+    tell("train")
+    graph = build()
+    graphs = DeviceGraphs.collect([graph], levels, len(clouds), torch.bfloat16)
+    single = DeviceGraphs.collect([graph], levels, len(clouds), torch.float32)
+    steps = {
+        "train": _captured(graphs, levels, channels, 32, "bfloat16"),
+        "train_512": _captured(graphs, levels, channels, 512, "bfloat16"),
+        "train_float32": _captured(single, levels, channels, 32, "float32"),
+        "train_eager": _eager(graphs.batch(_rows(32, clouds)), levels, channels),
+    }
+    medians = measure(steps)
+    for key, size in (("train", 32), ("train_512", 512), ("train_float32", 32)):
+        figures[f"{key}_ms_per_shape"] = 1e3 * medians[key] / size
+        if f"{key}_share_of_roofline" in figures:
+            model = GroupConvClassifier(levels, 40, channels=channels).cuda()
+            flops, moved = step_cost(model, graphs.batch(_rows(size, clouds)))
+            least = max(flops / product, moved / copy)
+            figures[f"{key}_share_of_roofline"] = least / medians[key]
+            kept[key] |= {"flops": flops, "bytes": moved, "least_seconds": least}
+    figures["train_eager_ms_per_shape"] = 1e3 * medians["train_eager"] / 32
+    tell("predict")
+    model = GroupConvClassifier(levels, 40, channels=channels).cuda().eval()
+    large, rows = graphs, _rows(512, clouds)
+
+    @torch.no_grad()
+    def predict():
+        with torch.autocast("cuda", torch.bfloat16):
+            return model(large.batch(rows)).argmax(1)
+
+    @torch.no_grad()
+    def predict_raw():
+        return model(build()).argmax(1)
+
+    figures["predict_shapes_per_s"] = 512 / measure({"predict": predict})["predict"]
+    raw = measure({"predict_raw": predict_raw}, rounds=5, warmup=1)["predict_raw"]
+    figures["predict_raw_shapes_per_s"] = len(clouds) / raw
+    del graphs, single, large, graph, steps
+    tell("dense")
+    for label, own, size in (("dense", levels, 8), ("dense_24", with_rotations(levels, "O"), 2)):
+        if not all(hasattr(level.poses, "rotations") for level in levels):
+            continue
+        pair = {f"{label}_compressed": own, label: [level.with_budget() for level in own]}
+        built = {
+            key: PoseGraph.batch(
+                [build_pose_graph(c, lv, dtype=torch.float32) for c in clouds[:size]]
+            )
+            for key, lv in pair.items()
+        }
+        steps = {k: _eager(g.to("cuda"), pair[k], channels) for k, g in built.items()}
+        memory = {key: _peak(step) for key, step in steps.items()}
+        medians = measure(steps, rounds=5, warmup=1)
+        figures[f"{label}_time_ratio"] = medians[label] / medians[f"{label}_compressed"]
+        figures[f"{label}_memory_ratio"] = memory[label] / memory[f"{label}_compressed"]
+        kept[f"{label}_bytes"] = memory
+    tell("rotations")
+    if hasattr(levels[0].poses, "rotations"):
+        steps = {}
+        for count in (8, 64):
+            own = with_rotations(levels, count)
+            some = [build_pose_graph(c, own, dtype=torch.float32) for c in clouds[:8]]
+            held = DeviceGraphs.collect([PoseGraph.batch(some).to("cuda")], own, 8, torch.bfloat16)
+            steps[f"rotations_{count}"] = _captured(held, own, channels, 8, "bfloat16")
+        medians = measure(steps)
+        figures["rotation_scaling_ratio"] = medians["rotations_64"] / medians["rotations_8"]
+    tell("DGCNN")
+    built = build_pose_graphs([c.cuda() for c in clouds[:32]], levels, dtype=torch.float32)
+    ours = _eager(built, levels, channels)
+    theirs = _training(DGCNN(40).cuda(), torch.stack(clouds[:32]).cuda(), 32)
+    medians = measure({"dgcnn_ours": ours, "dgcnn": theirs}, rounds=10)
+    figures["dgcnn_time_ratio"] = medians["dgcnn"] / medians["dgcnn_ours"]
+    return {**figures, "preset": name, "gpu": torch.cuda.get_device_name(), "rounds": kept}
+
+
+def _waiting(step: Callable) -> Callable:
+    def call() -> None:
+        step()
+        torch.cuda.synchronize()
+
+    return call
+
+
+def _rows(size: int, clouds) -> Tensor:
+    return torch.arange(size, device="cuda") % len(clouds)
+
+
+def _ceilings(measure) -> tuple[float, float]:
+    """Bytes a second (read and written) and bfloat16 FLOPs a second."""
+    source = torch.randn(2**28, device="cuda")
+    target = torch.empty_like(source)
+    a, b = (torch.randn(8192, 8192, device="cuda").bfloat16() for _ in range(2))
+    medians = measure({"copy": lambda: target.copy_(source), "matmul": lambda: a @ b})
+    return 2 * source.nbytes / medians["copy"], 2 * 8192**3 / medians["matmul"]
+
+
+def _captured(graphs, levels: list[Level], channels, size: int, precision: str) -> Callable:
+    settings = FitSettings(precision=precision, batch_size=size)
+    model = GroupConvClassifier(levels, 40, channels=channels).cuda().train()
+    totals = Totals("cuda")
+    optimizer = TrainingState(model, settings, None).optimizer
+    steps = GraphedSteps(BatchLoss(model, settings), optimizer, totals, settings.clip)
+    rows = torch.arange(size, device="cuda") % len(graphs)
+    return lambda: steps(graphs, rows, rows % 40, None)
+
+
+def _eager(graph: PoseGraph, levels: list[Level], channels) -> Callable:
+    model = GroupConvClassifier(levels, 40, channels=channels).cuda()
+    return _training(model, graph, len(graph.levels[0].count))
+
+
+def _training(model, batch, size: int) -> Callable:
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
+    target = torch.arange(size, device="cuda") % 40
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cuda", torch.bfloat16):
+            logits = model(batch)
+        F.cross_entropy(logits.float(), target).backward()
+        optimizer.step()
+
+    return step
+
+
+def _peak(step: Callable) -> int:
+    """Memory that a step takes beyond what was there before, once AdamW has its state."""
+    step()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
