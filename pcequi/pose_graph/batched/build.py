@@ -38,8 +38,9 @@ def build_pose_graphs(
     a GPU, where the other way takes a thousand small calls a cloud; on a CPU that one
     is faster. Everything is computed in float64 and cast once, at the end.
 
-    Settings that ``levels_covered`` does not name, and clouds that are small, huge, or whose variances agree,
-    are built one by one, on the CPU.
+    Levels that ``levels_covered`` leaves out, clouds of no more points than a level asks for
+    or of more than 4,096, and those whose variances agree (a line, a cube, a sphere) are
+    built one by one, on the CPU.
 
     Args:
         clouds: each [N, 3], any floating dtype, of any size.
@@ -76,7 +77,7 @@ def build_pose_graphs(
             parts.append(([some[c] for c in built], graph))
     done = {c for numbers, _ in parts for c in numbers}
     for c in (c for c in range(len(clouds)) if c not in done):
-        graph = build_pose_graph(clouds[c].cpu(), levels, dtype=torch.float64)
+        graph = build_pose_graph(clouds[c].detach().cpu(), levels, dtype=torch.float64)
         parts.append(([c], graph.to(device)))
     return _in_order(parts).to(dtype or reduce(torch.promote_types, map(_own_dtype, clouds)))
 

@@ -7,14 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcequi.canonical import (
-    ORDER,
-    PHASE,
-    SAME,
-    TIE,
-    WAVES,
-    orders_and_signs,
-)
+from pcequi.canonical import ORDER, PHASE, SAME, TIE, WAVES, orders_and_signs
 
 __all__ = ["PaddedClouds", "canonical_poses", "is_plain", "pad_clouds"]
 
@@ -85,7 +78,7 @@ def is_plain(clouds: PaddedClouds) -> tuple[Tensor, Tensor]:
     variance, axes = torch.linalg.eigh(torch.where(finite[:, None, None], moments, 0.0))
     # A little more than what ties there, so that rounding decides nothing.
     apart = (variance[:, 1:] - variance[:, :-1]) > (1 + 1e-6) * TIE * variance[:, 2:]
-    return finite & apart.all(1) & (variance[:, 0] >= 0), axes
+    return finite & apart.all(1), axes
 
 
 def canonical_poses(clouds: PaddedClouds, axes: Tensor) -> PaddedClouds:

@@ -54,26 +54,27 @@ def levels_covered(levels: Sequence[Level]) -> bool:
     *lower, last = levels
     if not all(_sampled(levels, n) for n in range(len(lower))):
         return False
-    if isinstance(last.poses, CentroidPoses):
+    if type(last.poses) is CentroidPoses:
         if not lower or not last.sampling.is_dense or last.sampling.blend > 1:
             return False
     elif not _sampled(levels, len(lower)):
         return False
-    if isinstance(levels[0].poses, NormalPoses):
-        return all(isinstance(lv.poses, NormalPoses) and lv.pairs for lv in levels)
+    if type(levels[0].poses) is NormalPoses:
+        return all(type(lv.poses) is NormalPoses and lv.pairs for lv in levels)
     return _grids_covered(levels)
 
 
 def _sampled(levels: Sequence[Level], number: int) -> bool:
     level = levels[number]
     sampler, poses = level.sampling, level.poses
-    if not isinstance(poses, (GridPoses, NormalPoses)) or level.num_points is None:
+    # A sampler derived from one of these may put its poses elsewhere.
+    if type(poses) not in (GridPoses, NormalPoses) or level.num_points is None:
         return False
     plain = sampler.method == "fps" and sampler.center == "medoid"
     if not plain or sampler.num is None or sampler.tolerance is not None:
         return False
     turns = 1
-    if isinstance(poses, GridPoses):
+    if type(poses) is GridPoses:
         if not isinstance(poses.rotations, str):
             return False
         turns = len(poses_group(level))
@@ -82,6 +83,8 @@ def _sampled(levels: Sequence[Level], number: int) -> bool:
 
 
 def _grids_covered(levels: Sequence[Level]) -> bool:
+    if any(type(level.poses) is NormalPoses for level in levels):
+        return False
     frames = {(level.poses.rotations, level.poses.align) for level in levels}
     if len(frames) > 1 or levels[0].poses.align not in FRAMES:
         return False
@@ -89,14 +92,13 @@ def _grids_covered(levels: Sequence[Level]) -> bool:
         return False
     orbits = levels[0].sampling.orbits
     for below, level in zip([None, *levels], levels):
-        if level.sampling.is_dense:
-            alike = True
-        else:
-            alike = level.sampling.orbits == orbits
-        if orbits and basis_turns(poses_group(level), level.kernel_points) is None:
-            alike = False
-        if orbits and below is not None and orbit_turns(below, level) is None:
-            alike = False
-        if not alike:
+        if not level.sampling.is_dense and level.sampling.orbits != orbits:
+            return False
+        if not orbits:
+            continue
+        # Embeddings and rows of all poses must be permutations of those of the first.
+        if basis_turns(poses_group(level), level.kernel_points) is None:
+            return False
+        if below is not None and orbit_turns(below, level) is None:
             return False
     return True

@@ -47,7 +47,9 @@ def manhattan_frames(clouds: PaddedClouds, radius: float = 0.15) -> Tensor:
     start = principal_frames(clouds)
     pos = _centred(clouds)
     scaled = pos / pos.norm(dim=2).amax(1)[:, None, None]
-    axes, flat = one._facing(*eigen(local_moments(scaled, clouds.valid, radius).flatten(0, 1)), radius)
+    axes, flat = one._facing(
+        *eigen(local_moments(scaled, clouds.valid, radius).flatten(0, 1)), radius
+    )
     axes, flat = axes.view_as(pos), flat.view(pos.shape[:2]) * clouds.valid
     outer = (axes[..., :, None] * axes[..., None, :]).flatten(2)
     total = flat.sum(1)

@@ -67,9 +67,7 @@ class BatchBuilder:
         if isinstance(level.poses, NormalPoses):
             return self._with_normals(number, order, pos)
         group = poses_group(level)
-        z = grid_embedding(
-            self.clouds, pos, self.frame, group, level.radius, level.kernel_points
-        )
+        z = grid_embedding(self.clouds, pos, self.frame, group, level.radius, level.kernel_points)
         chosen = self._sample(level, z, group)
         point, turn = chosen.index // len(group), chosen.index % len(group)
         rot = self.frame[:, None] @ group.to(pos)[turn]
@@ -134,8 +132,6 @@ class BatchBuilder:
         turns = orbit_turns(self.levels[number - 1], level)
         if turns is not None:  # the first pose of each point
             pos, rot, turn = (t[:, :: len(turns[0])] for t in (pos, rot, turn))
-        rows = grid_rows(
-            pos, rot, turn, below.pos, below.shares, level.radius, level.kernel_points
-        )
+        rows = grid_rows(pos, rot, turn, below.pos, below.shares, level.radius, level.kernel_points)
         graph.basis = level.basis
         graph.entries, graph.col, graph.val = to_csr(rows, turns)
