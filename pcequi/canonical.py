@@ -26,10 +26,13 @@ from pcequi.ops import HAS_NUMBA
 
 # The order is that of coordinates rounded to this share of the cloud's size:
 # rounding that differs between copies then cannot change it.
-_ORDER = 2.0**-30
+ORDER = 2.0**-30
 # Relative differences below which variances, moments and scores are equal.
-_TIE = 1e-3
-_SAME = 1e-12
+TIE = 1e-3
+SAME = 1e-12
+# The score's generic function: the mean of sin(wave . x + phase).
+WAVES = ((2.9, -1.7, 1.1), (0.6, 2.3, -3.1), (-2.2, 1.3, 2.6))
+PHASE = (0.3, 1.1, 2.0)
 # Frames and points in the score's array at once.
 _CHUNK = 2**20
 
@@ -59,9 +62,9 @@ def canonical_pose(pos: Tensor, group: Tensor | None, normal: Tensor | None = No
         frame = frames[int(_first_largest(_score(pos / size, normal, frames)))]
     turned = pos @ frame
     turned_normal = None if normal is None else normal @ frame
-    values = _rounded(turned, size * _ORDER)
+    values = _rounded(turned, size * ORDER)
     if normal is not None:
-        values = torch.cat([values, _rounded(turned_normal, _ORDER)], 1)
+        values = torch.cat([values, _rounded(turned_normal, ORDER)], 1)
     rows = _lexicographic(values)
     return frame, rows, turned[rows], None if normal is None else turned_normal[rows]
 
@@ -82,14 +85,13 @@ def _rounded(values: Tensor, step: float) -> Tensor:
 
 
 def _first_largest(value: Tensor) -> Tensor:
-    return (value >= value.max() - _SAME * (1 + value.abs().max())).int().argmax()
+    return (value >= value.max() - SAME * (1 + value.abs().max())).int().argmax()
 
 
 def _score(pos: Tensor, normal: Tensor | None, frames: Tensor) -> Tensor:
     """A generic function of the cloud seen from each frame [F]: no symmetry but
     the cloud's own leaves it unchanged."""
-    wave = pos.new_tensor([[2.9, -1.7, 1.1], [0.6, 2.3, -3.1], [-2.2, 1.3, 2.6]])
-    phase = pos.new_tensor([0.3, 1.1, 2.0])
+    wave, phase = pos.new_tensor(WAVES), pos.new_tensor(PHASE)
     turned = (frames @ wave.T).mT  # [F, W, 3]
     if normal is not None:
         pos = torch.cat([pos, normal], 1)
@@ -110,7 +112,7 @@ def _principal_candidates(pos: Tensor) -> Tensor:
     """Principal axes in all 24 right-handed orders and signs; where variances
     agree, once for each direction that the points themselves offer."""
     variance, axes = torch.linalg.eigh(pos.T @ pos)
-    same = (variance[1:] - variance[:-1]) <= _TIE * variance[2]
+    same = (variance[1:] - variance[:-1]) <= TIE * variance[2]
     if same.all():
         pairs = [
             (first, second)
@@ -124,11 +126,15 @@ def _principal_candidates(pos: Tensor) -> Tensor:
     else:
         pairs = [(axes[:, 0], axes[:, 1])]
     bases = torch.stack([torch.stack([a, b, torch.linalg.cross(a, b)], 1) for a, b in pairs])
-    return (bases[:, None] @ _orders_and_signs().to(pos)).flatten(0, 1)
+    return (bases[:, None] @ orders_and_signs().to(pos)).flatten(0, 1)
 
 
 @functools.cache
-def _orders_and_signs() -> Tensor:
+def orders_and_signs() -> Tensor:
+    """The 24 right-handed orders and signs of three axes [24, 3, 3], float64.
+
+    **Equivariance:** constants.
+    """
     return so3.octahedral_group(dtype=torch.float64)
 
 

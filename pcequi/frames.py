@@ -175,12 +175,11 @@ def _turned(moments: Tensor, turns: Tensor) -> Tensor:
     return both.mT @ moments @ both
 
 
-def _newton_turn(seen: Tensor) -> Tensor:
-    """The turn [S, 3, 3] to the top of the second-order model of the fourth moment.
+def _slope_and_bend(seen: Tensor) -> tuple[Tensor, Tensor]:
+    """The second-order model of the fourth moment: gradient [S, 3] and Hessian [S, 3, 3].
 
     ``seen`` [S, 9, 9] are the moments of normals a in the frame. Seen from the
-    frame turned by exp(w), a normal a becomes a - w x a + ...; where the model is
-    no hill, as along the turns of a cylinder, nothing moves far.
+    frame turned by exp(w), a normal a becomes a - w x a + ...
     """
     crossed = seen[:, _MIXED][:, :, _MIXED]  # of (a_2 a_3, a_3 a_1, a_1 a_2)
     cubes = seen[:, _SQUARES].view(-1, 3, 3, 3)  # [S, i, j, k]: mean of a_i^2 a_j a_k
@@ -190,11 +189,22 @@ def _newton_turn(seen: Tensor) -> Tensor:
     eye = torch.eye(3, dtype=seen.dtype, device=seen.device)
     bend = 12 * (3 * crossed.diagonal(dim1=1, dim2=2).diag_embed() - crossed)
     bend = bend + 2 * (cubes + cubes.mT)
-    bend = bend - 4 * cubes.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] * eye
-    value, axes = torch.linalg.eigh(bend)
+    return slope, bend - 4 * cubes.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] * eye
+
+
+def _step_to_top(slope: Tensor, value: Tensor, axes: Tensor) -> Tensor:
+    """The turn w [S, 3] to the top of the model, whose Hessian has these eigenvalues; where
+    it is no hill, as along the turns of a cylinder, nothing moves far."""
     value = value.clamp(max=-1e-3)
     turn = -(axes @ ((axes.mT @ slope[:, :, None]) / value[:, :, None]))[:, :, 0]
-    turn = turn / (turn.norm(dim=1, keepdim=True) / 0.1).clamp_min(1)
+    return turn / (turn.norm(dim=1, keepdim=True) / 0.1).clamp_min(1)
+
+
+def _newton_turn(seen: Tensor) -> Tensor:
+    """The turn [S, 3, 3] to the top of the second-order model, from ``seen`` [S, 9, 9]."""
+    slope, bend = _slope_and_bend(seen)
+    turn = _step_to_top(slope, *torch.linalg.eigh(bend))
+    eye = torch.eye(3, dtype=seen.dtype, device=seen.device)
     return torch.linalg.matrix_exp(torch.linalg.cross(eye.expand(len(turn), 3, 3), turn[:, None]))
 
 
@@ -204,8 +214,12 @@ def _flatness(pos: Tensor, radius: float) -> tuple[Tensor, Tensor]:
     Flatness falls to zero, with zero slope, where the two least variances
     agree and the normal is lost, so rounding never decides anything.
     """
-    variance, axes = torch.linalg.eigh(local_moments(pos, radius))
-    gap = (variance[:, 1] - variance[:, 0]) / variance[:, 2].clamp_min(torch.finfo(pos.dtype).tiny)
+    return _facing(*torch.linalg.eigh(local_moments(pos, radius)), radius)
+
+
+def _facing(variance: Tensor, axes: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+    """Normals and flatness by local variances [N, 3], least first, and their axes [N, 3, 3]."""
+    gap = (variance[:, 1] - variance[:, 0]) / variance[:, 2].clamp_min(torch.finfo(axes.dtype).tiny)
     thick = variance[:, 1].clamp_min(1e-12 * radius**2)
     flat = ((variance[:, 1] - variance[:, 0]) / thick).clamp(0, 1).square()
-    return axes[:, :, 0], flat * (gap > DEGENERATE[pos.dtype])
+    return axes[:, :, 0], flat * (gap > DEGENERATE[axes.dtype])

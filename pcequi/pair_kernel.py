@@ -24,7 +24,7 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError
 
-__all__ = ["PairKernel", "check_pairs", "pair_basis"]
+__all__ = ["PairKernel", "check_pairs", "invariant_basis", "pair_basis"]
 
 # Where the sign is lost (one of the three factors is zero) both signs get half:
 # the product at which all of it goes to one sign.
@@ -73,8 +73,17 @@ def pair_basis(offset: Tensor, axis: Tensor, pairs: tuple[int, int, int, int]) -
     axis or ``axis`` change their signs.
     """
     r = offset.norm(dim=1)
-    tilt, far = offset[:, 2], (offset * axis).sum(1)
-    turn = axis[:, 2].clamp(-1, 1)
+    return invariant_basis(r, offset[:, 2], (offset * axis).sum(1), axis[:, 2], pairs)
+
+
+def invariant_basis(
+    r: Tensor, tilt: Tensor, far: Tensor, turn: Tensor, pairs: tuple[int, int, int, int]
+) -> Tensor:
+    """``pair_basis`` of the numbers that it depends on: |v|, n . v, m . v and n . m, [E] each.
+
+    **Equivariance:** unchanged when v, n and m turn together, and when n or m change signs.
+    """
+    turn = turn.clamp(-1, 1)
     length = r + COINCIDE
     tilt, far = tilt / length, far / length
     sign = (tilt * far * turn / SIGN_WIDTH).clamp(-1, 1)

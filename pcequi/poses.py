@@ -145,10 +145,10 @@ def estimate_normals(pos: Tensor, num_neighbors: int = 24) -> Tensor:
     mean = (weight[..., None] * offset).sum(1) / weight.sum(1, keepdim=True).clamp_min(tiny)
     centered = offset - mean[:, None]
     covariance = torch.einsum("nk,nki,nkj->nij", weight, centered, centered)
-    return _signed(_smallest_axis(covariance, out, size), (-mean, out), size)
+    return _signed(_smallest_axis(*_symmetric_eigen(covariance), out, size), (-mean, out), size)
 
 
-def _signed(normal: Tensor, directions: tuple[Tensor, ...], size: Tensor) -> Tensor:
+def _signed(normal: Tensor, directions: tuple[Tensor, ...], size: Tensor | float) -> Tensor:
     """Normals on the side of the last of some directions [N, 3] that is not
     perpendicular to them; of a fixed one where all are."""
     side = (normal @ normal.new_tensor(GENERIC)) * size
@@ -167,10 +167,9 @@ def _symmetric_eigen(matrices: Tensor) -> tuple[Tensor, Tensor]:
     return torch.linalg.eigh(matrices)
 
 
-def _smallest_axis(covariance: Tensor, out: Tensor, size: Tensor) -> Tensor:
+def _smallest_axis(variance: Tensor, axes: Tensor, out: Tensor, size: Tensor | float) -> Tensor:
     """Axis of least variance [N, 3]. Where variances agree, the direction in
     their space nearest to ``out``, or to a fixed one if that is perpendicular."""
-    variance, axes = _symmetric_eigen(covariance)
     same = (variance - variance[:, :1]) <= ONE_SPACE * variance[:, 2:]
     space = axes * same[:, None, :]
     chosen = axes[:, :, 0]
@@ -312,7 +311,8 @@ class NormalPoses:
             out = pos - pos.mean(0)
             size = out.norm(dim=1).max()
             reach = float(self.radius * size) if size > 0 else 1.0
-            normal = _signed(_smallest_axis(local_moments(pos, reach), out, size), (out,), size)
+            eigen = _symmetric_eigen(local_moments(pos, reach))
+            normal = _signed(_smallest_axis(*eigen, out, size), (out,), size)
         else:
             normal = unit_normals(pos, normal, 0)
         frames = frames_from_two(normal, any_perpendicular(normal))

@@ -1,0 +1,137 @@
+"""The levels of many clouds, bottom up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pcequi.orbits import group_products
+from pcequi.pose_graph.batched.canonical import PaddedClouds
+from pcequi.pose_graph.batched.covered import least_points, level_points, poses_group
+from pcequi.pose_graph.batched.frames import FRAMES, normals
+from pcequi.pose_graph.batched.lifting import grid_embedding, pair_embedding
+from pcequi.pose_graph.batched.near import rows_at
+from pcequi.pose_graph.batched.operator import grid_rows, pair_rows, to_csr
+from pcequi.pose_graph.batched.picks import farthest_points
+from pcequi.pose_graph.batched.sampling import Chosen, sample
+from pcequi.pose_graph.graph import LevelGraph, PoseGraph
+from pcequi.pose_graph.level import Level
+from pcequi.pose_graph.orbit_rows import orbit_turns
+from pcequi.poses import CentroidPoses, NormalPoses, any_perpendicular, frames_from_two
+
+__all__ = ["BatchBuilder"]
+
+
+@dataclass
+class _Below:
+    """What the next level reads: points [B, S, 3] with their normals, and what they share."""
+
+    pos: Tensor
+    axes: Tensor | None
+    shares: list[Tensor]
+
+
+class BatchBuilder:
+    """Builds the levels of clouds in canonical poses; settings as ``levels_covered`` asks.
+
+    **Equivariance:** as ``build_pose_graph``.
+    """
+
+    def __init__(self, clouds: PaddedClouds, levels: Sequence[Level]):
+        self.clouds, self.levels = clouds, levels
+        self.order = farthest_points(clouds, least_points(levels))
+        self.frame = None  # of the clouds [B, 3, 3], where poses are turned to one
+        if not isinstance(levels[0].poses, NormalPoses):
+            self.frame = FRAMES[levels[0].poses.align](clouds)
+        self._normals: dict[NormalPoses, Tensor] = {}
+        self.below: _Below | None = None
+
+    @staticmethod
+    def turns(level: Level) -> int:
+        """Rotations a point."""
+        return 1 if isinstance(level.poses, NormalPoses) else len(poses_group(level))
+
+    def build(self) -> PoseGraph:
+        """The graph of the clouds as one batch, float64."""
+        return PoseGraph([self._level(number) for number in range(len(self.levels))])
+
+    def _level(self, number: int) -> LevelGraph:
+        level = self.levels[number]
+        if isinstance(level.poses, CentroidPoses):
+            return self._at_centroid(number)
+        order = self.order[:, : level_points(self.levels, number)]
+        pos = rows_at(self.clouds.pos, order)
+        if isinstance(level.poses, NormalPoses):
+            return self._with_normals(number, order, pos)
+        group = poses_group(level)
+        z = grid_embedding(self.clouds, pos, self.frame, group, level.radius, level.kernel_points)
+        chosen = self._sample(level, z, group)
+        point, turn = chosen.index // len(group), chosen.index % len(group)
+        rot = self.frame[:, None] @ group.to(pos)[turn]
+        graph = self._graph(rows_at(pos, point), rot, chosen.weight)
+        if number == 0:
+            graph.lift = rows_at(z.flatten(1, 2), chosen.index).flatten(0, 1)
+        else:
+            self._grid_operator(graph, number, rows_at(pos, point), rot, turn)
+        self.below = _Below(pos, None, chosen.shares)
+        return graph
+
+    def _at_centroid(self, number: int) -> LevelGraph:
+        level, clouds = self.levels[number], len(self.clouds.pos)
+        group = poses_group(level)
+        pos = self.clouds.mean().expand(-1, len(group), -1)
+        rot = self.frame[:, None] @ group.to(pos)
+        turn = torch.arange(len(group), device=pos.device).expand(clouds, -1)
+        graph = self._graph(pos, rot, torch.ones_like(pos[:, :, 0]))
+        self._grid_operator(graph, number, pos, rot, turn)
+        return graph
+
+    def _with_normals(self, number: int, order: Tensor, pos: Tensor) -> LevelGraph:
+        level = self.levels[number]
+        if level.poses not in self._normals:
+            self._normals[level.poses] = normals(self.clouds, level.poses.radius)
+        every = self._normals[level.poses]
+        axes = rows_at(every, order)
+        z = pair_embedding(self.clouds, every, pos, axes, level.radius, level.pairs)
+        chosen = self._sample(level, z, torch.eye(3, dtype=torch.float64)[None])
+        here, normal = rows_at(pos, chosen.index), rows_at(axes, chosen.index)
+        rot = frames_from_two(normal, any_perpendicular(normal))
+        graph = self._graph(here, rot, chosen.weight)
+        if number == 0:
+            graph.lift = rows_at(z[:, :, 0], chosen.index).flatten(0, 1)
+        else:
+            below = self.below
+            args = below.pos, below.axes, below.shares[0], level.radius, level.pairs
+            graph.basis = level.basis
+            graph.entries, graph.col, graph.val = to_csr(pair_rows(here, normal, *args))
+        self.below = _Below(pos, axes, chosen.shares)
+        return graph
+
+    def _sample(self, level: Level, z: Tensor, group: Tensor) -> Chosen:
+        seeds = level.sampling.seeds
+        seeds = None if seeds is None or seeds >= z.shape[1] else seeds
+        return sample(z, level.sampling, seeds, group_products(group).to(z.device))
+
+    def _graph(self, pos: Tensor, rot: Tensor, weight: Tensor) -> LevelGraph:
+        """A level's representatives, turned and moved back to where the clouds are."""
+        clouds = self.clouds
+        world = pos @ clouds.frame.mT + clouds.origin[:, None]
+        return LevelGraph(
+            count=torch.full(weight.shape[:1], weight.shape[1], device=pos.device),
+            weight=weight.flatten(),
+            pos=world.flatten(0, 1),
+            rot=(clouds.frame[:, None] @ rot).flatten(0, 1),
+            basis=0,
+        )
+
+    def _grid_operator(self, graph, number: int, pos: Tensor, rot: Tensor, turn: Tensor):
+        level, below = self.levels[number], self.below
+        turns = orbit_turns(self.levels[number - 1], level)
+        if turns is not None:  # the first pose of each point
+            pos, rot, turn = (t[:, :: len(turns[0])] for t in (pos, rot, turn))
+        rows = grid_rows(pos, rot, turn, below.pos, below.shares, level.radius, level.kernel_points)
+        graph.basis = level.basis
+        graph.entries, graph.col, graph.val = to_csr(rows, turns)
