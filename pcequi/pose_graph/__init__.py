@@ -7,6 +7,7 @@ entries that meet in one place are added up once. Nothing of the size of the
 pose set is left in the graph.
 """
 
+from pcequi.pose_graph.batched import build_pose_graphs
 from pcequi.pose_graph.build import (
     GraphBuilder,
     LevelStep,
@@ -29,6 +30,7 @@ __all__ = [
     "SampledLevel",
     "batch_levels",
     "build_pose_graph",
+    "build_pose_graphs",
     "first_rows",
     "orbit_turns",
     "pose_edges",

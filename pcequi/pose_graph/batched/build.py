@@ -61,7 +61,9 @@ def build_pose_graphs(
         raise ArgumentError("`clouds` (=[]) must hold at least one cloud")
     levels = list(levels)
     for cloud in clouds:
-        if not isinstance(cloud, Tensor) or cloud.dim() != 2 or not cloud.is_floating_point():
+        # What can be asked without a look at the values; these are judged all at once.
+        usable = isinstance(cloud, Tensor) and cloud.dim() == 2 and cloud.shape[1] == 3
+        if not usable or not cloud.is_floating_point():
             check_cloud(cloud)  # which raises
     device = torch.device(clouds[0].device if device is None else device)
     least, most = 0, -1

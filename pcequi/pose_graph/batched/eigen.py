@@ -10,9 +10,9 @@ from torch import Tensor
 
 __all__ = ["eigen", "polar", "small_turn"]
 
-# Jacobi's and Newton's iterations converge quadratically; these reach rounding.
-_SWEEPS = 6
-_STEPS = 10
+# Of Jacobi's and Newton's iterations, one more each than matrices of condition 1e6 needed.
+_SWEEPS = 5
+_STEPS = 8
 
 
 def eigen(matrices: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,15 +41,17 @@ def _rotate(value: list[Tensor], mixed: list[Tensor], axes: list[Tensor], p: int
     """Turn axes p and q so that nothing mixes them, in place of the lists' entries."""
     r = 3 - p - q
     apart, twice = value[q] - value[p], 2 * mixed[r]
-    below = apart + torch.hypot(apart, twice).copysign(apart)
-    t = twice / below.masked_fill(below == 0, 1)
-    c = (t * t + 1).rsqrt()
+    below = apart + torch.hypot(apart, twice).copysign_(apart)
+    t = twice / below.masked_fill_(below == 0, 1)
+    c = torch.addcmul(torch.ones_like(t[:1]), t, t).rsqrt_()
     s = t * c
     change = t * mixed[r]
     value[p], value[q] = value[p] - change, value[q] + change
-    mixed[r] = torch.zeros_like(change)
-    mixed[q], mixed[p] = c * mixed[q] - s * mixed[p], s * mixed[q] + c * mixed[p]
-    axes[p], axes[q] = c * axes[p] - s * axes[q], s * axes[p] + c * axes[q]
+    mixed[r] = torch.zeros_like(change[:1])
+    for columns, first, second in ((mixed, q, p), (axes, p, q)):
+        one, two = columns[first], columns[second]
+        columns[first] = torch.addcmul(c * one, s, two, value=-1)
+        columns[second] = torch.addcmul(c * two, s, one)
 
 
 def polar(matrices: Tensor) -> Tensor:
@@ -62,11 +64,14 @@ def polar(matrices: Tensor) -> Tensor:
     """
     for _ in range(_STEPS):
         other = torch.linalg.cross(matrices.roll(-1, -2), matrices.roll(-2, -2), dim=-1)
-        det = (matrices[..., :1, :] * other[..., :1, :]).sum((-2, -1), keepdim=True)
-        other = other / det.masked_fill(det == 0, 1)
-        here = matrices.square().sum((-2, -1), keepdim=True)
-        scale = (other.square().sum((-2, -1), keepdim=True) / here).pow(0.25)
-        matrices = torch.where(det == 0, matrices, (scale * matrices + other / scale) / 2)
+        det = (matrices[..., :1, :] * other[..., :1, :]).sum(-1, keepdim=True)
+        singular = det == 0
+        det = det.masked_fill_(singular, 1)
+        here = torch.linalg.vector_norm(matrices, dim=(-2, -1), keepdim=True)
+        there = torch.linalg.vector_norm(other, dim=(-2, -1), keepdim=True)
+        scale = (there / (here * det).abs_()).sqrt_()
+        step = torch.addcdiv(scale * matrices, other, scale * det) / 2
+        matrices = torch.where(singular, matrices, step)
     return matrices
 
 

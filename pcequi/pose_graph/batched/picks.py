@@ -43,42 +43,42 @@ def farthest_orbits(turned: Tensor, key: Tensor, num: int) -> tuple[Tensor, Tens
 
 
 def _picks(square: Tensor, spread: Tensor, num: int, key: Tensor | None = None):
-    """Picks and assignment by squared distances [B, P, K, P] of turned rows to first rows,
-    and those of first rows to their mean [B, P], minus infinity where there is no row."""
-    tie, lowest = TIE[square.dtype], torch.finfo(square.dtype).min
-    clouds, size, turns = square.shape[:3]
+    """Picks and assignment (none without keys) by squared distances [B, P, K, P] of turned rows
+    to first rows, and those of first rows to their mean [B, P], minus infinity where there is
+    no row. A call on a GPU costs more than its work here, so a pick takes few."""
+    keep, size = 1 - TIE[square.dtype], square.shape[2:]
     far = spread.amax(1, keepdim=True)
-    zero = far * ZERO[square.dtype]
-    slack = None if key is None else tie * key.abs().amax(1, keepdim=True)
-    start = torch.arange(clouds, device=square.device) * size
-    flat = square.flatten(0, 1)
+    zero, lowest = far * -ZERO[square.dtype], torch.full_like(far, -torch.inf)
+    slack = None if key is None else TIE[square.dtype] * key.abs().amax(1, keepdim=True)
     # Rows that were picked, and those that only fill up, are below all others.
     left = torch.where(spread > -torch.inf, torch.inf, spread)
-    assignment = torch.zeros(spread.shape, dtype=torch.long, device=square.device)
-    pick, picks = _largest(spread, far * (1 - tie), key, slack), []
-    for number in range(0, num * turns, turns):
+    # A tie belongs to the earlier pick, and copies count as ties.
+    limit = torch.add(zero, left, alpha=keep)
+    assignment = None if key is None else torch.zeros_like(spread, dtype=torch.long)
+    pick, picks = _first(spread >= far * keep, key, lowest, slack), []
+    for number in range(0, num * size[0], size[0]):
         picks.append(pick)
         left.scatter_(1, pick, -torch.inf)
-        assignment.scatter_(1, pick, number)
-        rows = flat.index_select(0, pick[:, 0] + start)
-        for turn in range(turns):
-            # A tie belongs to the earlier pick, and copies count as ties.
-            closer = rows[:, turn] < torch.add(-zero, left, alpha=1 - tie)
-            left = torch.where(closer, rows[:, turn], left)
+        limit.scatter_(1, pick, -torch.inf)
+        rows = square.gather(1, pick[:, :, None, None].expand(-1, 1, *size))[:, 0]
+        if key is not None:
+            assignment.scatter_(1, pick, number)
+        for turn, row in enumerate(rows.unbind(1)):
+            closer = row < limit
+            left = torch.where(closer, row, left)
+            limit = torch.add(zero, left, alpha=keep)
             if key is not None:
                 assignment.masked_fill_(closer, number + turn)
-        worst = left.amax(1, keepdim=True)
-        copies = worst <= zero  # only copies of the picks remain: take any new row
-        limit = torch.where(copies, lowest, worst * (1 - tie))
-        any_key = None if key is None else torch.where(copies, torch.inf, slack)
-        pick = _largest(left, limit, key, any_key)
+        # Where only copies of the picks remain, all of them are tied, whatever their keys.
+        worst = limit.amax(1, keepdim=True)
+        same = None if key is None else slack.masked_fill(worst <= 0, torch.inf)
+        pick = _first(left >= worst, key, lowest, same)
     return torch.cat(picks, 1), assignment
 
 
-def _largest(value: Tensor, limit: Tensor, key: Tensor | None, slack: Tensor | None) -> Tensor:
-    """The first row [B, 1] of a value of at least ``limit``; with keys of the largest key."""
-    tied = value >= limit
+def _first(tied: Tensor, key: Tensor | None, lowest: Tensor, slack: Tensor | None) -> Tensor:
+    """The first row [B, 1] that is tied; with keys, of those with the largest."""
     if key is not None:
-        least = torch.where(tied, key, -torch.inf).amax(1, keepdim=True) - slack
-        tied &= key >= least
+        best = torch.where(tied, key, lowest)
+        tied = tied & (best >= best.amax(1, keepdim=True) - slack)
     return tied.view(torch.uint8).argmax(1, keepdim=True)
