@@ -26,7 +26,8 @@ from torch import Tensor
 
 from pcequi.graph_device import DeviceGraphs
 from pcequi.models import GroupConvClassifier
-from pcequi.pose_graph import Level, build_pose_graphs
+from pcequi.pose_graph import Level
+from pcequi.pose_graph.batched import build_pose_graphs
 from pcequi.ranks import local_cores
 from pcequi.training.augment import draw_mixing
 from pcequi.training.checkpoints import save_checkpoint
@@ -42,31 +43,52 @@ from pcequi.training.step import BatchLoss, GraphedSteps, Totals, set_rate
 
 ALSO = {"z/SO3": ("z/z",), "SO3/SO3": ()}
 # Clouds whose graphs are made together.
-TOGETHER = 128
+TOGETHER = 512
 
 
-def resample_all(clouds: Sequence[Tensor], number: int, seed: int, pool) -> list[Tensor]:
-    """``resampled_clouds``, shared among the processes of a pool."""
-    size = -(-len(clouds) // 64)
-    parts = [
-        pool.submit(resampled_clouds, clouds[start : start + size], number, seed, first=start)
-        for start in range(0, len(clouds), size)
-    ]
-    return [cloud for part in parts for cloud in part.result()]
+def turned_clouds(
+    clouds: Sequence[Tensor], turns: Tensor, number: int, seed: int, first: int
+) -> tuple[Tensor, list[int]]:
+    """Some clouds in their ``number``-th version (0: as they are), turned: one after the
+    other [sum of N, 3], and how many points each has."""
+    if number:
+        clouds = resampled_clouds(clouds, number, seed, first=first)
+    turned = [cloud.double() @ turn.T for cloud, turn in zip(clouds, turns)]
+    return torch.cat(turned), [len(cloud) for cloud in clouds]
 
 
-def make_graphs(
-    clouds: Sequence[Tensor], levels: Sequence[Level], turns: Tensor, dtype: torch.dtype
-) -> DeviceGraphs:
-    """Graphs of turned clouds, made on the GPU."""
+def ask(pool, clouds: Sequence[Tensor], kind: str, train: bool, seed: int, numbers: range):
+    """``turned_clouds`` of each version, begun by a pool: lists of its answers, in parts."""
+    asked = []
+    for number in numbers:
+        turns = protocol_rotations(kind, len(clouds), train=train, seed=seed + number)
+        starts = range(0, len(clouds), TOGETHER)
+        asked.append(
+            [
+                pool.submit(
+                    turned_clouds,
+                    clouds[start : start + TOGETHER],
+                    turns[start : start + TOGETHER],
+                    number,
+                    seed,
+                    start,
+                )
+                for start in starts
+            ]
+        )
+    return asked
 
-    def parts():
-        for start in range(0, len(clouds), TOGETHER):
-            some = clouds[start : start + TOGETHER]
-            turned = [c.double() @ t.T for c, t in zip(some, turns[start : start + TOGETHER])]
-            yield build_pose_graphs(turned, levels, dtype=torch.float32, device="cuda")
 
-    return DeviceGraphs.collect(parts(), levels, len(clouds), dtype)
+def make_graphs(parts, levels: Sequence[Level], size: int, dtype: torch.dtype) -> DeviceGraphs:
+    """Graphs of what ``ask`` was answered, made on the GPU."""
+
+    def graphs():
+        for part in parts:
+            flat, sizes = part.result()
+            clouds = flat.cuda().split(sizes)
+            yield build_pose_graphs(clouds, levels, dtype=torch.float32)
+
+    return DeviceGraphs.collect(graphs(), levels, size, dtype)
 
 
 @dataclass
@@ -183,11 +205,8 @@ def _together(args, protocol: str, preset: str, pool) -> None:
         runs.append(Run(model, one.fit))
     levels, kind, seed = runs[0].model.levels, parse_protocol(protocol).train, args.seed[0]
     start = time.perf_counter()
-    versions = []
-    for number in range(args.resamplings + 1):
-        clouds = resample_all(data.clouds, number, seed, pool) if number else data.clouds
-        turns = protocol_rotations(kind, len(clouds), train=True, seed=seed + number)
-        versions.append(make_graphs(clouds, levels, turns, torch.bfloat16))
+    asked = ask(pool, data.clouds, kind, True, seed, range(args.resamplings + 1))
+    versions = [make_graphs(parts, levels, len(data), torch.bfloat16) for parts in asked]
     torch.cuda.synchronize()
     built = time.perf_counter()
     print(f"{preset} {protocol}: {len(versions)} versions in {built - start:.1f} s", flush=True)
@@ -205,15 +224,15 @@ def _together(args, protocol: str, preset: str, pool) -> None:
         return
     del versions
     for one, run in zip(settings, runs):
-        _report(args, one, run, data, test, seconds)
+        _report(args, one, run, data, test, seconds, pool)
 
 
-def _report(args, settings: RunSettings, run: Run, data, test, seconds: dict) -> None:
+def _report(args, settings: RunSettings, run: Run, data, test, seconds: dict, pool) -> None:
     seed, found, logits = settings.fit.seed, {}, {}
     run.model.half().float()  # what is saved
     for name in settings.protocols:
-        turns = protocol_rotations(parse_protocol(name).test, len(test), train=False, seed=seed)
-        graphs = make_graphs(test.clouds, run.model.levels, turns, torch.float32)
+        parts = ask(pool, test.clouds, parse_protocol(name).test, False, seed, range(1))[0]
+        graphs = make_graphs(parts, run.model.levels, len(test), torch.float32)
         logits[name] = predict_logits(run.model, graphs, batch_size=256, device="cuda")
         found[name] = classification_report(logits[name], test.labels, test.classes)
     first = settings.protocols[0]

@@ -13,7 +13,8 @@ from pcequi.bench.figures import default_clouds, with_rotations
 from pcequi.bench.measure import interleaved, summary
 from pcequi.graph_device import DeviceGraphs
 from pcequi.models import GroupConvClassifier, preset
-from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, build_pose_graphs
+from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
+from pcequi.pose_graph.batched import build_pose_graphs
 from pcequi.training.settings import FitSettings
 from pcequi.training.state import TrainingState
 from pcequi.training.step import BatchLoss, GraphedSteps, Totals
@@ -131,12 +132,12 @@ def gpu_figures(
     figures["train_eager_ms_per_shape"] = 1e3 * medians["train_eager"] / 32
     tell("predict")
     model = GroupConvClassifier(levels, 40, channels=channels).cuda().eval()
-    large, rows = graphs, _rows(512, clouds)
+    held, rows = graphs, _rows(512, clouds)
 
     @torch.no_grad()
     def predict():
         with torch.autocast("cuda", torch.bfloat16):
-            return model(large.batch(rows)).argmax(1)
+            return model(held.batch(rows)).argmax(1)
 
     @torch.no_grad()
     def predict_raw():
@@ -145,7 +146,7 @@ def gpu_figures(
     figures["predict_shapes_per_s"] = 512 / measure({"predict": predict})["predict"]
     raw = measure({"predict_raw": predict_raw}, rounds=5, warmup=1)["predict_raw"]
     figures["predict_raw_shapes_per_s"] = len(clouds) / raw
-    del graphs, single, large, graph, steps
+    graphs = single = held = graph = steps = None
     tell("dense")
     for label, own, size in (("dense", levels, 8), ("dense_24", with_rotations(levels, "O"), 2)):
         if not all(hasattr(level.poses, "rotations") for level in levels):
@@ -168,9 +169,9 @@ def gpu_figures(
         steps = {}
         for count in (8, 64):
             own = with_rotations(levels, count)
-            some = [build_pose_graph(c, own, dtype=torch.float32) for c in clouds[:8]]
-            held = DeviceGraphs.collect([PoseGraph.batch(some).to("cuda")], own, 8, torch.bfloat16)
-            steps[f"rotations_{count}"] = _captured(held, own, channels, 8, "bfloat16")
+            some = _on_cpu(clouds[:8], own).to("cuda")
+            some = DeviceGraphs.collect([some], own, 8, torch.bfloat16)
+            steps[f"rotations_{count}"] = _captured(some, own, channels, 8, "bfloat16")
         medians = measure(steps)
         figures["rotation_scaling_ratio"] = medians["rotations_64"] / medians["rotations_8"]
     tell("DGCNN")
@@ -188,6 +189,10 @@ def _waiting(step: Callable) -> Callable:
         torch.cuda.synchronize()
 
     return call
+
+
+def _on_cpu(clouds, levels) -> PoseGraph:
+    return PoseGraph.batch([build_pose_graph(c, levels, dtype=torch.float32) for c in clouds])
 
 
 def _rows(size: int, clouds) -> Tensor:
