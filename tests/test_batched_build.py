@@ -185,6 +185,18 @@ def test_one_cloud_and_more_than_fit_at_once(generator, monkeypatch):
     check_same(build_pose_graphs(clouds, levels), wanted)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("name", ("default", "pairs", "small"))
+def test_a_gpu_builds_what_the_cpu_builds(name, generator):
+    levels = preset(name)["levels"]
+    clouds = clouds_of(generator, 6, 600, 1024)
+    clouds.insert(2, clouds[0][:100])  # built on the CPU
+    found = build_pose_graphs(clouds, levels, device="cuda")
+    assert all(level.pos.is_cuda for level in found.levels)
+    check_same(found.to("cpu"), one_by_one(clouds, levels), entries=name != "pairs")
+
+
 def test_dtypes(generator):
     levels, clouds = COVERED["orbits"], clouds_of(generator, 3)
     single = [cloud.float() for cloud in clouds]

@@ -83,6 +83,6 @@ def _share_matrix(shared, share, index, size, center) -> Tensor:
     share = center.new_ones(shared.shape) if share is None else share
     matrix.scatter_add_(2, shared, share)  # places that are not needed add zero
     own = torch.arange(index.shape[1], device=index.device) * size
-    unit = torch.zeros_like(center[:, ::size, :1]).expand(-1, -1, center.shape[1]).clone()
+    unit = center.new_zeros(clouds, index.shape[1], center.shape[1])
     unit.scatter_(2, own[None, :, None].expand(clouds, -1, 1), 1.0)
     return matrix.scatter(1, index[:, :, None].expand_as(unit), unit)
