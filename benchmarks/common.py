@@ -25,13 +25,16 @@ def circumstances() -> dict:
             x.split(":")[1].strip() for x in cpuinfo.read_text().splitlines() if "model name" in x
         ]
         processor = names[0] if names else processor
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
+    except OSError:  # a copy of the code on a machine without git
+        commit = ""
     return {
         "processor": processor,
         "cores": os.cpu_count(),
