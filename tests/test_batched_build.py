@@ -231,7 +231,8 @@ def test_no_compiled_kernel_is_needed():
         "import sys, torch; from pcequi.pose_graph import build_pose_graphs\n"
         "from pcequi.models.presets import preset\n"
         "clouds = [torch.randn(600, 3, dtype=torch.float64) for _ in range(2)]\n"
-        "build_pose_graphs(clouds, preset('small')['levels']); print('pcequi.ops.compiled' in sys.modules)"
+        "build_pose_graphs(clouds, preset('small')['levels'])\n"
+        "print('pcequi.ops.compiled' in sys.modules)"
     )
     environment = {"PCEQUI_NO_NUMBA": "1", "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
