@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import replace
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +29,7 @@ from pcequi.pose_graph import (
     first_rows,
     stored_turns,
 )
+from pcequi.workers import one_thread, worker_map
 
 __all__ = ["ChunkJob", "build_chunk", "clear_leftovers", "is_good", "pack", "run_jobs"]
 
@@ -94,19 +91,8 @@ def run_jobs(jobs: Sequence[ChunkJob], workers: int, say: bool = True) -> Iterat
 
     **Equivariance:** does not apply.
     """
-    if workers == 1:
-        yield from _share(map, jobs, say)
-        return
-    # Spawned, not forked: a fork would inherit the parent's threads' locks.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
-        try:
-            yield from _share(pool.map, jobs, say)
-        except BrokenProcessPool as error:
-            raise PcequiError(
-                "a worker of the precomputation died (out of memory?); run again with fewer "
-                "`workers`: finished chunks are kept"
-            ) from error
+    with worker_map(workers) as apply:
+        yield from _share(apply, jobs, say)
 
 
 def _share(apply, jobs: Sequence[ChunkJob], say: bool) -> Iterator[ChunkJob]:
@@ -121,15 +107,6 @@ def _share(apply, jobs: Sequence[ChunkJob], say: bool) -> Iterator[ChunkJob]:
         _LOG.warning("%d chunks are being made by another process; waiting for them", len(busy))
     for job, _ in zip(busy, apply(build_chunk, busy)):
         yield job
-
-
-def _end_with_parent() -> None:
-    # A parent that was killed cannot stop its workers: they would wait for ever.
-    def watch() -> None:
-        parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def build_chunk(job: ChunkJob) -> bool:
@@ -176,10 +153,8 @@ def _remove_parts(path: Path) -> None:
 
 
 def _graphs(job: ChunkJob) -> list[dict[str, Tensor]]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        graphs = []
+    graphs = []
+    with one_thread():
         for local, cloud in enumerate(job.clouds):
             pos = cloud.double()
             if job.rotations is not None:
@@ -189,9 +164,7 @@ def _graphs(job: ChunkJob) -> list[dict[str, Tensor]]:
                 graphs.append(pack(graph, job.levels))
             except PcequiError as error:
                 raise type(error)(f"cloud {job.start + local}: {error}") from error
-        return graphs
-    finally:
-        torch.set_num_threads(threads)
+    return graphs
 
 
 def pack(graph: PoseGraph, levels: Sequence[Level]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from pcequi.errors import ArgumentError, FileError
+from pcequi.errors import ArgumentError
 from pcequi.graph_store import GraphStore
 from pcequi.ops import RowTurns, dense_blocks
 from pcequi.pose_graph import Level, LevelGraph, PoseGraph, first_rows, stored_turns
@@ -83,14 +83,14 @@ class DeviceGraphs:
         **Equivariance:** as the class.
         """
 
-        def parts():
+        def graphs():
             for start in range(0, len(store), _STEP):
                 stop = min(start + _STEP, len(store))
-                yield _from_store(store, range(start, stop), device, dtype)
+                yield store.batch(range(start, stop), blocks=dtype).to(device)
                 if progress:
                     progress(stop, len(store))
 
-        return cls(store.levels, parts(), len(store))
+        return cls.collect(graphs(), store.levels, len(store), dtype)
 
     @classmethod
     def collect(
@@ -162,30 +162,6 @@ class DeviceGraphs:
         return PoseGraph(levels)
 
 
-def _from_store(store: GraphStore, rows: range, device, dtype) -> list[dict[str, Tensor]]:
-    """What is kept of each level of some clouds: [clouds, ...] each."""
-    part: list[dict[str, Tensor]] = []
-    for level, values, turns in zip(store.levels, store.packed(rows), store.turns):
-        each = _even(values["count"])
-        below = part[-1]["weight"].shape[1] if part else 0
-        part.append({"weight": values["weight"].float().view(len(rows), each).to(device)})
-        if below == 0:
-            part[0]["lift"] = values["lift"].view(len(rows), each, -1).to(device)
-            continue
-        entries, col, val = values["entries"], values["col"], values["val"]
-        points = each if turns is None else each // len(turns[0])
-        fits = len(entries) == len(rows) * points * level.basis and int(entries.sum()) == len(col)
-        # Blocks are filled by these numbers: wrong ones would write elsewhere.
-        if not fits or (len(col) and not 0 <= int(col.min()) <= int(col.max()) < below):
-            raise FileError(
-                f"a chunk of {store.folder} is damaged (its rows do not fit its entries); "
-                "precompute again, which finds and mends it"
-            )
-        sparse = (values.to(device) for values in (entries, col, val))
-        part[-1]["blocks"] = dense_blocks(*sparse, len(rows), below, dtype)
-    return part
-
-
 def _from_graph(graph: PoseGraph, levels: Sequence[Level], dtype) -> list[dict[str, Tensor]]:
     part: list[dict[str, Tensor]] = []
     for level, turns in zip(graph.levels, stored_turns(levels)):
@@ -194,6 +170,9 @@ def _from_graph(graph: PoseGraph, levels: Sequence[Level], dtype) -> list[dict[s
         part.append({"weight": level.weight.float().view(clouds, each)})
         if below == 0:
             part[0]["lift"] = level.lift.float().view(clouds, each, -1)
+            continue
+        if level.blocks is not None:
+            part[-1]["blocks"] = level.blocks
             continue
         sparse = level.entries, level.col, level.val
         if turns is not None:
@@ -211,6 +190,6 @@ def _even(count: Tensor) -> int:
 
 def _uneven() -> ArgumentError:
     return ArgumentError(
-        "`store` has clouds with different numbers of representatives; read its batches from the "
+        "`graphs` has clouds with different numbers of representatives; read its batches from the "
         "store itself, or give levels a budget that every cloud has (`num`)"
     )

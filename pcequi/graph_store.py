@@ -27,7 +27,7 @@ from pcequi.errors import ArgumentError, DataError, FileError
 from pcequi.files import locked, make_folder, write_bytes
 from pcequi.graph_build import ChunkJob, clear_leftovers, is_good, pack, run_jobs
 from pcequi.graph_chunks import Chunk, open_chunk, read_graphs, tensor_names
-from pcequi.ops import turned_rows
+from pcequi.ops import RowTurns, dense_blocks, turned_rows
 from pcequi.pose_graph import TENSORS, Level, LevelGraph, PoseGraph, stored_turns
 from pcequi.ranks import ALONE, Ranks, local_cores
 
@@ -102,19 +102,27 @@ class GraphStore:
     def __len__(self) -> int:
         return self.size
 
-    def batch(self, rows: Sequence[int] | Tensor) -> PoseGraph:
+    def batch(self, rows: Sequence[int] | Tensor, blocks: torch.dtype | None = None) -> PoseGraph:
         """The graphs of some clouds as one batched ``PoseGraph``, ready to use.
+
+        Args:
+            rows: of the clouds [G].
+            blocks: A as dense blocks of this type, where all these clouds have the same
+                numbers of representatives; None: as its entries.
 
         Raises:
             ArgumentError: a row is outside the store.
             FileError: a chunk is gone or has changed since the store was opened, or is
-                damaged where its rows are turned.
+                damaged where its rows are turned or made dense.
         """
-        levels = []
-        for level, values, turns in zip(self.levels, self.packed(rows), self.turns):
-            if turns is not None:
-                values |= self._all_rows(values, *turns)
+        packed, levels = self.packed(rows), []
+        even = all((values["count"] == values["count"][0]).all() for values in packed)
+        for level, values, turns in zip(self.levels, packed, self.turns):
             basis = level.basis if "entries" in values else 0
+            if basis and blocks is not None and even:
+                values |= self._blocks(values, levels[-1], turns, basis, blocks)
+            elif turns is not None:
+                values |= self._all_rows(values, *turns)
             levels.append(LevelGraph(basis=basis, **values))
         return PoseGraph(levels)
 
@@ -145,12 +153,28 @@ class GraphStore:
         # Rows are copied by these numbers: wrong ones would write beyond the end.
         fits = len(count) % turns.shape[1] == 0 and int(ptr[-1]) == len(values["col"])
         if not fits or any(bool((part < 0).any()) for part in (count, values["col"])):
-            raise FileError(
-                f"a chunk of {self.folder} is damaged (its rows do not fit its entries); "
-                "precompute again, which finds and mends it"
-            )
+            raise self._damaged()
         ptr, col, val = turned_rows(ptr, values["col"], values["val"], turns, products)
         return {"entries": (ptr[1:] - ptr[:-1]).to(torch.int32), "col": col, "val": val}
+
+    def _blocks(self, values: dict[str, Tensor], below: LevelGraph, turns, basis, dtype) -> dict:
+        """A of some clouds as dense blocks."""
+        entries, col, clouds = values.pop("entries"), values.pop("col"), len(values["count"])
+        each, seen = int(values["count"][0]), int(below.count[0])
+        points = each if turns is None else each // len(turns[0])
+        fits = len(entries) == clouds * points * basis and int(entries.sum()) == len(col)
+        # Blocks are filled by these numbers: wrong ones would write elsewhere.
+        if not fits or (len(col) and not 0 <= int(col.min()) <= int(col.max()) < seen):
+            raise self._damaged()
+        turned = None if turns is None else RowTurns.of(*turns)
+        made = dense_blocks(entries, col, values.pop("val"), clouds, seen, dtype)
+        return {"blocks": made, "turned": turned, "each": each}
+
+    def _damaged(self) -> FileError:
+        return FileError(
+            f"a chunk of {self.folder} is damaged (its rows do not fit its entries); "
+            "precompute again, which finds and mends it"
+        )
 
     def verify(self) -> int:
         """Read the whole store and compare it with its checksums.

@@ -8,6 +8,7 @@ from pcequi.graph_device import DeviceGraphs
 from pcequi.graph_store import GraphStore
 from pcequi.models import GroupConvClassifier
 from pcequi.pose_graph import PoseGraph, build_pose_graph
+from pcequi.training import epoch, rows
 from pcequi.training.fit import FitSettings, fit, predict_logits
 
 
@@ -82,7 +83,7 @@ def test_clouds_of_different_sizes_are_told(tmp_path, levels_of, make_blob):
 
     levels = levels_of(TangentPoses(4), num=None, tolerance=0.3)
     store = GraphStore.build(tmp_path, [make_blob(40), make_blob(70)], levels, workers=1)
-    with pytest.raises(ArgumentError, match=r"`store` .*different numbers of representatives"):
+    with pytest.raises(ArgumentError, match=r"`graphs` .*different numbers of representatives"):
         DeviceGraphs.load(store, "cpu")
 
 
@@ -109,3 +110,31 @@ def test_graphs_that_were_just_made_are_those_of_the_store(network, clouds):
     expected = network(PoseGraph.batch([built[row] for row in rows]))
     # Weights and what is lifted are single.
     torch.testing.assert_close(network(graphs.batch(rows)), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_blocks_of_a_batch_are_its_rows(network, store):
+    rows = torch.tensor([2, 5, 0])
+    network.eval()
+    expected = network(store.batch(rows).to(torch.float64))
+    graph = store.batch(rows, blocks=torch.float64)
+    assert all(level.val is None and level.blocks is not None for level in graph.levels[1:])
+    torch.testing.assert_close(network(graph.to(torch.float64)), expected, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.skipif(rows.fast_blocks("bfloat16", "cpu") is None, reason="no bfloat16 in this CPU")
+def test_training_in_bfloat16_takes_blocks_and_goes_as_with_entries(clouds, tmp_path, monkeypatch):
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    settings = FitSettings(epochs=8, batch_size=3, lr=2e-3, precision="bfloat16")
+    losses = []
+    for blocks in (True, False):
+        if not blocks:
+            monkeypatch.setattr(epoch, "fast_blocks", lambda precision, device: None)
+        torch.manual_seed(0)
+        model = GroupConvClassifier.from_preset("small", num_classes=3)
+        model.head[3].p = 0.0
+        store = GraphStore.build(tmp_path, clouds, model.levels, workers=1)
+        history = fit(model, store, labels, settings, quiet=True)
+        losses.append(torch.tensor([metrics["loss"] for metrics in history]))
+    # Both round to eight bits, at different places.
+    assert (losses[0] - losses[1]).abs().max() < 0.1 * losses[1][0]
+    assert not torch.equal(*losses)

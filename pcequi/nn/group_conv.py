@@ -134,14 +134,10 @@ class GroupConv(MessagePassing):
         Returns:
             [M, C_out].
         """
-        dense = x.is_cuda or level.blocks is not None
-        spare = -x.shape[1] % ALIGN if dense else 0
-        if spare == 0:
+        if not x.is_cuda:
             return self.combine(sparse_product(x, level, sources))
-        # Matrix units read rows whose length in bytes is a multiple of 16.
-        weight = F.pad(self.weight.view(self.kernel.num, x.shape[1], -1), (0, 0, 0, spare))
-        z = sparse_product(F.pad(x, (0, spare)), level, sources)
-        return self.combine(z, weight.flatten(0, 1))
+        x, weight = filled_up(x, self.weight)
+        return self.combine(sparse_product(x, level, sources), weight)
 
     def combine(self, z: Tensor, weight: Tensor | None = None) -> Tensor:
         """The dense product: z [M, B * C_in] to [M, C_out]; ``weight`` in place of its own."""
@@ -150,6 +146,19 @@ class GroupConv(MessagePassing):
 
     def __repr__(self) -> str:
         return f"GroupConv({self.in_channels}, {self.out_channels}, basis={self.kernel.num})"
+
+
+def filled_up(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Features [S, C] and weights [B * C, C_out] with zeros for channels up to a multiple of
+    ``ALIGN``: matrix units of GPUs read rows of a multiple of 16 bytes.
+
+    **Equivariance:** the layer stays the same.
+    """
+    spare = -x.shape[1] % ALIGN
+    if spare == 0:
+        return x, weight
+    weight = F.pad(weight.view(-1, x.shape[1], weight.shape[1]), (0, 0, 0, spare))
+    return F.pad(x, (0, spare)), weight.flatten(0, 1)
 
 
 def sparse_product(x: Tensor, level: LevelGraph, sources: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""The sparse product as batched dense ones, for devices whose matrix units make zeros cheap.
+"""The sparse product as batched dense ones, where matrix units make zeros cheap.
 
-On a GPU a product with blocks that are one sixth full costs less than gathering
-the entries that are not zero. Of levels whose rows follow from those of the first pose
-of each point (``turned_rows``) only these are kept and read: the features are turned
-instead, and the same block is multiplied with all K turns of them at once.
+On a GPU, and in bfloat16 on CPUs that multiply it, a product with blocks that are one sixth
+full costs less than gathering the entries that are not zero. Of levels whose rows follow from
+those of the first pose of each point (``turned_rows``) only these are kept and read: the
+features are turned instead, and the same block is multiplied with all K turns of them at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from pcequi.ops.backends import HAS_NUMBA
 
 __all__ = ["RowTurns", "dense_blocks", "grouped_bmm"]
 
@@ -89,6 +91,13 @@ def dense_blocks(
 
     **Equivariance:** none involved; the matrix stays the same.
     """
+    if HAS_NUMBA and dtype == torch.bfloat16 and col.device.type == "cpu":
+        from pcequi.ops.compiled import dense
+
+        out = torch.zeros(len(entries) * columns, dtype=torch.int16)
+        arrays = [t.contiguous().numpy() for t in (entries, col, val.float(), out)]
+        dense.fill_bfloat16(*arrays, columns)
+        return out.view(torch.bfloat16).view(clouds, -1, columns)
     row = torch.repeat_interleave(
         torch.arange(len(entries), device=col.device), entries.long(), output_size=len(col)
     )

@@ -14,7 +14,7 @@ from pcequi.graph_store import GraphStore
 from pcequi.pose_graph import PoseGraph
 from pcequi.ranks import ALONE, Ranks
 from pcequi.training.augment import augment, draw_mixing
-from pcequi.training.rows import load_batch, prefetch
+from pcequi.training.rows import fast_blocks, load_batch, prefetch
 from pcequi.training.schedule import one_cycle, seeded
 from pcequi.training.settings import FitSettings
 from pcequi.training.step import GraphedSteps, Totals, set_rate, train_step
@@ -117,8 +117,12 @@ class EpochRunner:
                 yield self._on_device(store, own, target)
             return
 
+        plain = self.settings.entry_dropout == 0 and self.settings.keep_frames is None
+        blocks = fast_blocks(self.settings.precision, self.device) if plain else None
+
         def load(rows: Tensor) -> tuple[PoseGraph, Tensor]:
-            graph = load_batch(self.batch_loss, store, self.ranks.share(rows), self.device)
+            own = self.ranks.share(rows)
+            graph = load_batch(self.batch_loss, store, own, self.device, blocks)
             return graph, self.labels[rows.to(self.device)]
 
         for graph, target in prefetch(load, batches):

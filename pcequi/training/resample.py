@@ -11,11 +11,15 @@ from torch import Tensor
 from pcequi.clouds import check_cloud
 from pcequi.errors import ArgumentError
 from pcequi.frames import manhattan_frame
+from pcequi.workers import one_thread, worker_map
 
 __all__ = ["KEEP", "JITTER", "STRETCH", "resample", "resampled_clouds"]
 
 #: Defaults of ``resample``: least share of the points, largest stretch, noise.
 KEEP, STRETCH, JITTER = 0.8, 1.4, 0.01
+
+# Clouds that a worker resamples at a time.
+_TOGETHER = 256
 
 
 def resample(
@@ -74,7 +78,13 @@ def resample(
 
 
 def resampled_clouds(
-    clouds: Sequence[Tensor], number: int, seed: int = 0, progress=None, first: int = 0
+    clouds: Sequence[Tensor],
+    number: int,
+    seed: int = 0,
+    progress=None,
+    *,
+    first: int = 0,
+    workers: int = 1,
 ) -> list[Tensor]:
     """``resample`` of every cloud, in its ``number``-th version.
 
@@ -84,6 +94,7 @@ def resampled_clouds(
         seed: of the draws; a cloud's depend on seed, number and place alone.
         progress: called with (clouds done, clouds in all).
         first: place of the first of them, where they are a part of the clouds.
+        workers: processes that share the work.
 
     Returns:
         [M_i, 3] each, in the order of ``clouds``.
@@ -93,10 +104,24 @@ def resampled_clouds(
 
     **Equivariance:** as ``resample``.
     """
+    made: list[Tensor] = []
+    starts = range(0, len(clouds), _TOGETHER)
+    # NumPy's arrays: processes send each other torch's through a file descriptor each.
+    arrays = [cloud.cpu().numpy() for cloud in clouds]
+    parts = [(arrays[s : s + _TOGETHER], number, seed, first + s) for s in starts]
+    with worker_map(min(workers, max(1, len(parts)))) as apply:
+        for part in apply(_resampled, parts):
+            made += map(torch.from_numpy, part)
+            if progress:
+                progress(len(made), len(clouds))
+    return made
+
+
+def _resampled(job) -> list:
+    clouds, number, seed, first = job
     made = []
-    for place, pos in enumerate(clouds, first):
-        generator = torch.Generator().manual_seed((seed * 1009 + number) * 1_000_003 + place)
-        made.append(resample(pos, generator))
-        if progress:
-            progress(len(made), len(clouds))
+    with one_thread():
+        for place, pos in enumerate(clouds, first):
+            generator = torch.Generator().manual_seed((seed * 1009 + number) * 1_000_003 + place)
+            made.append(resample(torch.from_numpy(pos), generator).numpy())
     return made

@@ -14,22 +14,51 @@ from pcequi.graph_device import DeviceGraphs
 from pcequi.graph_store import GraphStore
 from pcequi.pose_graph import PoseGraph
 
-__all__ = ["device_graphs", "load_batch", "prefetch", "split_rows"]
+__all__ = ["device_graphs", "fast_blocks", "load_batch", "prefetch", "split_rows"]
 
 # Share of a GPU's free memory that graphs may take.
 _SHARE = 0.8
 
 
+def fast_blocks(precision: str, device: torch.device | str) -> torch.dtype | None:
+    """The type of dense blocks with which training is faster than with their entries.
+
+    On CPUs that multiply bfloat16 a training step with automatic casts takes about four
+    fifths of the time with blocks; in float32 the two are equal (``docs/decisions.md``, 17).
+
+    Args:
+        precision: of ``FitSettings``.
+        device: where the network runs.
+
+    Returns:
+        None: take the entries.
+
+    **Equivariance:** does not apply.
+    """
+    # Private, and the only way to ask; what is not known is taken for no.
+    known = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    fast = torch.device(device).type == "cpu" and precision == "bfloat16" and known()
+    return torch.bfloat16 if fast else None
+
+
 def load_batch(
-    model: nn.Module, store: GraphStore | DeviceGraphs, rows: Tensor, device: torch.device | str
+    model: nn.Module,
+    store: GraphStore | DeviceGraphs,
+    rows: Tensor,
+    device: torch.device | str,
+    blocks: torch.dtype | None = None,
 ) -> PoseGraph:
     """The graphs of some clouds where a network runs: float32, or float64 if it is.
+
+    ``blocks`` is as ``GraphStore.batch`` takes it, for networks in float32.
 
     **Equivariance:** as the graphs.
     """
     if isinstance(store, DeviceGraphs):
         return store.batch(rows.to(store.device))
     dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
+    if blocks is not None and dtype == torch.float32:
+        return store.batch(rows, blocks).to(device)
     return store.batch(rows).to(device, dtype)
 
 

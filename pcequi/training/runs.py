@@ -16,7 +16,7 @@ from pcequi.files import make_folder
 from pcequi.graph_store import GraphStore
 from pcequi.models import GroupConvClassifier
 from pcequi.pose_graph import Level
-from pcequi.ranks import ALONE, Ranks
+from pcequi.ranks import ALONE, Ranks, local_cores
 from pcequi.training.checkpoints import save_checkpoint
 from pcequi.training.evaluate import agreement, evaluate_protocol
 from pcequi.training.files import read_json, write_json
@@ -183,7 +183,9 @@ def precompute_train(
         if number:
             what = f"resampling {number} of {settings.resamplings}"
             with progress_bar(what, quiet=quiet or not ranks.first) as bar:
-                clouds = resampled_clouds(train.clouds, number, seed, progress=bar)
+                clouds = resampled_clouds(
+                    train.clouds, number, seed, progress=bar, workers=workers or local_cores()
+                )
             split = replace(train, clouds=clouds)
         yield precompute_shown(
             split, levels, kind, what, seed=seed + number, quiet=quiet, **options

@@ -46,10 +46,10 @@ class TrainingState:
         self.folder = None if folder is None else Path(folder)
         matrices = [p for p in model.parameters() if p.dim() > 1]
         rest = [p for p in model.parameters() if p.dim() <= 1]
-        rate, options = settings.lr, {}
-        if matrices[0].is_cuda:  # one kernel a step, that a CUDA graph can hold
+        rate, options = settings.lr, {"fused": True}  # one pass over the weights instead of many
+        if matrices[0].is_cuda:  # for steps in CUDA graphs
             rate = torch.tensor(rate, device=matrices[0].device)
-            options = {"fused": True, "capturable": True}
+            options["capturable"] = True
         self.optimizer = torch.optim.AdamW(
             [{"params": matrices}, {"params": rest, "weight_decay": 0.0}],
             lr=rate,

@@ -6,6 +6,7 @@ import torch
 from pcequi.errors import ShapeError
 from pcequi.kernels import SE3Kernel, anchor_rotations, kernel_points
 from pcequi.nn import GroupConv
+from pcequi.nn.group_conv import ALIGN, filled_up
 from pcequi.pose_graph import Level, build_pose_graph
 from pcequi.poses import GridPoses, TangentPoses
 from pcequi.rotations import random_rotations
@@ -185,3 +186,15 @@ def test_wrong_shapes_are_refused(conv):
         conv(torch.zeros(8, 2), index, (torch.zeros(6, 3), None))
     with pytest.raises(ShapeError, match=r"`relative_pose\[0\]` \(=\[5, 3\]\) must be \[edges, 3"):
         conv(torch.zeros(8, 3).double(), index, (torch.zeros(5, 3), None))
+
+
+def test_channels_that_fill_up_change_nothing(generator):
+    kernel = SE3Kernel(num_points=7)
+    conv = GroupConv(5, 4, kernel, bias=False).double()
+    x = torch.randn(9, 5, dtype=torch.float64, generator=generator)
+    rows = torch.randn(3 * kernel.num, 9, dtype=torch.float64, generator=generator)
+    expected = conv.combine((rows @ x).view(3, -1))
+    wide, weight = filled_up(x, conv.weight)
+    assert wide.shape == (9, ALIGN) and weight.shape == (kernel.num * ALIGN, 4)
+    torch.testing.assert_close(conv.combine((rows @ wide).view(3, -1), weight), expected)
+    assert filled_up(wide, weight)[0] is wide

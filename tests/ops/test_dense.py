@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pcequi.ops import RowTurns, dense_blocks, grouped_bmm, grouped_spmm, turned_rows
+from pcequi.ops import RowTurns, dense, dense_blocks, grouped_bmm, grouped_spmm, turned_rows
 from pcequi.orbits import basis_turns, group_products
 from pcequi.rotations import finite_group
 
@@ -34,6 +34,15 @@ def test_blocks_are_the_matrix_of_the_rows(make):
     entries = (ptr[1:] - ptr[:-1]).short()
     again = dense_blocks(entries, col.short(), val, CLOUDS, 7, torch.float64)
     assert torch.equal(again, blocks)
+
+
+def test_bfloat16_is_rounded_as_torch_does(make, monkeypatch):
+    ptr, col, val = rows_of(make(40, 31) - 0.7)
+    val[:3] = torch.tensor([1.00390625, 1.01171875, -3e-41])  # two ties, and nearly nothing
+    arguments = (ptr[1:] - ptr[:-1], col, val.float(), CLOUDS, 31, torch.bfloat16)
+    found = dense_blocks(*arguments)
+    monkeypatch.setattr(dense, "HAS_NUMBA", False)
+    assert torch.equal(found, dense_blocks(*arguments))
 
 
 @pytest.mark.parametrize("name, basis", [("D2", 15), ("C4", 27), ("C2", 7), ("D2", 33)])

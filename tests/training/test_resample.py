@@ -60,6 +60,8 @@ def test_a_cloud_depends_on_seed_number_and_place_alone():
     clouds = [cloud(50, number) for number in range(3)]
     first = resampled_clouds(clouds, 1, seed=7)
     assert torch.equal(first[0], resampled_clouds(clouds[:1], 1, seed=7)[0])
+    shared = resampled_clouds([clouds[1]] * 300, 1, seed=7, first=1, workers=2)
+    assert torch.equal(shared[0], first[1]) and len(shared) == 300
     for other in (resampled_clouds(clouds, 2, seed=7), resampled_clouds(clouds, 1, seed=8)):
         assert all(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(first, other))
 

@@ -1,0 +1,67 @@
+"""Worker processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+
+import torch
+
+from pcequi.errors import PcequiError
+
+__all__ = ["one_thread", "worker_map"]
+
+
+@contextmanager
+def worker_map(workers: int) -> Iterator[Callable]:
+    """A ``map`` that several processes share; the plain one for a single process.
+
+    Args:
+        workers: processes, at least 1.
+
+    Raises:
+        PcequiError: a worker died.
+
+    **Equivariance:** does not apply.
+    """
+    if workers == 1:
+        yield map
+        return
+    # Spawned, not forked: a fork would inherit the parent's threads' locks.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
+        try:
+            yield pool.map
+        except BrokenProcessPool as error:
+            raise PcequiError(
+                "a worker of the precomputation died (out of memory?); run again with fewer "
+                "`workers`: finished chunks are kept"
+            ) from error
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch with one thread inside the block: small operations are slower with more.
+
+    **Equivariance:** does not apply.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _end_with_parent() -> None:
+    # A parent that was killed cannot stop its workers: they would wait for ever.
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
