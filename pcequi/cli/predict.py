@@ -33,6 +33,12 @@ def predict(
         int | None,
         typer.Option(min=1, help="Points of a cloud.", show_default="as in training"),
     ] = None,
+    drop_outliers: Annotated[
+        bool,
+        typer.Option(
+            "--drop-outliers", help="Leave out points that lie alone, as stray points of a scan do."
+        ),
+    ] = False,
     seed: Seed = 0,
     threads: Threads = None,
     device: Device = "auto",
@@ -59,7 +65,8 @@ def predict(
         raise ArgumentError(f"`files` (=[]) must be at least one beside the run {run!r}")
     names = network or ["modelnet40"]
     checkpoint = [load_network(name) for name in names] if run is None else load_checkpoint(run)
-    options = {"top": top, "num_points": num_points, "seed": seed, "device": choose_device(device)}
+    options = {"top": top, "num_points": num_points, "seed": seed}
+    options |= {"drop_outliers": drop_outliers, "device": choose_device(device)}
     with progress_bar(f"classifying {len(files)} files") as bar:
         results = predict_files(checkpoint, files, progress=bar, **options)
     failed = sum("error" in result for result in results)

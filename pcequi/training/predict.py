@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError, PcequiError
+from pcequi.outliers import kept_points
 from pcequi.pose_graph import build_pose_graph
 from pcequi.training.checkpoints import Checkpoint
 
@@ -21,6 +22,7 @@ def predict_cloud(
     pos: Tensor,
     *,
     top: int = 3,
+    drop_outliers: bool = False,
     device: torch.device | str = "cpu",
 ) -> list[dict]:
     """The likeliest classes of one cloud, moved to zero mean and unit radius.
@@ -30,6 +32,7 @@ def predict_cloud(
             probabilities are averaged.
         pos: points [N, 3].
         top: classes to name, at most all.
+        drop_outliers: leave out points that lie alone, see ``outliers.kept_points``.
         device: where the network runs.
 
     Returns:
@@ -47,6 +50,7 @@ def predict_cloud(
     if top < 1:
         raise ArgumentError(f"`top` (={top}) must be at least 1")
     networks = _same_classes(checkpoint)
+    pos = pos[kept_points(pos)] if drop_outliers else pos
     cloud = torch.from_numpy(normalize_cloud(pos.double().numpy(), "pos"))
     share = sum(_probabilities(network.model, cloud, device) for network in networks)
     share, classes = share / len(networks), networks[0].classes
@@ -83,6 +87,7 @@ def predict_files(
     top: int = 3,
     num_points: int | None = None,
     seed: int = 0,
+    drop_outliers: bool = False,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict]:
@@ -94,6 +99,7 @@ def predict_files(
         top: classes to name.
         num_points: points of a cloud; by default as in training.
         seed: of the points drawn from a mesh.
+        drop_outliers: see ``predict_cloud``.
         device: where the network runs.
         progress: called with (files done, files in all).
 
@@ -115,11 +121,12 @@ def predict_files(
         num_points = networks[0].extra.get("num_points") or 1024
     for name, value, least in (("top", top, 1), ("num_points", num_points, 1), ("seed", seed, 0)):
         check_count(name, value, least)
+    options = {"top": top, "drop_outliers": drop_outliers, "device": device}
     results = []
     for file in files:
         try:
             pos = read_points(file, num_points, seed).pos
-            result = {"predictions": predict_cloud(networks, pos, top=top, device=device)}
+            result = {"predictions": predict_cloud(networks, pos, **options)}
         except (PcequiError, OSError, MemoryError) as error:
             result = {"error": str(error) or type(error).__name__}
         results.append({"file": str(file)} | result)

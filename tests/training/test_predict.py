@@ -9,6 +9,7 @@ import trimesh
 
 from pcequi.cli import main
 from pcequi.errors import ArgumentError
+from pcequi.outliers import kept_points
 from pcequi.training import Checkpoint, save_checkpoint
 from pcequi.training.predict import predict_cloud, predict_files
 
@@ -105,3 +106,22 @@ def test_the_command_says_it_on_stderr_in_json_and_by_its_exit(checkpoint, files
     code, out, err = run(files[0], files[-1])
     assert code == 0 and "2 files classified, 0 cannot be used" in out and "Error" not in err
     assert "%" in out and any(name in out for name in checkpoint.classes)
+
+
+def test_strays_are_left_out_where_it_is_asked_for(checkpoint, tmp_path, capsys):
+    generator = torch.Generator().manual_seed(0)
+    whole = torch.nn.functional.normalize(torch.randn(300, 3, generator=generator), dim=1)
+    whole = whole * torch.tensor([1.0, 0.7, 0.4])
+    stray = torch.tensor([[4.0, 1.0, 0.0], [0.0, -5.0, 2.0], [1.0, 2.0, 6.0]])
+    scan = torch.cat([whole, stray])
+    # Whole clouds and cleaned scans need not agree to rounding: a few thin places go as well.
+    kept = predict_cloud(checkpoint, scan[kept_points(scan)])
+    assert predict_cloud(checkpoint, scan, drop_outliers=True) == kept
+    assert predict_cloud(checkpoint, scan) != kept
+    np.save(tmp_path / "scan.npy", scan.numpy())
+    save_checkpoint(tmp_path / "run", checkpoint.model, checkpoint.classes, checkpoint.extra)
+    arguments = ["predict", str(tmp_path / "run"), str(tmp_path / "scan.npy"), "--json"]
+    with pytest.raises(SystemExit, match="^0$"):
+        main([*arguments, "--drop-outliers"])
+    found = json.loads(capsys.readouterr().out)["files"][0]["predictions"]
+    assert [one["class"] for one in found] == [one["class"] for one in kept]

@@ -1,0 +1,43 @@
+"""The transform that leaves out points that lie alone."""
+
+from __future__ import annotations
+
+import torch
+from torch_geometric.data import Data
+from torch_geometric.transforms import BaseTransform
+
+from pcequi.errors import DataError
+from pcequi.outliers import FACTOR, NEIGHBORS, kept_points
+
+
+class DropOutliers(BaseTransform):
+    """Leave out points that lie alone, with everything that ``data`` says of them.
+
+    Stray points of a scan turn the frames of the whole cloud, and farthest-point sampling
+    picks them first. See ``pcequi.outliers.kept_points``.
+
+    Args:
+        neighbors, factor: which points lie alone.
+
+    Raises:
+        DataError: ``data`` has no ``pos``.
+
+    **Equivariance:** the choice is invariant to rigid motion and scale.
+    """
+
+    def __init__(self, neighbors: int = NEIGHBORS, factor: float = FACTOR):
+        self.neighbors, self.factor = neighbors, factor
+
+    def forward(self, data: Data) -> Data:
+        if data.pos is None:
+            raise DataError("`data.pos` (=None) is needed; give each Data its points [N, 3]")
+        kept = kept_points(data.pos, self.neighbors, self.factor)
+        if len(kept) == len(data.pos):
+            return data
+        data = data.clone()
+        mask = torch.zeros(len(data.pos), dtype=torch.bool, device=kept.device)
+        mask[kept] = True
+        return data.subgraph(mask)
+
+    def __repr__(self) -> str:
+        return f"DropOutliers(neighbors={self.neighbors}, factor={self.factor})"
