@@ -26,8 +26,7 @@ from torch import Tensor
 
 from pcequi.graph_device import DeviceGraphs
 from pcequi.models import GroupConvClassifier
-from pcequi.pose_graph import Level
-from pcequi.pose_graph.batched import build_pose_graphs
+from pcequi.pose_graph import Level, build_pose_graphs
 from pcequi.ranks import local_cores
 from pcequi.training.augment import draw_mixing
 from pcequi.training.checkpoints import save_checkpoint

@@ -10,7 +10,10 @@ from pcequi.pose_graph import PoseGraph, build_pose_graph
 from pcequi.training.epoch import EpochRunner
 from pcequi.training.fit import FitSettings, fit, predict_logits
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
+]
 
 
 @pytest.fixture(scope="module")

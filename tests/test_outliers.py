@@ -38,9 +38,7 @@ def test_the_choice_follows_the_points(scan, generator):
     assert torch.equal(order[kept_points(pos[order])].sort().values, kept)
 
 
-@pytest.mark.parametrize(
-    "name", ["one point", "two points", "one place", "cube", "corners"]
-)
+@pytest.mark.parametrize("name", ["one point", "two points", "one place", "cube", "corners"])
 def test_small_and_symmetric_clouds_stay_whole(name, named_cloud):
     pos = named_cloud(name)
     assert len(kept_points(pos)) == len(pos)

@@ -22,6 +22,10 @@ from pcequi.graph_store import GraphStore
 from pcequi.models import GroupConvClassifier, preset
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
 from pcequi.poses import GridPoses
+from pcequi.training.rows import fast_blocks, load_batch
+from pcequi.training.settings import FitSettings
+from pcequi.training.state import TrainingState
+from pcequi.training.step import BatchLoss, Totals, train_step
 from pcequi.training.threads import set_threads
 
 __all__ = ["EXPLANATIONS", "bench_figures"]
@@ -50,18 +54,16 @@ class _Step:
         )
         self.model = GroupConvClassifier(levels, 40, channels=channels)
         self.target = torch.arange(len(clouds)) % 40
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), 1e-3)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), 1e-3, fused=True)
 
     def __call__(self) -> None:
         _train(self.model, self.optimizer, self.batch, self.target)
 
 
-def _train(model, optimizer, batch, target, cast: bool = False) -> None:
+def _train(model, optimizer, batch, target) -> None:
     model.train()
     optimizer.zero_grad(set_to_none=True)
-    with torch.autocast("cpu", torch.bfloat16, enabled=cast):
-        logits = model(batch)
-    F.cross_entropy(logits.float(), target).backward()
+    F.cross_entropy(model(batch).float(), target).backward()
     optimizer.step()
 
 
@@ -168,18 +170,32 @@ def _precompute(levels, clouds, count) -> Timing:
 
 def _train_and_predict(store, levels, channels, rounds) -> Timing:
     model = GroupConvClassifier(levels, 40, channels=channels)
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     rows = torch.arange(64) % len(store)
 
-    def train(cast: bool = False):
-        _train(model, optimizer, store.batch(rows[:32]), rows[:32] % 40, cast)
+    def training(precision: str) -> Callable[[], None]:
+        """A step as ``fit`` takes it."""
+        settings = FitSettings(precision=precision)
+        optimizer = TrainingState(model, settings, None).optimizer
+        loss, totals = BatchLoss(model, settings), Totals("cpu")
+        blocks = fast_blocks(precision, "cpu")
+
+        def step() -> None:
+            model.train()
+            graph = load_batch(model, store, rows[:32], "cpu", blocks)
+            train_step(loss, optimizer, graph, rows[:32] % 40, None, totals, clip=settings.clip)
+
+        return step
 
     @torch.no_grad()
     def predict():
         model.eval()
         model(store.batch(rows))
 
-    steps = {"train": train, "train_bfloat16": lambda: train(True), "predict": predict}
+    steps = {
+        "train": training("float32"),
+        "train_bfloat16": training("bfloat16"),
+        "predict": predict,
+    }
     return interleaved(steps, 2 * rounds, warmup=2)
 
 
@@ -245,7 +261,7 @@ def _dgcnn(levels, clouds, channels, size, rounds) -> Timing:
     clouds = [clouds[number % len(clouds)] for number in range(size)]
     ours = _Step(levels, clouds, channels)
     model, pos = DGCNN(40), torch.stack(clouds)
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
     target = torch.arange(size) % 40
     theirs = lambda: _train(model, optimizer, pos, target)  # noqa: E731
     return interleaved({"dgcnn_ours": ours, "dgcnn": theirs}, rounds)

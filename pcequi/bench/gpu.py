@@ -13,8 +13,7 @@ from pcequi.bench.figures import default_clouds, with_rotations
 from pcequi.bench.measure import interleaved, summary
 from pcequi.graph_device import DeviceGraphs
 from pcequi.models import GroupConvClassifier, preset
-from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
-from pcequi.pose_graph.batched import build_pose_graphs
+from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, build_pose_graphs
 from pcequi.training.settings import FitSettings
 from pcequi.training.state import TrainingState
 from pcequi.training.step import BatchLoss, GraphedSteps, Totals
@@ -65,7 +64,7 @@ def step_cost(model: GroupConvClassifier, graph: PoseGraph) -> tuple[float, floa
         z = level.num * conv.weight.shape[0]
         flops += 6.0 * z * conv.out_channels
         out = level.num * conv.out_channels
-        flops += 6.0 * out * conv.out_channels
+        flops += (6.0 * conv.out_channels + 4.0) * out  # the pointwise layer, and the mean
         moved += 2.0 * (2 * blocks.numel() + 4 * z + 8 * out)
     moved += 7 * 4.0 * sum(p.numel() for p in model.parameters())
     return flops, moved

@@ -15,6 +15,9 @@ def bench(
         bool, typer.Option("--quick", help="Fewer rounds: under a minute on two cores.")
     ] = False,
     threads: Threads = None,
+    device: Annotated[
+        str, typer.Option(help="cpu, or cuda: training, inference and precomputation on a GPU.")
+    ] = "cpu",
     json: Json = False,
 ) -> None:
     """Measure how fast this machine is, beside what would be used instead.
@@ -22,11 +25,12 @@ def bench(
     Ratios come from steps that take turns in one run, so that a busy machine
     disturbs both sides alike; seconds are those of this machine now.
     """
-    from pcequi.bench import EXPLANATIONS, bench_figures
+    from pcequi.bench import EXPLANATIONS, GPU_EXPLANATIONS, bench_figures, gpu_figures
     from pcequi.training.progress import progress_bar
-    from pcequi.training.threads import set_threads
+    from pcequi.training.threads import choose_device, set_threads
 
-    used = set_threads(threads)
+    used, on_gpu = set_threads(threads), choose_device(device).type == "cuda"
+    meanings = GPU_EXPLANATIONS if on_gpu else EXPLANATIONS
     parts: list[str] = []
     with progress_bar("measuring", 8) as bar:
 
@@ -34,14 +38,17 @@ def bench(
             bar(len(parts), 8, part)
             parts.append(part)
 
-        figures = bench_figures(preset, quick, workers=used, progress=tell)
+        if on_gpu:
+            figures = gpu_figures(preset, rounds=5 if quick else 20, progress=tell)
+        else:
+            figures = bench_figures(preset, quick, workers=used, progress=tell)
         bar(8, 8, "done")
     if json:
         print_json({**figures, "threads": used})
         return
     rows = table(f"Preset {preset}, {used} threads", "figure", "value", "what it is")
     rows.columns[2].justify = "left"
-    for name, meaning in EXPLANATIONS.items():
+    for name, meaning in meanings.items():
         value = figures[name]
         rows.add_row(name, "-" if value is None else f"{value:.3g}", meaning)
     show(rows)

@@ -120,10 +120,10 @@ class GraphBuilder:
                 "`levels[0].poses` cannot be CentroidPoses: it lifts local geometry"
             )
         self.levels = list(levels)
-        self.origin = pos.mean(0).double()
+        self.origin = pos.double().mean(0)
         # Rows and frames below are the canonical ones; results are turned back.
         self.frame, self.rows, self.pos, self.normal = canonical_pose(
-            pos.double() - pos.double().mean(0),
+            pos.double() - self.origin,
             self._allowed_frames(),
             None if normal is None else unit_normals(pos, normal, 0).double(),
         )

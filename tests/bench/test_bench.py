@@ -5,12 +5,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from pcequi.bench import EXPLANATIONS, bench_figures
+from pcequi.bench import EXPLANATIONS, GPU_EXPLANATIONS, bench_figures, gpu_figures
 from pcequi.bench.dgcnn import DGCNN
 from pcequi.bench.figures import with_rotations
+from pcequi.bench.gpu import step_cost
 from pcequi.bench.measure import interleaved, peak_bytes, summary
-from pcequi.models import preset
+from pcequi.cli import main
+from pcequi.graph_device import DeviceGraphs
+from pcequi.models import GroupConvClassifier, preset
+from pcequi.pose_graph import build_pose_graph
 
 
 def test_functions_take_turns_and_warm_ups_are_not_counted():
@@ -72,3 +77,30 @@ def test_all_figures_are_there_and_positive():
     figures = bench_figures("small", quick=True, workers=1)
     assert all(figures[name] is None or figures[name] > 0 for name in EXPLANATIONS)
     assert figures["dense_24_memory_ratio"] > 1 and figures["dgcnn_time_ratio"] > 1
+
+
+@pytest.mark.parametrize("name", ["default", "small", "pairs"])
+def test_the_operations_of_a_step_are_those_that_torch_counts(name, make_blob):
+    torch.manual_seed(0)
+    model = GroupConvClassifier.from_preset(name, 40)
+    graph = build_pose_graph(make_blob(600), model.levels, dtype=torch.float32)
+    graph = DeviceGraphs.collect([graph], model.levels, 1).batch(torch.zeros(2, dtype=torch.long))
+    flops, moved = step_cost(model, graph)
+    with FlopCounterMode(display=False) as counter:
+        model(graph).sum().backward()
+    assert counter.get_total_flops() == pytest.approx(flops, rel=1e-9)
+    assert moved > 28 * sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_all_figures_of_a_gpu_are_there_and_positive():
+    figures = gpu_figures("small", rounds=2)
+    assert all(figures[name] is None or figures[name] > 0 for name in GPU_EXPLANATIONS)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told(capsys):
+    with pytest.raises(SystemExit, match="^1$"):
+        main(["bench", "--device", "cuda"])
+    assert "`device` (='cuda')" in capsys.readouterr().err
