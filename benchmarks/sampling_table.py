@@ -21,7 +21,8 @@ from rich.table import Table
 
 from pcequi.datasets import ModelNet
 from pcequi.embedding import geometric_embedding
-from pcequi.poses import GridPoses, TangentPoses, estimate_normals
+from pcequi.normals import estimate_normals
+from pcequi.poses import GridPoses, TangentPoses
 from pcequi.sampling import FeatureSampler
 
 BUDGETS = (64, 256, 1024)

@@ -6,7 +6,8 @@ import torch
 from pcequi import embedding
 from pcequi.embedding import feature_projection, geometric_embedding
 from pcequi.kernels import kernel_points, space_basis
-from pcequi.poses import GridPoses, PairPoses, Poses, TangentPoses, estimate_normals
+from pcequi.normals import estimate_normals
+from pcequi.poses import GridPoses, PairPoses, Poses, TangentPoses
 from pcequi.rotations import random_rotations
 
 

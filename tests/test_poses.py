@@ -4,16 +4,14 @@ import pytest
 import torch
 
 from pcequi.errors import ArgumentError, DataError, ShapeError
+from pcequi.normals import any_perpendicular, estimate_normals, frames_from_two
 from pcequi.poses import (
     CentroidPoses,
     GridPoses,
     NormalPoses,
     PairPoses,
     TangentPoses,
-    any_perpendicular,
     check_cloud,
-    estimate_normals,
-    frames_from_two,
     principal_frame,
     sampler_from_dict,
     sampler_to_dict,

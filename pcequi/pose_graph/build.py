@@ -10,23 +10,17 @@ from torch import Tensor
 
 from pcequi import rotations as so3
 from pcequi.canonical import canonical_pose
+from pcequi.clouds import check_cloud
 from pcequi.embedding import geometric_embedding, pair_embedding
 from pcequi.errors import ArgumentError
+from pcequi.normals import estimate_normals, unit_normals
 from pcequi.ops import coalesce_rows, farthest_point_sampling, turned_rows
 from pcequi.orbits import basis_turns, group_products
 from pcequi.pose_graph.edges import pose_operator
 from pcequi.pose_graph.graph import LevelGraph, PoseGraph
 from pcequi.pose_graph.level import Level
 from pcequi.pose_graph.orbit_rows import orbit_turns
-from pcequi.poses import (
-    ALIGNMENTS,
-    CentroidPoses,
-    NormalPoses,
-    Poses,
-    check_cloud,
-    estimate_normals,
-    unit_normals,
-)
+from pcequi.poses import ALIGNMENTS, CentroidPoses, NormalPoses, Poses
 from pcequi.sampling import Representatives
 
 

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from pcequi import frames as one
 from pcequi.clouds import DEGENERATE, GENERIC
+from pcequi.normals import signed, smallest_axis
 from pcequi.pose_graph.batched.canonical import PaddedClouds
 from pcequi.pose_graph.batched.eigen import eigen, polar, small_turn
 from pcequi.pose_graph.batched.near import local_moments
-from pcequi.poses import _signed, _smallest_axis
 
 __all__ = ["FRAMES", "manhattan_frames", "normals", "principal_frames"]
 
@@ -92,7 +92,7 @@ def normals(clouds: PaddedClouds, radius: float) -> Tensor:
     out = out / out.norm(dim=2).amax(1)[:, None, None]
     spread = eigen(local_moments(out, clouds.valid, radius).flatten(0, 1))
     flat = out.flatten(0, 1)
-    return _signed(_smallest_axis(*spread, flat, 1.0), (flat,), 1.0).view_as(out)
+    return signed(smallest_axis(*spread, flat, 1.0), (flat,), 1.0).view_as(out)
 
 
 #: Frames by the names of ``poses.ALIGNMENTS``.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pcequi.normals import any_perpendicular, frames_from_two
 from pcequi.orbits import group_products
 from pcequi.pose_graph.batched.canonical import PaddedClouds
 from pcequi.pose_graph.batched.covered import least_points, level_points, poses_group
@@ -20,7 +21,7 @@ from pcequi.pose_graph.batched.sampling import Chosen, sample
 from pcequi.pose_graph.graph import LevelGraph, PoseGraph
 from pcequi.pose_graph.level import Level
 from pcequi.pose_graph.orbit_rows import orbit_turns
-from pcequi.poses import CentroidPoses, NormalPoses, any_perpendicular, frames_from_two
+from pcequi.poses import CentroidPoses, NormalPoses
 
 __all__ = ["BatchBuilder"]
 

@@ -1,0 +1,160 @@
+"""Local frames: normals, and frames from two directions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pcequi.clouds import DEGENERATE, GENERIC, ONE_SPACE, check_cloud
+from pcequi.errors import DataError, ShapeError
+from pcequi.ops import HAS_NUMBA, knn
+
+__all__ = [
+    "any_perpendicular",
+    "estimate_normals",
+    "frames_from_two",
+    "signed",
+    "smallest_axis",
+    "symmetric_eigen",
+    "unit_normals",
+]
+
+
+def any_perpendicular(direction: Tensor) -> Tensor:
+    """A unit vector perpendicular to each unit vector [..., 3].
+
+    Used only where the data fix no direction: the projection of a fixed one.
+
+    **Equivariance:** none; that is why it is a last resort.
+    """
+    axis = direction.new_tensor(GENERIC).expand_as(direction)
+    near = (axis * direction).sum(-1, keepdim=True).abs() > 0.9
+    axis = torch.where(near, axis.roll(1, -1), axis)
+    side = axis - (axis * direction).sum(-1, keepdim=True) * direction
+    return torch.nn.functional.normalize(side, dim=-1)
+
+
+def frames_from_two(z: Tensor, toward: Tensor, size: Tensor | float = 1.0) -> Tensor:
+    """Right-handed frames with axis z and the x axis toward a second direction.
+
+    Args:
+        z: unit vectors [..., 3].
+        toward: second directions [..., 3], any length; projected off ``z``.
+        size: length against which a projected direction counts as zero; then
+            ``any_perpendicular`` decides.
+
+    Returns:
+        Frames [..., 3, 3].
+
+    **Equivariance:** turns with its inputs wherever they are not parallel.
+    """
+    side = toward - (toward * z).sum(-1, keepdim=True) * z
+    length = side.norm(dim=-1, keepdim=True)
+    lost = length <= DEGENERATE[z.dtype] * size
+    x = torch.where(
+        lost, any_perpendicular(z), side / length.clamp_min(torch.finfo(length.dtype).tiny)
+    )
+    # Division by a small length leaves rounding along z: take it off again.
+    x = torch.nn.functional.normalize(x - (x * z).sum(-1, keepdim=True) * z, dim=-1)
+    return torch.stack([x, torch.linalg.cross(z, x), z], dim=-1)
+
+
+def estimate_normals(pos: Tensor, num_neighbors: int = 24) -> Tensor:
+    """Surface normals by local principal components, with a sign.
+
+    The covariance of the ``num_neighbors`` nearest points is weighted by
+    1 - (d / d_max)^2, so that the farthest neighbour has no weight and a tie
+    for that place changes nothing. **Sign:** away from the centroid of the
+    cloud; where the normal is perpendicular to that direction, away from the
+    centroid of the neighbourhood; where that too is zero, toward a fixed
+    direction. Where the two least variances agree to a thousandth (a line, the
+    inside of a lattice), the normal is the direction in their space nearest to
+    that away from the centroid.
+
+    Args:
+        pos: one cloud [N, 3].
+        num_neighbors: neighbours in the estimate, at most N are used.
+
+    Returns:
+        Unit normals [N, 3]. A cloud of fewer than 3 points gets the direction
+        away from the centroid (or the z axis where there is none).
+
+    Source: Hoppe et al., "Surface reconstruction from unorganized points", 1992.
+
+    **Equivariance:** turns with the cloud, unchanged by translation.
+    """
+    check_cloud(pos)
+    out = pos - pos.mean(0)
+    size, tiny = out.norm(dim=1).max(), torch.finfo(pos.dtype).tiny
+    if len(pos) < 3:
+        up = out.new_tensor([0.0, 0.0, 1.0]).expand_as(out)
+        length = out.norm(dim=1, keepdim=True)
+        return torch.where(length > DEGENERATE[pos.dtype] * size, out / length.clamp_min(tiny), up)
+    index, distance = knn(pos, pos, min(num_neighbors, len(pos)))
+    weight = (1 - (distance / distance[:, -1:].clamp_min(tiny)).square()).clamp_min(0)
+    offset = pos[index] - pos[:, None]
+    mean = (weight[..., None] * offset).sum(1) / weight.sum(1, keepdim=True).clamp_min(tiny)
+    centered = offset - mean[:, None]
+    covariance = torch.einsum("nk,nki,nkj->nij", weight, centered, centered)
+    return signed(smallest_axis(*symmetric_eigen(covariance), out, size), (-mean, out), size)
+
+
+def signed(normal: Tensor, directions: tuple[Tensor, ...], size: Tensor | float) -> Tensor:
+    """Normals on the side of the last of some directions [N, 3] that is not
+    perpendicular to them; of a fixed one where all are.
+
+    **Equivariance:** turns with both, but where the fixed one decides.
+    """
+    side = (normal @ normal.new_tensor(GENERIC)) * size
+    for direction in directions:
+        along = (normal * direction).sum(1)
+        side = torch.where(along.abs() > DEGENERATE[normal.dtype] * size, along, side)
+    return torch.where(side < 0, -1.0, 1.0).to(normal)[:, None] * normal
+
+
+def symmetric_eigen(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues [N, 3], least first, and eigenvectors, as columns, of [N, 3, 3].
+
+    **Equivariance:** eigenvectors turn with the matrices, up to their signs.
+    """
+    if HAS_NUMBA and matrices.dtype == torch.float64 and matrices.device.type == "cpu":
+        from pcequi.ops.compiled.matrices import eigen_each
+
+        return tuple(map(torch.from_numpy, eigen_each(matrices.contiguous().numpy())))
+    return torch.linalg.eigh(matrices)
+
+
+def smallest_axis(variance: Tensor, axes: Tensor, out: Tensor, size: Tensor | float) -> Tensor:
+    """Axis of least variance [N, 3]. Where variances agree, the direction in
+    their space nearest to ``out``, or to a fixed one if that is perpendicular.
+
+    **Equivariance:** turns with the axes and ``out``, but where the fixed one decides.
+    """
+    same = (variance - variance[:, :1]) <= ONE_SPACE * variance[:, 2:]
+    space = axes * same[:, None, :]
+    chosen = axes[:, :, 0]
+    for direction in (axes.new_tensor(GENERIC).expand_as(out) * size, out):
+        inside = torch.einsum("nia,nja,nj->ni", space, space, direction)
+        length = inside.norm(dim=1, keepdim=True)
+        usable = (length > DEGENERATE[out.dtype] * size) & same[:, 1:2]
+        unit = inside / length.clamp_min(torch.finfo(out.dtype).tiny)
+        chosen = torch.where(usable, unit, chosen)
+    return chosen
+
+
+def unit_normals(pos: Tensor, normal: Tensor | None, num_neighbors: int) -> Tensor:
+    """Given normals, checked and scaled to length one, or estimated ones [N, 3].
+
+    Raises:
+        ShapeError, DataError: given normals that do not fit or have no direction.
+
+    **Equivariance:** turn with the cloud.
+    """
+    if normal is None:
+        return estimate_normals(pos, num_neighbors)
+    if normal.shape != pos.shape:
+        raise ShapeError(f"`normal` (={list(normal.shape)}) must match `pos` (={list(pos.shape)})")
+    length = normal.norm(dim=1, keepdim=True)
+    if not (torch.isfinite(normal).all() and (length > 0).all()):
+        raise DataError("`normal` has vectors that are zero, NaN or infinite; drop it to estimate")
+    return normal / length
