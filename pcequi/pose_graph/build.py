@@ -333,7 +333,8 @@ class LevelStep:
         if target is None:
             return ptr, col, val
         basis = self.level.basis
-        row = torch.repeat_interleave(torch.arange(len(ptr) - 1), ptr[1:] - ptr[:-1])
+        every = torch.arange(len(ptr) - 1, device=ptr.device)
+        row = torch.repeat_interleave(every, ptr[1:] - ptr[:-1])
         member = target[row // basis]
         val = val / chosen.multiplicity.to(val)[member]
         return coalesce_rows(member * basis + row % basis, col, val, num_rows * basis, below.num)

@@ -1,0 +1,156 @@
+"""The paths of a GPU keep to one device, on a GPU that is only pretended."""
+
+import importlib
+
+import pytest
+import torch
+from pretend import MixedDevices, PretendGPU, side
+
+from pcequi.graph_device import DeviceGraphs
+from pcequi.graph_store import GraphStore
+from pcequi.kernels import SE3Kernel
+from pcequi.models import GroupConvClassifier, extract_features, forward_online, preset
+from pcequi.nn import GroupConv
+from pcequi.pose_graph import PoseGraph, build_pose_graph, build_pose_graphs
+from pcequi.poses import GridPoses, PairPoses, TangentPoses
+from pcequi.training import epoch
+from pcequi.training.epoch import EpochRunner
+from pcequi.training.fit import FitSettings, fit, predict_logits
+
+fit_module = importlib.import_module("pcequi.training.fit")  # the name is the function's, too
+NAMES = ("default", "pairs", "small")
+PLAIN = EpochRunner.__init__
+
+
+def without_capture(self, *args, **options):
+    PLAIN(self, *args, **options)
+    self.graphed = None  # replaying is for a GPU itself
+
+
+@pytest.fixture(autouse=True)
+def pretended(monkeypatch):
+    monkeypatch.setattr(EpochRunner, "__init__", without_capture)
+    for module in (epoch, fit_module):  # what is pretended is so in one thread
+        monkeypatch.setattr(module, "prefetch", lambda function, items: map(function, items))
+    autocast = torch.autocast
+    monkeypatch.setattr(torch, "autocast", lambda device, *a, **k: autocast("cpu", *a, **k))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device=None: None)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device=None: None)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device=None: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (2**40, 2**40))
+
+
+@pytest.fixture
+def clouds(generator):
+    return [torch.randn(n, 3, generator=generator).double() / 3 for n in (150, 180, 160, 170)]
+
+
+def sides(graph):
+    tensors = [v for level in graph.levels for v in vars(level).values()]
+    return {side(v) for v in tensors if isinstance(v, torch.Tensor)}
+
+
+def test_what_a_gpu_would_refuse_is_refused(generator):
+    with PretendGPU():
+        here = torch.randn(3, 3, generator=generator)
+        there = here.to("cuda")
+        assert there.is_cuda and there.device.type == "cuda" and not here.is_cuda
+        assert side(there @ there.T) == side(torch.zeros(3, device="cuda")) == "cuda"
+        assert side(there.cpu()) == side(torch.zeros(3)) == "cpu"
+        assert side(there * here[0, 0]) == "cuda"  # a number may come from the CPU
+        for wrong in (
+            lambda: there @ here,
+            lambda: torch.cat([there, here]),
+            lambda: there.index_select(0, torch.arange(2)),
+            lambda: there.numpy(),
+        ):
+            with pytest.raises(MixedDevices):
+                wrong()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_graphs_built_on_a_gpu_are_those_of_the_cpu(name, generator):
+    levels = preset(name)["levels"]
+    pos = torch.randn(560, 3, generator=generator).double() / 3
+    here = build_pose_graph(pos, levels)
+    with PretendGPU():
+        single = build_pose_graph(pos.cuda(), levels)
+        batch = build_pose_graphs([pos.cuda()], levels)
+        assert sides(single) == sides(batch) == {"cuda"}
+    for found in (single, batch):
+        for one, two in zip(here.levels, found.levels, strict=True):
+            torch.testing.assert_close(one.weight, two.weight)
+            torch.testing.assert_close(one.rot, two.rot)
+
+
+@pytest.mark.parametrize("poses", [TangentPoses(4), PairPoses(4), GridPoses("T")], ids=str)
+@pytest.mark.parametrize("center", ["medoid", "mean"])
+def test_other_poses(poses, center, levels_of, make_blob, network):
+    levels = levels_of(poses, num=20, refine=1, center=center)
+    pos, model = make_blob(50), network(levels)
+    expected = model(build_pose_graph(pos, levels))
+    with PretendGPU():
+        graph = build_pose_graph(pos.to("cuda"), levels)
+        assert sides(graph) == {"cuda"}
+        torch.testing.assert_close(model.to("cuda")(graph).cpu(), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("held", [True, False])
+def test_training(name, precision, held, clouds, tmp_path):
+    torch.manual_seed(0)
+    model = GroupConvClassifier.from_preset(name, num_classes=2)
+    store = GraphStore.build(tmp_path / "graphs", clouds, model.levels, workers=1)
+    labels = torch.tensor([0, 1, 0, 1])
+    settings = FitSettings(epochs=2, batch_size=2, mixup=0.3, precision=precision)
+    if not held:  # from the store, batch by batch
+        torch.cuda.mem_get_info = lambda device=None: (0, 0)
+    with PretendGPU():
+        history = fit(
+            model, store, labels, settings, device="cuda", quiet=True, folder=tmp_path / "run",
+            val_rows=torch.tensor([3]),
+        )  # fmt: skip
+        assert {side(p) for p in model.parameters()} == {"cuda"}
+        logits = predict_logits(model, store, device="cuda")
+        assert side(logits) == "cpu"
+    assert len(history) == 2 and torch.isfinite(logits).all()
+
+
+def test_blocks_are_made_where_they_pay(clouds, tmp_path):
+    model = GroupConvClassifier.from_preset("default", num_classes=2).double().eval()
+    store = GraphStore.build(tmp_path, clouds, model.levels, workers=1)
+    expected = model(store.batch([0, 2]).to(torch.float64))
+    with PretendGPU():
+        model.to("cuda")
+        given = model(store.batch([0, 2]).to("cuda", torch.float64))
+        held = DeviceGraphs.load(store, "cuda", torch.float64)
+        lying = model(held.batch(torch.tensor([0, 2], device="cuda")))
+        assert side(given) == side(lying) == "cuda"
+    torch.testing.assert_close(given, expected)
+    torch.testing.assert_close(lying, expected)
+
+
+def test_online_features_and_the_layer_alone(clouds, generator):
+    model = GroupConvClassifier.from_preset("small", num_classes=2).double().eval()
+    conv = GroupConv(3, 4, SE3Kernel(num_points=7)).double()
+    x = torch.randn(9, 3, generator=generator).double()
+    edges = torch.randint(9, (2, 30), generator=generator)
+    offset = torch.randn(30, 3, generator=generator).double() * 0.3
+    with PretendGPU():
+        model.to("cuda"), conv.to("cuda")
+        assert side(forward_online(model, [clouds[0].to("cuda")])) == "cuda"
+        found = extract_features(model, clouds[0].to("cuda"))
+        assert side(found.levels[1].per_point()) == "cuda"
+        assert side(conv(x.to("cuda"), edges.to("cuda"), (offset.to("cuda"), None))) == "cuda"
+
+
+def test_graphs_of_different_sizes(clouds, levels_of, network):
+    levels = levels_of(TangentPoses(4), num=None, tolerance=0.4)
+    model = network(levels)
+    graph = PoseGraph.batch([build_pose_graph(cloud, levels) for cloud in clouds[:3]])
+    expected = model(graph)
+    with PretendGPU():
+        found = model.to("cuda")(graph.to("cuda"))
+        assert side(found) == "cuda"
+    torch.testing.assert_close(found, expected)
