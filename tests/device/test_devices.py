@@ -1,5 +1,6 @@
 """The paths of a GPU keep to one device, on a GPU that is only pretended."""
 
+import contextlib
 import importlib
 
 import pytest
@@ -13,9 +14,10 @@ from pcequi.models import GroupConvClassifier, extract_features, forward_online,
 from pcequi.nn import GroupConv
 from pcequi.pose_graph import PoseGraph, build_pose_graph, build_pose_graphs
 from pcequi.poses import GridPoses, PairPoses, TangentPoses
-from pcequi.training import epoch
+from pcequi.training import epoch, step
 from pcequi.training.epoch import EpochRunner
 from pcequi.training.fit import FitSettings, fit, predict_logits
+from pcequi.training.step import train_step
 
 fit_module = importlib.import_module("pcequi.training.fit")  # the name is the function's, too
 NAMES = ("default", "pairs", "small")
@@ -160,3 +162,54 @@ def test_graphs_of_different_sizes(clouds, levels_of, network):
         found = model.to("cuda")(graph.to("cuda"))
         assert side(found) == "cuda"
     torch.testing.assert_close(found, expected)
+
+
+class Recorded:
+    """What a CUDA graph is to a step: captured once without being run, run at every replay."""
+
+    def replay(self):
+        arguments, options = self.call
+        train_step(*arguments, **options)
+
+
+@contextlib.contextmanager
+def recording(graph):
+    step.train_step = lambda *arguments, **options: setattr(graph, "call", (arguments, options))
+    try:
+        yield
+    finally:
+        step.train_step = train_step
+
+
+class NoStream:
+    def __init__(self, device=None):
+        pass
+
+    def wait_stream(self, other):
+        pass
+
+
+def test_replayed_steps_are_the_steps(clouds, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorded)
+    monkeypatch.setattr(torch.cuda, "graph", recording)
+    monkeypatch.setattr(torch.cuda, "Stream", NoStream)
+    monkeypatch.setattr(torch.cuda, "current_stream", NoStream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    labels = torch.tensor([0, 1, 0, 1, 1])
+    settings = FitSettings(epochs=6, batch_size=3, lr=1e-3, mixup=0.3)  # batches of 3 and of 2
+    found = []
+    for replayed in (True, False):
+        if replayed:
+            monkeypatch.setattr(EpochRunner, "__init__", PLAIN)
+        else:
+            monkeypatch.setattr(EpochRunner, "__init__", without_capture)
+        torch.manual_seed(0)
+        model = GroupConvClassifier.from_preset("small", num_classes=2).double()
+        every = [*clouds, clouds[0] * 1.1]
+        store = GraphStore.build(tmp_path, every, model.levels, workers=1)
+        with PretendGPU():
+            history = fit(model, store, labels, settings, device="cuda", quiet=True)
+        found.append(([metrics["loss"] for metrics in history], model.state_dict()))
+    assert found[0][0] == found[1][0]
+    for one, other in zip(found[0][1].values(), found[1][1].values(), strict=True):
+        assert torch.equal(one, other)
