@@ -116,10 +116,10 @@ class GraphStore:
                 damaged where its rows are turned or made dense.
         """
         packed, levels = self.packed(rows), []
-        even = all((values["count"] == values["count"][0]).all() for values in packed)
+        dense = blocks is not None and all(len(values["count"].unique()) == 1 for values in packed)
         for level, values, turns in zip(self.levels, packed, self.turns):
             basis = level.basis if "entries" in values else 0
-            if basis and blocks is not None and even:
+            if basis and dense:
                 values |= self._blocks(values, levels[-1], turns, basis, blocks)
             elif turns is not None:
                 values |= self._all_rows(values, *turns)
