@@ -107,20 +107,20 @@ class Run:
         self.steps = GraphedSteps(loss, self.optimizer, self.totals, self.settings.clip)
 
     def epoch(self, graphs: DeviceGraphs, labels: Tensor, rows: Tensor, epoch: int):
-        """Yields before each step of an epoch, so that others can take theirs meanwhile."""
+        """Yields after each step of an epoch, so that others can take theirs meanwhile."""
         settings = self.settings
         num = number_of_batches(len(rows), settings.batch_size)
         order = epoch_batches(rows, num, settings.seed, epoch)
         sizes, order = [len(part) for part in order], torch.cat(order).cuda()
         self.totals.clear()
         for step, (own, target) in enumerate(zip(order.split(sizes), labels[order].split(sizes))):
-            yield
             rate = one_cycle(
                 epoch * num + step, num * settings.epochs, settings.lr, settings.warmup
             )
             with torch.cuda.stream(self.stream):
                 set_rate(self.optimizer, rate)
                 self.steps(graphs, own, target, draw_mixing(settings.mixup, len(own), "cuda"))
+            yield
 
     def finish(self, epoch: int, start: float) -> None:
         """Note the metrics of an epoch; waits for the GPU."""
@@ -142,7 +142,7 @@ def train(runs: Sequence[Run], versions: Sequence[DeviceGraphs], labels, rows, d
         start = time.perf_counter()
         graphs = versions[epoch % len(versions)]
         active = [run for run in runs if epoch < run.settings.epochs]
-        for _ in zip(*(run.epoch(graphs, labels, rows, epoch) for run in active)):
+        for _ in zip(*(run.epoch(graphs, labels, rows, epoch) for run in active), strict=True):
             pass
         for run in active:
             run.finish(epoch, start)
