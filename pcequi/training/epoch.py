@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from pcequi.errors import PcequiError
+from pcequi.errors import ArgumentError, PcequiError
 from pcequi.graph_device import DeviceGraphs
 from pcequi.graph_store import GraphStore
 from pcequi.pose_graph import PoseGraph
@@ -53,8 +53,9 @@ class EpochRunner:
         self.labels, self.ranks, self.device = labels.to(device), ranks, torch.device(device)
         self.totals = Totals(self.device)
         self.graphed: GraphedSteps | None = None
-        plain = settings.entry_dropout == 0 and settings.keep_frames is None
-        if self.device.type == "cuda" and ranks.size == 1 and plain:
+        # What augments graphs needs their entries.
+        self.plain = settings.entry_dropout == 0 and settings.keep_frames is None
+        if self.device.type == "cuda" and ranks.size == 1 and self.plain:
             self.graphed = GraphedSteps(batch_loss, optimizer, self.totals, settings.clip)
 
     def __call__(
@@ -111,14 +112,19 @@ class EpochRunner:
     def _steps(self, store, batches):
         """A function for each step, which takes it."""
         if isinstance(store, DeviceGraphs):
+            if not self.plain:
+                raise ArgumentError(
+                    f"`entry_dropout` (={self.settings.entry_dropout}) and `keep_frames` "
+                    f"(={self.settings.keep_frames}) need the entries of A, which graphs on a "
+                    "device do not have; give the GraphStore, or leave them out"
+                )
             sizes = [len(rows) for rows in batches]
             rows = torch.cat(list(batches)).to(self.device)
             for own, target in zip(rows.split(sizes), self.labels[rows].split(sizes)):
                 yield self._on_device(store, own, target)
             return
 
-        plain = self.settings.entry_dropout == 0 and self.settings.keep_frames is None
-        blocks = fast_blocks(self.settings.precision, self.device) if plain else None
+        blocks = fast_blocks(self.settings.precision, self.device) if self.plain else None
 
         def load(rows: Tensor) -> tuple[PoseGraph, Tensor]:
             own = self.ranks.share(rows)

@@ -123,7 +123,7 @@ def fit(
     Raises:
         DataError: a label outside the classes; fewer than two clouds.
         ArgumentError: ``labels`` do not fit the stores; another ``resume``; a batch
-            with fewer clouds than processes.
+            with fewer clouds than processes; ``DeviceGraphs`` with augmented graphs.
         FileError: the state is damaged.
         PcequiError: the gradient is not finite.
 
@@ -168,7 +168,8 @@ def fit(
         for epoch in range(len(history), settings.epochs):
             batches = epoch_batches(rows, num_batches, settings.seed, epoch)
             number = epoch % len(stores)
-            stores[number] = device_graphs(stores[number], device, dtype)
+            if run.plain:
+                stores[number] = device_graphs(stores[number], device, dtype)
             metrics = run(stores[number], batches, epoch, progress=bar)
             if total < FEW_STEPS and (len(val_rows) or epoch == settings.epochs - 1):
                 refresh_norms(model, stores[0], rows.tensor_split(num_batches), device, ranks)

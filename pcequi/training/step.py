@@ -122,7 +122,8 @@ def train_step(
 ) -> None:
     """Forward, backward, clipping and the optimizer's step; nothing waits for a GPU.
 
-    A gradient that is not finite is counted in ``totals``.
+    A gradient that is not finite is counted in ``totals``; on a CPU, where that is known at
+    once, the weights stay as they were.
 
     **Equivariance:** leaves the network's own in place.
     """
@@ -130,7 +131,8 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     ranks.backward(loss)
     norm = nn.utils.clip_grad_norm_(batch_loss.parameters(), clip)
-    optimizer.step()
+    if norm.is_cuda or torch.isfinite(norm):
+        optimizer.step()
     totals.add(loss, logits, target, norm)
 
 

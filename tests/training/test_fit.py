@@ -153,6 +153,8 @@ def test_wrong_input_is_named(tiny, split, store):
     with pytest.raises(PcequiError, match=r"not finite at epoch 1.*lower `lr`"):
         torch.nn.init.constant_(model.head[-1].weight, torch.nan)
         fit(model, store, split.labels, QUICK, quiet=True)
+    others = [p for name, p in model.named_parameters() if name != "head.4.weight"]
+    assert all(torch.isfinite(p).all() for p in others)  # the step was not taken
 
 
 @pytest.mark.parametrize(
