@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import results
 import study
-from damage import DAMAGE, damaged
+from damage import DAMAGE, damaged, panels
 from torch import Tensor
 
 from pcequi.datasets.meshes import normalize_cloud
@@ -48,34 +48,22 @@ def main() -> None:
         print(
             *case, *(f"{n} {results.percent(results.summary([h]))}" for n, h in found[case].items())
         )
+    shown = {case: {n: results.summary([h]) for n, h in row.items()} for case, row in found.items()}
     rows = [
         [
             name,
             size or "",
-            *(results.percent(results.summary([own])) for own in row.values()),
+            *(results.percent(one) for one in shown[name, size].values()),
             results.points(results.difference([row[NAMES[1]]], [row[NAMES[0]]])),
         ]
         for (name, size), row in found.items()
     ]
-    figure, axes = results.axes(len(DAMAGE), 11.0, 2.7)
-    for one, (name, (_, _, label)) in zip(axes, DAMAGE.items(), strict=True):
-        sizes = [0.0, *(size for damage, size in found if damage == name)]
-        for color, way in zip(results.COLORS, NAMES, strict=False):
-            own = [results.summary([found[name if size else "none", size][way]]) for size in sizes]
-            results.curve(one, sizes, own, way, color)
-        one.set_title(name, fontsize=9)
-        one.set(xlabel=label, ylim=(0, 100))
-    axes[0].set(ylabel="accuracy, %")
-    axes[0].legend(frameon=False, fontsize=8)
     figures = {
         "data": f"modelnet40 as shipped, {len(test)} test shapes, SO3",
-        "rows": [
-            {"damage": name, "size": size, **{n: results.summary([h]) for n, h in row.items()}}
-            for (name, size), row in found.items()
-        ],
+        "rows": [{"damage": name, "size": size, **row} for (name, size), row in shown.items()],
     }
     head = ["damage", "size", *(f"{name}, %" for name in NAMES), "gain, points"]
-    results.finish(args, "7-cleaning", figures, results.table(head, rows), figure)
+    results.finish(args, "7-cleaning", figures, results.table(head, rows), panels(shown, NAMES))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import results
 import torch
 from torch import Tensor
 
@@ -42,6 +45,25 @@ DAMAGE = {
     "occlusion": (occlusion, (0.1, 0.25, 0.4), "share removed"),
     "outliers": (outliers, (0.02, 0.05, 0.15), "share of the points"),
 }
+
+
+def panels(found: dict, names: Sequence[str]):
+    """Accuracy by the size of each damage, a curve for each of ``names``.
+
+    Args:
+        found: for (damage, size), and ("none", 0.0), what ``results.summary`` gives by name.
+    """
+    figure, axes = results.axes(len(DAMAGE), 11.0, 2.7)
+    for one, (damage, (_, _, label)) in zip(axes, DAMAGE.items(), strict=True):
+        sizes = [0.0, *(size for name, size in found if name == damage)]
+        for color, name in zip(results.COLORS, names, strict=False):
+            own = [found[damage if size else "none", size][name] for size in sizes]
+            results.curve(one, sizes, own, name, color)
+        one.set_title(damage, fontsize=9)
+        one.set(xlabel=label, ylim=(0, 100))
+    axes[0].set(ylabel="accuracy, %")
+    axes[0].legend(frameon=False, fontsize=8)
+    return figure
 
 
 def damaged(clouds: list[Tensor], function, size: float) -> list[Tensor]:

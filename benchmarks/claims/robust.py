@@ -14,7 +14,7 @@ from __future__ import annotations
 import results
 import study
 import torch
-from damage import DAMAGE, damaged
+from damage import DAMAGE, damaged, panels
 from torch import Tensor
 
 from pcequi.bench.dgcnn import DGCNN
@@ -85,16 +85,7 @@ def main() -> None:
     ]
     seconds = {name: runs[0]["seconds"][name] for name in runs[0]["seconds"]}
     rows.append(["training, CPU s", "", *(f"{value:.0f}" for value in seconds.values())])
-    figure, axes = results.axes(len(DAMAGE), 11.0, 2.7)
-    for one, (name, (_, _, label)) in zip(axes, DAMAGE.items(), strict=True):
-        sizes = [0.0, *(size for damage, size in found if damage == name)]
-        for color, network in zip(results.COLORS, seconds, strict=False):
-            own = [found[(name if size else "none", size)][network] for size in sizes]
-            results.curve(one, sizes, own, network, color)
-        one.set_title(name, fontsize=9)
-        one.set(xlabel=label, ylim=(0, 100))
-    axes[0].set(ylabel="accuracy, %")
-    axes[0].legend(frameon=False, fontsize=8)
+    figure = panels(found, list(seconds))
     figures = {
         "data": f"{len(train)} shapes to train on, {len(test)} to test, {epochs} epochs, SO3/SO3",
         "train_seconds": seconds,
