@@ -9,7 +9,14 @@ from pcequi.cli import main
 from pcequi.datasets.modelnet import MODELNET_CLASSES
 from pcequi.errors import ArgumentError, FileError
 from pcequi.models import GroupConvClassifier
-from pcequi.networks import FOLDER, find_network, load_network, network_card, network_names
+from pcequi.networks import (
+    FOLDER,
+    TOGETHER,
+    find_network,
+    load_network,
+    network_card,
+    network_names,
+)
 from pcequi.rotations import random_rotations
 from pcequi.training.checkpoints import save_checkpoint
 from pcequi.training.predict import predict_cloud
@@ -74,14 +81,18 @@ def test_files_are_classified_without_a_run(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["predict", str(path), "--json", "--threads", "1"])
     found = json.loads(capsys.readouterr().out)
-    assert stop.value.code == 0 and found["network"] == "modelnet40"
-    assert found["files"][0]["predictions"][0]["class"] == "cone"
-    both = ["--network", "modelnet40", "--network", "modelnet40-pairs"]
-    with pytest.raises(SystemExit) as stop:
-        main(["predict", str(path), *both, "--json", "--threads", "1"])
-    found = json.loads(capsys.readouterr().out)
-    assert stop.value.code == 0 and found["network"] == both[1::2]
-    assert found["files"][0]["predictions"][0]["class"] == "cone"
+    assert stop.value.code == 0 and found["network"] == list(TOGETHER)
+    together = found["files"][0]["predictions"]
+    alone = []
+    for name in TOGETHER:
+        with pytest.raises(SystemExit) as stop:
+            main(["predict", str(path), "--network", name, "--json", "--threads", "1"])
+        found = json.loads(capsys.readouterr().out)
+        assert stop.value.code == 0 and found["network"] == name
+        alone.append(found["files"][0]["predictions"][0])
+    assert [p["class"] for p in (together[0], *alone)] == ["cone"] * 3
+    mean = sum(p["probability"] for p in alone) / len(alone)
+    assert together[0]["probability"] == pytest.approx(mean, abs=2e-6)
     with pytest.raises(SystemExit) as stop:
         main(["predict", str(tmp_path), "--json"])
     assert stop.value.code == 1 and "`files`" in capsys.readouterr().out

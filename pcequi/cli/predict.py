@@ -25,7 +25,7 @@ def predict(
         typer.Option(
             help="Trained network of pcequi, used where no run is given (repeatable: the mean of "
             "their probabilities).",
-            show_default="modelnet40",
+            show_default="modelnet40 and modelnet40-pairs",
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to name.")] = 3,
@@ -46,14 +46,14 @@ def predict(
 ) -> None:
     """Classify files in any orientation.
 
-    Without a run, the network that comes with pcequi names one of the 40 classes of
-    ModelNet40.
+    Without a run, two networks that come with pcequi name one of the 40 classes of
+    ModelNet40 together.
 
     A file that cannot be used is reported, on standard error and with --json as
     its `error`, the others are still classified, and the command exits with 1 at
     the end; with 0 if all were classified.
     """
-    from pcequi.networks import load_network
+    from pcequi.networks import TOGETHER, load_network
     from pcequi.training.checkpoints import load_checkpoint
     from pcequi.training.predict import predict_files
     from pcequi.training.progress import progress_bar
@@ -63,7 +63,7 @@ def predict(
     run, files = (str(files[0]), files[1:]) if _is_run(files[0]) else (None, files)
     if not files:
         raise ArgumentError(f"`files` (=[]) must be at least one beside the run {run!r}")
-    names = network or ["modelnet40"]
+    names = network or list(TOGETHER)
     checkpoint = [load_network(name) for name in names] if run is None else load_checkpoint(run)
     options = {"top": top, "num_points": num_points, "seed": seed}
     options |= {"drop_outliers": drop_outliers, "device": choose_device(device)}

@@ -12,9 +12,13 @@ from pathlib import Path
 from pcequi.errors import ArgumentError
 from pcequi.training.checkpoints import Checkpoint, load_checkpoint
 
-__all__ = ["find_network", "load_network", "network_card", "network_names"]
+__all__ = ["TOGETHER", "find_network", "load_network", "network_card", "network_names"]
 
 FOLDER = Path(__file__).parent
+
+#: Networks of the same classes whose mistakes differ: the mean of their probabilities is
+#: right more often than either. What ``pcequi predict`` asks where no network is named.
+TOGETHER = ("modelnet40", "modelnet40-pairs")
 
 
 def network_names() -> list[str]:
