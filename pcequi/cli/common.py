@@ -72,6 +72,13 @@ Preset = Annotated[str, typer.Option(help="Network: default, small or pairs.")]
 Resamplings = Annotated[
     int, typer.Option(min=0, help="Stretched, thinned, noisy versions of the training clouds.")
 ]
+ResampleAs = Annotated[
+    str,
+    typer.Option(
+        help="What these versions are like: shape (thinned and stretched), or scan (a side hidden, "
+        "uneven, noisy as well)."
+    ),
+]
 
 
 def text(path: Path | None) -> str | None:

@@ -13,6 +13,7 @@ from pcequi.cli.common import (
     Limit,
     NumPoints,
     Preset,
+    ResampleAs,
     Resamplings,
     Root,
     Seed,
@@ -39,6 +40,7 @@ def precompute(
     ] = "z/SO3",
     preset: Preset = "default",
     resamplings: Resamplings = 0,
+    resample_as: ResampleAs = "shape",
     num_points: NumPoints = 1024,
     limit: Limit = None,
     seed: Seed = 0,
@@ -73,6 +75,7 @@ def precompute(
         test_share=test_share,
         test_list=text(test_list),
         resamplings=resamplings,
+        resample_as=resample_as,
         fit=FitSettings(seed=seed),
     )
     kinds, levels = parse_protocol(protocol), preset_settings(preset)["levels"]

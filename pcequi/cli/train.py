@@ -15,6 +15,7 @@ from pcequi.cli.common import (
     Limit,
     NumPoints,
     Preset,
+    ResampleAs,
     Resamplings,
     Root,
     Seed,
@@ -60,6 +61,7 @@ def train(
         int | None, typer.Option(help="Frames of the last level that a training step sees.")
     ] = None,
     resamplings: Resamplings = 0,
+    resample_as: ResampleAs = "shape",
     val_share: Annotated[
         float, typer.Option(help="Share of the training clouds held out and measured.")
     ] = 0.0,
@@ -114,6 +116,7 @@ def train(
         test_list=text(test_list),
         val_share=val_share,
         resamplings=resamplings,
+        resample_as=resample_as,
         fit=FitSettings(
             epochs=epochs,
             batch_size=batch_size,

@@ -13,10 +13,19 @@ from pcequi.errors import ArgumentError
 from pcequi.frames import manhattan_frame
 from pcequi.workers import one_thread, worker_map
 
-__all__ = ["KEEP", "JITTER", "STRETCH", "resample", "resampled_clouds"]
+__all__ = ["JITTER", "KEEP", "KINDS", "SCAN", "STRETCH", "resample", "resampled_clouds"]
 
 #: Defaults of ``resample``: least share of the points, largest stretch, noise.
 KEEP, STRETCH, JITTER = 0.8, 1.4, 0.01
+
+#: What versions may be like: other shapes of the class, or scans of such shapes.
+KINDS = ("shape", "scan")
+
+#: What ``"scan"`` asks of ``resample``; its ``jitter`` is the largest, each cloud draws its own.
+SCAN = {"keep": 0.5, "hidden": 0.3, "uneven": 0.5, "jitter": 0.03}
+
+# Logarithm of a thousand: how much rarer points are on one side where ``uneven`` is one.
+_RARE = 6.9
 
 # Clouds that a worker resamples at a time.
 _TOGETHER = 256
@@ -29,10 +38,13 @@ def resample(
     keep: float = KEEP,
     stretch: float = STRETCH,
     jitter: float = JITTER,
+    hidden: float = 0.0,
+    uneven: float = 0.0,
 ) -> Tensor:
     """Another cloud of the same shape: fewer points, other proportions, noise.
 
-    A random share of the points stays, in random order; the cloud is stretched by
+    One side may be hidden, and points may be rarer toward one side. Of what is left a
+    random share of the points stays, in random order; the cloud is stretched by
     independent factors along the axes of its Manhattan frame; every coordinate
     moves by Gaussian noise; the centroid comes to the origin and the farthest
     point to distance one.
@@ -44,10 +56,14 @@ def resample(
         stretch: s >= 1; factors are log-uniform in [1 / s, s].
         jitter: standard deviation of the noise, in units of the farthest point's
             distance from the centroid, >= 0.
+        hidden: at most this share of the points is hidden, those that lie farthest in a
+            random direction, in [0, 1).
+        uneven: the density falls by at most a factor of 1000 ** ``uneven`` in a radius,
+            along another random direction, >= 0.
 
     Returns:
-        [M, 3] of the dtype of ``pos``; M is at most N and at least ``keep`` * N
-        rounded down, and never below one.
+        [M, 3] of the dtype of ``pos``; M is at most N and at least (1 - ``hidden``) * ``keep``
+        * N rounded down, and never below one.
 
     Raises:
         ArgumentError: a value outside its range.
@@ -62,10 +78,20 @@ def resample(
         raise ArgumentError(f"`stretch` (={stretch}) must be at least 1")
     if not jitter >= 0:
         raise ArgumentError(f"`jitter` (={jitter}) must be 0 or more")
+    if not 0 <= hidden < 1:
+        raise ArgumentError(f"`hidden` (={hidden}) must be in [0, 1)")
+    if not 0 <= uneven < math.inf:
+        raise ArgumentError(f"`uneven` (={uneven}) must be 0 or more")
     check_cloud(pos)
+    if hidden:
+        pos = _seen(pos, hidden, generator)
     share = keep + (1 - keep) * float(torch.rand(1, generator=generator))
-    order = torch.randperm(len(pos), generator=generator).to(pos.device)
-    x = pos[order[: max(1, math.floor(share * len(pos)))]].double()
+    num = max(1, math.floor(share * len(pos)))
+    if uneven:
+        order = _thinned(pos, num, uneven, generator)
+    else:
+        order = torch.randperm(len(pos), generator=generator)[:num]
+    x = pos[order.to(pos.device)].double()
     x = x - x.mean(0)
     factors = torch.exp((2 * torch.rand(3, generator=generator) - 1) * math.log(stretch))
     frame = manhattan_frame(x)
@@ -77,6 +103,26 @@ def resample(
     return (x / size if size > 0 else x).to(pos.dtype)
 
 
+def _seen(pos: Tensor, hidden: float, generator: torch.Generator | None) -> Tensor:
+    share = hidden * float(torch.rand(1, generator=generator))
+    depth = pos.double() @ _direction(generator).to(pos.device)
+    return pos[depth.argsort()[: max(1, len(pos) - math.floor(share * len(pos)))]]
+
+
+def _thinned(pos: Tensor, num: int, uneven: float, generator: torch.Generator | None) -> Tensor:
+    strength = uneven * float(torch.rand(1, generator=generator))
+    x = pos.double().cpu()
+    x = x - x.mean(0)
+    size = x.norm(dim=1).max().clamp_min(torch.finfo(x.dtype).tiny)
+    weight = (_RARE * strength * (x @ _direction(generator)) / size).exp()
+    return torch.multinomial(weight, num, generator=generator)
+
+
+def _direction(generator: torch.Generator | None) -> Tensor:
+    found = torch.randn(3, generator=generator, dtype=torch.float64)
+    return found / found.norm()
+
+
 def resampled_clouds(
     clouds: Sequence[Tensor],
     number: int,
@@ -85,6 +131,7 @@ def resampled_clouds(
     *,
     first: int = 0,
     workers: int = 1,
+    kind: str = "shape",
 ) -> list[Tensor]:
     """``resample`` of every cloud, in its ``number``-th version.
 
@@ -95,20 +142,24 @@ def resampled_clouds(
         progress: called with (clouds done, clouds in all).
         first: place of the first of them, where they are a part of the clouds.
         workers: processes that share the work.
+        kind: one of ``KINDS``: ``"shape"`` keeps most points and adds little noise,
+            ``"scan"`` hides a side, thins toward another and adds more (``SCAN``).
 
     Returns:
         [M_i, 3] each, in the order of ``clouds``.
 
     Raises:
+        ArgumentError: no such kind.
         ShapeError, DataError: a cloud is unusable.
 
     **Equivariance:** as ``resample``.
     """
+    check_kind(kind)
     made: list[Tensor] = []
     starts = range(0, len(clouds), _TOGETHER)
     # NumPy's arrays: processes send each other torch's through a file descriptor each.
     arrays = [cloud.cpu().numpy() for cloud in clouds]
-    parts = [(arrays[s : s + _TOGETHER], number, seed, first + s) for s in starts]
+    parts = [(arrays[s : s + _TOGETHER], number, seed, first + s, kind) for s in starts]
     with worker_map(min(workers, max(1, len(parts)))) as apply:
         for part in apply(_resampled, parts):
             made += map(torch.from_numpy, part)
@@ -117,11 +168,27 @@ def resampled_clouds(
     return made
 
 
+def check_kind(kind: str) -> None:
+    """Whether there are versions of a kind.
+
+    Raises:
+        ArgumentError: there are none.
+
+    **Equivariance:** does not apply.
+    """
+    if kind not in KINDS:
+        raise ArgumentError(f"`kind` (={kind!r}) must be one of {KINDS}")
+
+
 def _resampled(job) -> list:
-    clouds, number, seed, first = job
+    clouds, number, seed, first, kind = job
     made = []
     with one_thread():
         for place, pos in enumerate(clouds, first):
             generator = torch.Generator().manual_seed((seed * 1009 + number) * 1_000_003 + place)
-            made.append(resample(torch.from_numpy(pos), generator).numpy())
+            options = {}
+            if kind == "scan":
+                jitter = SCAN["jitter"] * float(torch.rand(1, generator=generator))
+                options = SCAN | {"jitter": jitter}
+            made.append(resample(torch.from_numpy(pos), generator, **options).numpy())
     return made

@@ -24,7 +24,7 @@ from pcequi.training.fit import FitSettings, fit, split_rows
 from pcequi.training.plots import plot_confusion, plot_curves
 from pcequi.training.progress import progress_bar
 from pcequi.training.protocols import parse_protocol
-from pcequi.training.resample import resampled_clouds
+from pcequi.training.resample import KINDS, resampled_clouds
 from pcequi.training.splits import Split, load_split, precompute_shown
 
 __all__ = [
@@ -66,6 +66,8 @@ class RunSettings:
         val_share: share of the training split that is held out and measured.
         resamplings: further versions of the training clouds, see
             ``resample.resample``; epochs take turns with all versions.
+        resample_as: what these are like, ``"shape"`` or ``"scan"``, see
+            ``resample.resampled_clouds``.
         fit: how it is trained; its seed also draws the rotations.
 
     Raises:
@@ -87,11 +89,19 @@ class RunSettings:
     test_list: str | None = None
     val_share: float = 0.0
     resamplings: int = 0
+    resample_as: str = "shape"
     fit: FitSettings = field(default_factory=FitSettings)
 
     def __post_init__(self):
         if self.resamplings < 0:
             raise ArgumentError(f"`resamplings` (={self.resamplings}) must be 0 or more")
+        if self.resample_as not in KINDS:
+            raise ArgumentError(f"`resample_as` (={self.resample_as!r}) must be one of {KINDS}")
+        if self.resample_as != "shape" and not self.resamplings:
+            raise ArgumentError(
+                f"`resample_as` (={self.resample_as!r}) says what resampled versions are like, and "
+                "`resamplings` (=0) asks for none; give at least 1"
+            )
         train = parse_protocol(self.protocol).train
         for name in self.also:
             if parse_protocol(name).train != train:
@@ -184,7 +194,12 @@ def precompute_train(
             what = f"resampling {number} of {settings.resamplings}"
             with progress_bar(what, quiet=quiet or not ranks.first) as bar:
                 clouds = resampled_clouds(
-                    train.clouds, number, seed, progress=bar, workers=workers or local_cores()
+                    train.clouds,
+                    number,
+                    seed,
+                    progress=bar,
+                    workers=workers or local_cores(),
+                    kind=settings.resample_as,
                 )
             split = replace(train, clouds=clouds)
         yield precompute_shown(
