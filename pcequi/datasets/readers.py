@@ -13,12 +13,25 @@ from pcequi.datasets.archives import brief, check_unpacked
 from pcequi.datasets.base import check_count
 from pcequi.datasets.meshes import check_finite, normalize_cloud, read_off, sample_mesh
 from pcequi.datasets.pcd import read_pcd
+from pcequi.datasets.text_clouds import read_text
 from pcequi.errors import DataError, FileError
 
 __all__ = ["READABLE", "read_points"]
 
 _MESHES = (".off", ".obj", ".ply", ".stl", ".glb")
 _CLOUDS = (".pcd", ".xyz", ".txt", ".npy", ".npz")
+
+# Names of the points in an archive, and what to do where they are not found.
+_POSITIONS = ("pos", "points", "xyz")
+_SAVE = "save the points of one cloud as one table, x y z in its first columns"
+
+# Three rows with more columns than this are no three points.
+_WIDE = 64
+
+
+class _Layout(ValueError):
+    """A file that is whole, and holds no cloud."""
+
 
 #: Endings of the files that :func:`read_points` understands.
 READABLE = _MESHES + _CLOUDS
@@ -38,8 +51,9 @@ def read_points(
     .txt .npy .npz``, or a mesh format without faces) is thinned at random where
     it has more than ``num_points``, and kept whole where it has fewer. Columns 1
     to 3 are coordinates, and 4 to 6, where they are asked for, normals. An
-    ``.npz`` holds them as ``pos`` (or ``points``, or its only array) and
-    ``normal``, a ``.pcd`` in the fields ``normal_x`` ..., a ``.ply`` in ``nx`` ...
+    ``.npz`` holds them as ``pos`` (or ``points``, ``xyz``, or its only array) and
+    ``normal``, a ``.npy`` of records in its fields ``x``, ``y``, ``z``, a ``.pcd``
+    has normals in the fields ``normal_x`` ..., a ``.ply`` in ``nx`` ...
 
     Args:
         path: The file.
@@ -71,9 +85,9 @@ def read_points(
         raise FileError(
             f"`path` (={str(path)!r}) is of an unknown format: it must end in {' '.join(READABLE)}"
         )
+    # All points are checked, so that it does not depend on the draw whether a bad one is met.
     if ending in _MESHES:
         vertices, faces, given = (*read_off(path), None) if ending == ".off" else _load_mesh(path)
-        # All of them, so that it does not depend on the draw whether a bad one is met.
         check_finite(vertices, str(path))
         if len(faces):
             points, normals = sample_mesh(vertices, faces, num_points, rng)
@@ -81,6 +95,7 @@ def read_points(
             points, normals = _thin(vertices, given, num_points, rng)
     else:
         table = _LOADERS[ending](path)
+        check_finite(table[:, :3], str(path))
         normals = table[:, 3:6] if table.shape[1] >= 6 else None
         points, normals = _thin(table[:, :3], normals, num_points, rng)
     if with_normals:
@@ -177,11 +192,12 @@ def _ply_normals(part) -> np.ndarray | None:
 
 def _load_text(path: Path) -> np.ndarray:
     try:
-        text = path.read_text()
-        lines = [line.partition("#")[0].replace(",", " ").split() for line in text.splitlines()]
-        table = np.array([line for line in lines if line], dtype=np.float64)
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
+        table = read_text(path)
+    except (OSError, ValueError, MemoryError) as error:
+        raise FileError(
+            f"`path` (={str(path)!r}) cannot be read as a cloud ({brief(error)}): each line must "
+            "hold x y z, separated by spaces, commas or semicolons"
+        ) from error
     return _check_table(table, path)
 
 
@@ -192,6 +208,8 @@ def _load_binary(path: Path) -> np.ndarray:
         else:
             # Mapped: what a header announces is compared with the file, not allocated.
             table = _numbers(np.load(path, mmap_mode="r", allow_pickle=False))
+    except _Layout as error:
+        raise FileError(f"`path` (={str(path)!r}) holds no cloud ({error}): {_SAVE}") from error
     except Exception as error:  # zipfile, zlib and NumPy each fail in their own way
         raise _damaged(path, error) from error
     return _check_table(table, path)
@@ -203,9 +221,9 @@ def _load_npz(path: Path) -> np.ndarray:
     with np.load(path, allow_pickle=False) as archive:
         names = archive.files
         single = names[0] if len(names) == 1 else None
-        name = next((name for name in ("pos", "points") if name in names), single)
+        name = next((name for name in _POSITIONS if name in names), single)
         if name is None:
-            raise ValueError(f"of its arrays {names}, none is called pos or points")
+            raise _Layout(f"of its arrays {names}, none is called {' or '.join(_POSITIONS)}")
         table = _numbers(archive[name])
         if "normal" in names and table.ndim == 2:
             table = np.concatenate([table[:, :3], _numbers(archive["normal"])], axis=1)
@@ -213,8 +231,11 @@ def _load_npz(path: Path) -> np.ndarray:
 
 
 def _numbers(table: np.ndarray) -> np.ndarray:
+    names = table.dtype.names
+    if names and {"x", "y", "z"} <= set(names):
+        return np.stack([_numbers(np.ravel(table[name])) for name in "xyz"], axis=1)
     if table.dtype.kind not in "fiub":
-        raise ValueError(f"its type is {table.dtype}, not numbers")
+        raise _Layout(f"its type is {brief(table.dtype)}, not numbers")
     with np.errstate(over="ignore"):
         return table.astype(np.float64)
 
@@ -231,7 +252,15 @@ def _check_table(table: np.ndarray, path: Path) -> np.ndarray:
     if table.size == 0:
         raise _damaged(path, "it holds no points")
     if table.ndim != 2 or table.shape[1] < 3:
-        raise _damaged(path, f"its shape is {list(table.shape)}, not [points, 3 or more]")
+        raise FileError(
+            f"`path` (={str(path)!r}) holds no cloud (its shape is {list(table.shape)}, not "
+            f"[points, 3 or more]): {_SAVE}"
+        )
+    if len(table) == 3 and table.shape[1] > _WIDE:
+        raise FileError(
+            f"`path` (={str(path)!r}) holds three points of {table.shape[1]} columns, which looks "
+            "transposed: save one point a row"
+        )
     return table
 
 

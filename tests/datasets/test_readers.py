@@ -135,19 +135,71 @@ def test_missing_and_unknown_files_are_named(tmp_path):
 def test_damaged_files_are_a_file_error(tmp_path, ending, content):
     path = tmp_path / f"damaged{ending}"
     path.write_bytes(content)
-    with pytest.raises(FileError, match=r"damaged|not a usable OFF"):
+    with pytest.raises(FileError, match=r"damaged|not a usable OFF|cannot be read as"):
         read_points(path)
 
 
-def test_ragged_and_narrow_tables_are_refused(tmp_path):
+def test_lines_that_do_not_fit_are_named(tmp_path):
     path = tmp_path / "cloud.xyz"
-    for text in ("1 2 3\n4 5\n", "1 2\n3 4\n", "a b c\n"):
-        path.write_text(text)
-        with pytest.raises(FileError, match="damaged or empty"):
+    for text, reason in (
+        ("1 2 3\n4 5\n", "line 2 is '4 5', and no row of 3 numbers"),
+        ("# a scan\n\n1 2 3\n4 5 six\n", "line 4 is '4 5 six'"),
+        ("a b c\n", "line 1 is 'a b c'"),
+        ("0,25 0,5 1,75\n", "decimal commas"),
+        ("0,25;0,5;1,75\n", "decimal commas"),
+        (b"\xff\xfe1\x00", "no text in UTF-8"),
+    ):
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(
+            FileError, match=rf"cannot be read as a cloud \({re.escape(reason)}|{reason}"
+        ):
             read_points(path)
-    np.save(tmp_path / "deep.npy", np.zeros((4, 3, 3)))
-    with pytest.raises(FileError, match=r"its shape is \[4, 3, 3\]"):
-        read_points(tmp_path / "deep.npy")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "//X Y Z\n1 2 3\n4 5 6\n",
+        "x y z\n1 2 3\n4 5 6\n",
+        "2\nmade by hand\n1 2 3\n4 5 6\n",
+        "2\n1 2 3\n4 5 6\n",
+        "\ufeff1 2 3\r\n4 5 6\r\n",
+        "1;2;3\n4;5;6\n",
+        "1.0, 2.0, 3.0\n4,5,6\n",
+        "1\t2\t3 # the first\n\n// between\n4 5 6",
+    ],
+)
+def test_text_of_many_kinds_is_read(tmp_path, text):
+    path = tmp_path / "cloud.xyz"
+    path.write_bytes(text.encode())
+    found = read_points(path, normalize=False).pos
+    assert torch.equal(found, torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
+
+
+def test_layouts_that_hold_no_cloud_are_refused(tmp_path):
+    path = tmp_path / "cloud.npy"
+    for shape, reason in (
+        ((4, 3, 3), r"its shape is \[4, 3, 3\]"),
+        ((5, 2), r"its shape is \[5, 2\]"),
+    ):
+        np.save(path, np.zeros(shape))
+        with pytest.raises(FileError, match=rf"holds no cloud \({reason}"):
+            read_points(path)
+    np.save(path, np.zeros((3, 500)))
+    with pytest.raises(FileError, match="three points of 500 columns, which looks transposed"):
+        read_points(path)
+    np.savez(tmp_path / "cloud.npz", a=np.zeros((4, 3)), b=np.zeros((4, 3)))
+    with pytest.raises(FileError, match="none is called pos or points or xyz"):
+        read_points(tmp_path / "cloud.npz")
+
+
+def test_records_are_read_by_the_names_of_their_fields(tmp_path, cloud):
+    records = np.zeros(50, dtype=[("intensity", "f4"), ("x", "f8"), ("y", "f8"), ("z", "f8")])
+    for place, name in enumerate("xyz"):
+        records[name] = cloud[:, place]
+    np.save(tmp_path / "cloud.npy", records)
+    plain = read_points(tmp_path / "cloud.npy", normalize=False).pos
+    assert torch.equal(plain, torch.from_numpy(cloud.astype(np.float32)))
 
 
 def test_pickles_are_not_run(tmp_path):
@@ -161,6 +213,16 @@ def test_not_a_number_is_a_data_error(tmp_path):
     path.write_text("1 2 3\n4 nan 6\n")
     with pytest.raises(DataError, match="1 of 2 points with NaN or infinite"):
         read_points(path, normalize=False)
+
+
+@pytest.mark.parametrize("ending", [".xyz", ".npy", ".npz"])
+def test_one_bad_point_of_many_is_found_whatever_is_drawn(tmp_path, ending):
+    points = np.random.default_rng(0).normal(size=(300, 3))
+    points[137] = np.nan
+    path = write(tmp_path / f"cloud{ending}", points)
+    for seed in range(4):
+        with pytest.raises(DataError, match="1 of 300 points with NaN or infinite"):
+            read_points(path, num_points=10, seed=seed)
 
 
 def test_normals_that_are_missing_or_no_normals_are_refused(tmp_path, cloud):
