@@ -13,7 +13,6 @@ import itertools
 import math
 
 import numpy as np
-import roma
 import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
@@ -284,6 +283,8 @@ def super_fibonacci(
     quaternion = torch.stack(
         [inner * alpha.sin(), inner * alpha.cos(), outer * beta.sin(), outer * beta.cos()], dim=-1
     )
+    import roma  # two seconds of the start of every program that needs no grid and no draw
+
     return roma.unitquat_to_rotmat(quaternion).to(device=device, dtype=dtype)
 
 
@@ -317,6 +318,8 @@ def random_rotations(
     """
     num = _count("num", num, 0)
     source = generator.device if generator is not None else torch.device("cpu")
+    import roma  # as above
+
     drawn = roma.random_rotmat(num, dtype=torch.float64, device=source, generator=generator)
     return drawn.to(device=device, dtype=dtype)
 

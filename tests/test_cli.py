@@ -1,5 +1,6 @@
 """The command: every subcommand runs, speaks JSON alone on stdout, and fails clearly."""
 
+import errno
 import json
 import re
 from pathlib import Path
@@ -222,3 +223,46 @@ def test_the_quick_demo(run):
     assert found["accuracy"]["z/SO3"] >= 0.9
     assert found["accuracy"]["z/SO3"] >= found["accuracy"]["z/z"] - 0.005
     assert [entry["predictions"][0]["class"] for entry in found["predictions"]] == ["chair", "cup"]
+
+
+@pytest.fixture
+def stopping(monkeypatch):
+    """Let the files of ``predict`` fail in a way."""
+
+    def fail(error):
+        def raising(*args, **options):
+            raise error
+
+        monkeypatch.setattr("pcequi.training.predict.predict_files", raising)
+
+    return fail
+
+
+def test_ctrl_c_is_answered(run, stopping):
+    stopping(KeyboardInterrupt())
+    code, out, err = run("predict", "chair.off", "--json", *QUICK)
+    assert code == 130 and "Error: interrupted" in err
+    assert json.loads(out)["error"]["type"] == "Interrupted"
+
+
+def test_an_interrupted_training_says_how_to_go_on(run, monkeypatch):
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pcequi.training.runs.train_run", stop)
+    code, _, err = run("train", "--preset", "tiny", *QUICK)
+    assert code == 130 and "--resume goes on after the last whole epoch" in err
+
+
+def test_a_full_disk_is_an_error_with_a_remedy(run, stopping):
+    stopping(OSError(errno.ENOSPC, "No space left on device", "out.json"))
+    code, _, err = run("predict", "chair.off", *QUICK)
+    assert code == 1 and "out.json cannot be written whole" in err and "free space" in err
+    stopping(OSError(errno.EINVAL, "a mistake of ours"))
+    with pytest.raises(OSError, match="a mistake of ours"):
+        run("predict", "chair.off", *QUICK)
+
+
+def test_a_network_beside_a_run_is_refused(run, trained):
+    code, _, err = run("predict", "runs/one", "chair.off", "--network", "modelnet40", *QUICK)
+    assert code == 1 and "`network` (=['modelnet40'])" in err and "'runs/one'" in err

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from pcequi.errors import DataError
 from pcequi.pose_graph import TENSORS, PoseGraph, build_pose_graph
-from pcequi.transforms import BuildPoseGraph
+from pcequi.transforms import BuildPoseGraph, DropOutliers
 
 
 def test_loader_batches_as_pose_graph_does(make_blob, levels_of, network):
@@ -41,3 +41,15 @@ def test_data_without_points_is_refused(levels_of):
     with pytest.raises(DataError, match=r"`data.pos` \(=None\) is needed"):
         transform(Data())
     assert repr(transform) == "BuildPoseGraph(3 levels)"
+
+
+@pytest.mark.parametrize(
+    "make", [lambda levels: BuildPoseGraph(levels), lambda levels: DropOutliers()]
+)
+def test_a_batch_of_clouds_is_refused_and_a_batch_of_one_is_not(make_blob, levels_of, make):
+    transform = make(levels_of(num=10))
+    clouds = [Data(pos=make_blob(n, n)) for n in (15, 22)]
+    with pytest.raises(DataError, match=r"`data.batch` names 2 clouds.*before a DataLoader"):
+        transform(Batch.from_data_list(clouds))
+    one = transform(Batch.from_data_list(clouds[:1]))
+    assert torch.equal(one.pos, transform(clouds[0]).pos)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import typer
 
@@ -19,7 +22,7 @@ from pcequi.cli.predict import predict
 from pcequi.cli.report import report
 from pcequi.cli.train import train
 from pcequi.cli.view import view
-from pcequi.errors import PcequiError
+from pcequi.errors import FileError, PcequiError
 
 __all__ = ["app", "main"]
 
@@ -30,8 +33,43 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+# What a disk, a quota or a limit on the size of files answers when it is reached.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+# What is kept of work that somebody stops, by command.
+_AFTER = {
+    "train": "the same command with --resume goes on after the last whole epoch",
+    "precompute": "the same command goes on where it stopped",
+}
+
+
+class Interrupted(PcequiError):
+    """Somebody pressed Ctrl-C."""
+
+
+def _guarded(command: Callable) -> Callable:
+    """A command whose last words are a sentence, also when it is stopped or the disk is full."""
+
+    @functools.wraps(command)
+    def run(*args, **options):
+        try:
+            return command(*args, **options)
+        except KeyboardInterrupt:
+            after = _AFTER.get(command.__name__)
+            raise Interrupted(f"interrupted; {after}" if after else "interrupted") from None
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise FileError(
+                f"{error.filename or 'the output'} cannot be written whole ({error.strerror}); "
+                "free space, or write to another place"
+            ) from error
+
+    return run
+
+
 for command in (demo, train, evaluate, predict, report, precompute, view, check, bench):
-    app.command()(command)
+    app.command()(_guarded(command))
 
 
 def _print_version(wanted: bool) -> None:
@@ -50,7 +88,8 @@ def _options(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; exits with 0, with 1 after an error, with 2 after a wrong option.
+    """Run the command; exits with 0, with 1 after an error, with 2 where the command line
+    cannot be read, with 130 after Ctrl-C.
 
     Args:
         arguments: by default those of the process.
@@ -64,6 +103,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Of several launched processes, each says what it met, and the first one in JSON.
         rank = os.environ.get("RANK", "0") if "WORLD_SIZE" in os.environ else "0"
         if "--json" in arguments and rank == "0":
-            print_json({"error": {"type": type(error).__name__, "message": str(error)}})
+            with suppress(OSError):  # the output may be what is full
+                print_json({"error": {"type": type(error).__name__, "message": str(error)}})
         typer.echo(f"Error: {error}" if rank == "0" else f"Process {rank}: {error}", err=True)
-        raise SystemExit(1) from None
+        _drop_output()
+        raise SystemExit(130 if isinstance(error, Interrupted) else 1) from None
+
+
+def _drop_output() -> None:
+    """What cannot be written is not tried again at the end, where Python would complain."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -63,6 +63,11 @@ def predict(
     run, files = (str(files[0]), files[1:]) if _is_run(files[0]) else (None, files)
     if not files:
         raise ArgumentError(f"`files` (=[]) must be at least one beside the run {run!r}")
+    if run is not None and network:
+        raise ArgumentError(
+            f"`network` (={network}) is asked where no run is given, and {run!r} is one; give "
+            "either, or join them in Python (`predict_files` takes several networks)"
+        )
     names = network or list(TOGETHER)
     checkpoint = [load_network(name) for name in names] if run is None else load_checkpoint(run)
     options = {"top": top, "num_points": num_points, "seed": seed}

@@ -118,6 +118,9 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
     def forward(self, data) -> Tensor:
         """Logits [G, num_classes] of a ``Data``, ``Batch`` or ``PoseGraph`` of G clouds.
 
+        Raises:
+            ArgumentError: the graph was built with other levels.
+
         **Equivariance:** as the class.
         """
         return self.head(self.pooled(data))
@@ -129,6 +132,7 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         **Equivariance:** invariant, as the logits are.
         """
         graph = data if isinstance(data, PoseGraph) else PoseGraph.load(data)
+        self._check_widths(graph)
         x, pooled, below = None, [], None
         for number, level in enumerate(graph.levels):
             x = self.run_level(number, x, level, below)
@@ -136,6 +140,18 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
             if number:
                 pooled.append(self.pool(x, level))
         return torch.cat(pooled, 1)
+
+    def _check_widths(self, graph: PoseGraph) -> None:
+        """Whether a graph was built with levels like the network's."""
+        own = [self.levels[0].lift_channels, *(level.basis for level in self.levels[1:])]
+        first, *rest = graph.levels
+        found = [first.lift.shape[1], *(level.basis for level in rest)]
+        if found != own:
+            raise ArgumentError(
+                f"`data` (=a graph with {found} basis functions on its levels) was built with "
+                f"other levels than the network's, which have {own}; build it with "
+                "BuildPoseGraph(model.levels), and process the data set anew if it keeps graphs"
+            )
 
     def run_level(self, number: int, x: Tensor | None, level, sources) -> Tensor:
         """Features [M, C] of one level; ``x`` and ``sources`` are of the level below."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 __all__ = ["plot_confusion", "plot_curves"]
 
 
@@ -19,6 +17,8 @@ def plot_curves(history: Sequence[dict], path: str | Path) -> None:
 
     **Equivariance:** does not apply.
     """
+    from matplotlib.figure import Figure  # imported late: commands that draw nothing start sooner
+
     epochs = [metrics["epoch"] for metrics in history]
     figure = Figure(figsize=(8, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -49,6 +49,8 @@ def plot_confusion(
 
     **Equivariance:** does not apply.
     """
+    from matplotlib.figure import Figure  # as above
+
     size = max(4.0, 0.28 * len(classes) + 2)
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import torch
 
 from pcequi import __version__
 from pcequi.errors import ArgumentError, FileError
-from pcequi.files import make_folder
+from pcequi.files import locked, make_folder
 from pcequi.graph_store import GraphStore
 from pcequi.models import GroupConvClassifier
 from pcequi.pose_graph import Level
@@ -245,18 +247,27 @@ def train_run(
         and settings.
 
     Raises:
-        ArgumentError: the folder holds another run.
+        ArgumentError: the folder holds another run, or another process trains in it.
         FileError, DataError: what is on disk is missing or damaged.
 
     **Equivariance:** as the network.
     """
+    folder = Path(run).expanduser()
+    quiet = quiet or not ranks.first
+    _check_folder(folder, settings, resume, overwrite)
+    if resume and not quiet and not (folder / "settings.json").exists():
+        print(f"nothing to resume in {folder}: starting", file=sys.stderr)
+    options = {"cache": cache, "workers": workers, "quiet": quiet, "ranks": ranks}
+    with _alone(folder, ranks):
+        return _train_run(settings, folder, resume, overwrite, device, on_epoch, options)
+
+
+def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -> dict:
     # Imported here: the report reads the files of this package.
     from pcequi.report import code_commit, peak_memory, save_hardest, write_report
 
-    folder = Path(run).expanduser()
+    quiet, ranks = options["quiet"], options["ranks"]
     commit, memory = code_commit(), peak_memory()
-    quiet = quiet or not ranks.first
-    _check_folder(folder, settings, resume, overwrite)
     with ranks.first_goes_first():  # A data set that is not unpacked yet is unpacked once.
         train, test = (load_run_split(settings, part) for part in (True, False))
     seed = settings.fit.seed
@@ -267,7 +278,6 @@ def train_run(
         _start_folder(folder, settings, overwrite)
     ranks.wait()
     start = time.perf_counter()
-    options = {"cache": cache, "workers": workers, "quiet": quiet, "ranks": ranks}
     stores = list(precompute_train(train, model.levels, settings, **options))
     built = time.perf_counter()
     rows, val_rows = split_rows(train.labels, settings.val_share, seed)
@@ -326,7 +336,7 @@ def train_run(
         "device": str(device),
         "processes": ranks.size,
         "peak_memory_mb": peak_memory(device, memory),
-        "run": str(run),
+        "run": str(folder),
         "per_class": {name: part["per_class"] for name, part in reports.items()},
         "confusion": {name: part["confusion"] for name, part in reports.items()},
     }
@@ -342,21 +352,43 @@ def train_run(
 
 def _check_folder(folder: Path, settings: RunSettings, resume: bool, overwrite: bool) -> None:
     path = folder / "settings.json"
+    if resume and overwrite:
+        raise ArgumentError(
+            "`resume` (=True) goes on with a run and `overwrite` (=True) throws it away; give one"
+        )
     if resume and path.exists():
-        kept = load_run_settings(folder).to_dict()
-        wanted = settings.to_dict()
+        kept, wanted = _flat(load_run_settings(folder)), _flat(settings)
         changed = [key for key in wanted if kept.get(key) != wanted[key] and key != "also"]
         if changed:
             raise ArgumentError(
                 f"`resume` (=True) cannot go on with other settings than those of {folder}: "
-                f"{', '.join(f'{key} was {kept.get(key)!r}' for key in changed)}; give the same "
-                "ones, or another folder"
+                + ", ".join(f"{key} was {kept.get(key)!r}, not {wanted[key]!r}" for key in changed)
+                + "; give the same ones, or another folder"
             )
     elif path.exists() and not overwrite:
         raise ArgumentError(
             f"`run` (={str(folder)!r}) holds a run already; resume it, overwrite it, or give "
             "another folder"
         )
+
+
+def _flat(settings: RunSettings) -> dict:
+    values = settings.to_dict()
+    return values | values.pop("fit")
+
+
+@contextmanager
+def _alone(folder: Path, ranks: Ranks) -> Iterator[None]:
+    """No other training writes the folder meanwhile; the first process holds the lock."""
+    with ExitStack() as stack:
+        if ranks.first:
+            make_folder(folder)
+            if not stack.enter_context(locked(folder / "run.lock", wait=False)):
+                raise ArgumentError(
+                    f"`run` (={str(folder)!r}) is being trained by another process; wait for it, "
+                    "or give another folder"
+                )
+        yield
 
 
 def _start_folder(folder: Path, settings: RunSettings, overwrite: bool) -> None:

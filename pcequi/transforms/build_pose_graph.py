@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-from pcequi.errors import DataError
 from pcequi.pose_graph import Level, build_pose_graph
+from pcequi.transforms.checks import points_of_one_cloud
 
 
 class BuildPoseGraph(BaseTransform):
@@ -21,7 +21,7 @@ class BuildPoseGraph(BaseTransform):
         levels: of the network.
 
     Raises:
-        DataError: ``data`` has no ``pos``.
+        DataError: ``data`` has no ``pos``, or is a batch of several clouds.
 
     **Equivariance:** as ``build_pose_graph``.
     """
@@ -30,9 +30,8 @@ class BuildPoseGraph(BaseTransform):
         self.levels = list(levels)
 
     def forward(self, data: Data) -> Data:
-        if data.pos is None:
-            raise DataError("`data.pos` (=None) is needed; give each Data its points [N, 3]")
-        graph = build_pose_graph(data.pos, self.levels, normal=data.get("normal"))
+        pos = points_of_one_cloud(data)
+        graph = build_pose_graph(pos, self.levels, normal=data.get("normal"))
         return graph.store(data)
 
     def __repr__(self) -> str:

@@ -6,8 +6,8 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-from pcequi.errors import DataError
 from pcequi.outliers import FACTOR, NEIGHBORS, kept_points
+from pcequi.transforms.checks import points_of_one_cloud
 
 
 class DropOutliers(BaseTransform):
@@ -20,7 +20,7 @@ class DropOutliers(BaseTransform):
         neighbors, factor: which points lie alone.
 
     Raises:
-        DataError: ``data`` has no ``pos``.
+        DataError: ``data`` has no ``pos``, or is a batch of several clouds.
 
     **Equivariance:** the choice is invariant to rigid motion and scale.
     """
@@ -29,13 +29,12 @@ class DropOutliers(BaseTransform):
         self.neighbors, self.factor = neighbors, factor
 
     def forward(self, data: Data) -> Data:
-        if data.pos is None:
-            raise DataError("`data.pos` (=None) is needed; give each Data its points [N, 3]")
-        kept = kept_points(data.pos, self.neighbors, self.factor)
-        if len(kept) == len(data.pos):
+        pos = points_of_one_cloud(data)
+        kept = kept_points(pos, self.neighbors, self.factor)
+        if len(kept) == len(pos):
             return data
         data = data.clone()
-        mask = torch.zeros(len(data.pos), dtype=torch.bool, device=kept.device)
+        mask = torch.zeros(len(pos), dtype=torch.bool, device=kept.device)
         mask[kept] = True
         return data.subgraph(mask)
 

@@ -150,10 +150,9 @@ def test_lines_that_do_not_fit_are_named(tmp_path):
         (b"\xff\xfe1\x00", "no text in UTF-8"),
     ):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        with pytest.raises(
-            FileError, match=rf"cannot be read as a cloud \({re.escape(reason)}|{reason}"
-        ):
+        with pytest.raises(FileError, match="cannot be read as a cloud") as refused:
             read_points(path)
+        assert reason in str(refused.value)
 
 
 @pytest.mark.parametrize(

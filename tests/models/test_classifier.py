@@ -1,6 +1,7 @@
 """The classifier: settings, shapes, training signal, errors."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -75,3 +76,14 @@ def test_a_ratio_and_a_tolerance_run_too(network, make_blob, levels_of):
         levels = [level.with_budget() for level in model.levels]
         levels[0] = Level(0.5, levels[0].poses, sampling, num_points=20)
         assert torch.isfinite(model(build_pose_graph(make_blob(25), levels))).all()
+
+
+def test_graphs_of_other_levels_are_refused(levels_of, network, make_blob):
+    levels = levels_of(num=8)
+    model = network(levels)
+    other = [replace(levels[0], kernel_points=27), *levels[1:]]
+    for built in (other, levels[:-1], [*levels[:-1], replace(levels[-1], kernel_points=33)]):
+        with pytest.raises(ArgumentError, match="built with other levels than the network's"):
+            model(build_pose_graph(make_blob(20, 1), built))
+    # Another budget is what the method is about.
+    assert model(build_pose_graph(make_blob(20, 1), levels_of(num=4))).shape[0] == 1

@@ -68,9 +68,62 @@ def test_a_cloud_depends_on_seed_number_and_place_alone():
 
 @pytest.mark.parametrize(
     "options",
-    [{"keep": 0}, {"keep": 1.1}, {"stretch": 0.9}, {"jitter": -1}, {"stretch": float("nan")}],
+    [
+        {"keep": 0},
+        {"keep": 1.1},
+        {"stretch": 0.9},
+        {"jitter": -1},
+        {"stretch": float("nan")},
+        {"hidden": 1.0},
+        {"hidden": -0.1},
+        {"uneven": -1},
+        {"uneven": float("inf")},
+    ],
 )
 def test_values_outside_their_range_are_named(options):
     (name,) = options
     with pytest.raises(ArgumentError, match=f"`{name}`"):
         resample(torch.rand(10, 3), **options)
+
+
+@pytest.fixture
+def ball():
+    return torch.nn.functional.normalize(cloud(3000, 6).double(), dim=1)
+
+
+def off_centre(pos):
+    """Length of the mean direction from the centre of the sphere on which points lie."""
+    pos = pos.double()
+    ones = torch.ones(len(pos), 1, dtype=pos.dtype)
+    fit = torch.linalg.lstsq(torch.cat([2 * pos, ones], 1), pos.square().sum(1)).solution
+    return float(torch.nn.functional.normalize(pos - fit[:3], dim=1).mean(0).norm())
+
+
+def test_a_hidden_side_is_a_cap(ball):
+    """The mean direction of a sphere without a cap is as long as the cap's share is large."""
+    sizes = []
+    for seed in range(12):
+        pos = resample(ball, drawn(seed), keep=1.0, stretch=1.0, jitter=0.0, hidden=0.5)
+        sizes.append(len(pos))
+        assert off_centre(pos) == pytest.approx(1 - len(pos) / len(ball), abs=0.04)
+    assert min(sizes) >= 1500 and max(sizes) < 3000 and len(set(sizes)) > 6
+
+
+def test_uneven_clouds_lean_to_one_side(ball):
+    even, uneven = (
+        [resample(ball, drawn(s), keep=0.5, stretch=1.0, jitter=0.0, uneven=u) for s in range(12)]
+        for u in (0.0, 1.0)
+    )
+    assert max(map(off_centre, even)) < 0.06
+    assert max(map(off_centre, uneven)) > 0.2
+    assert all(len(pos) >= 1500 for pos in uneven)
+
+
+def test_versions_like_scans_turn_with_the_cloud_but_for_what_is_hidden(box):
+    """Directions are drawn in the world: the distribution turns, a single draw need not."""
+    made = resampled_clouds([box.float()] * 3, 1, kind="scan")
+    assert len({len(pos) for pos in made}) > 1
+    assert all(0.3 * len(box) <= len(pos) <= len(box) for pos in made)
+    assert all(abs(float(pos.norm(dim=1).max()) - 1) < 1e-5 for pos in made)
+    with pytest.raises(ArgumentError, match=r"`kind` \(='x'\)"):
+        resampled_clouds([box], 1, kind="x")

@@ -133,3 +133,46 @@ def test_predictions_do_not_depend_on_pose_place_and_size(tiny):
     assert predict_cloud(checkpoint, cloud) == predict_cloud(checkpoint, 3 * cloud @ turn.T + 5)
     with pytest.raises(ArgumentError, match=r"`top` \(=0\)"):
         predict_cloud(checkpoint, cloud, top=0)
+
+
+def test_contradictory_words_are_refused_before_anything_is_lost(go, tmp_path):
+    go()
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    with pytest.raises(ArgumentError, match=r"`resume` .* and `overwrite` .* give one"):
+        go(resume=True, overwrite=True)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_a_refused_resume_names_each_setting_of_the_fit(go, settings):
+    go()
+    other = replace(settings, fit=replace(settings.fit, epochs=5))
+    with pytest.raises(ArgumentError, match=r"epochs was 2, not 5; give the same"):
+        go(other, resume=True)
+
+
+def test_two_trainings_of_one_folder_are_noticed(go, tmp_path):
+    seen = []
+
+    def second(metrics):
+        with pytest.raises(ArgumentError, match="is being trained by another process"):
+            go(resume=True)
+        seen.append(metrics["epoch"])
+
+    go(on_epoch=second)
+    assert seen == [1, 2]
+    assert not (tmp_path / "run" / "run.lock").exists()
+
+
+def test_versions_may_be_like_scans(go, settings, tmp_path):
+    plain = go(replace(settings, resamplings=1))
+    scans = go(replace(settings, resamplings=1, resample_as="scan"), tmp_path / "scans")
+    first, second = (
+        [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (tmp_path / "run", tmp_path / "scans")
+    )
+    assert first[0] == second[0] and first[1] != second[1]
+    assert (plain["settings"]["resample_as"], scans["settings"]["resample_as"]) == ("shape", "scan")
+    with pytest.raises(ArgumentError, match=r"`resample_as` \(='scan'\) says what"):
+        replace(settings, resample_as="scan")
+    with pytest.raises(ArgumentError, match=r"`resample_as` \(='x'\)"):
+        RunSettings(resamplings=1, resample_as="x")

@@ -1,0 +1,28 @@
+"""What a transform of one cloud asks of its ``Data``."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch_geometric.data import Data
+
+from pcequi.errors import DataError
+
+
+def points_of_one_cloud(data: Data) -> Tensor:
+    """``data.pos`` [N, 3], of a ``Data`` that holds one cloud.
+
+    Raises:
+        DataError: there are no points, or those of several clouds.
+
+    **Equivariance:** the points as they are.
+    """
+    if data.pos is None:
+        raise DataError("`data.pos` (=None) is needed; give each Data its points [N, 3]")
+    batch = data.get("batch")
+    if batch is not None and len(batch) and int(batch.max()) > int(batch.min()):
+        raise DataError(
+            f"`data.batch` names {int(batch.max()) + 1} clouds, and this transform takes one: "
+            "apply it to each Data, as `transform` or `pre_transform` of a data set, before a "
+            "DataLoader or Batch joins them"
+        )
+    return data.pos
