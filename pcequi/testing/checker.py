@@ -78,12 +78,17 @@ def check_equivariance(
     clouds, float32_clouds = _clouds(pos, seed)
     kinds, notes = GROUPS[group], []
     probe = Probe(in_dtype(function, torch.float64), action, per_point, num=num, seed=seed)
+    reason = None
     try:
-        probe(clouds[0])
+        out = probe(clouds[0])
+        if out.dtype in (torch.float32, torch.float16, torch.bfloat16):
+            reason = f"points in float64 gave an output in {str(out.dtype).removeprefix('torch.')}"
     except RuntimeError as error:
         if tolerance_float32 is None:
             raise
-        notes.append(f"float64 could not be tried: {str(error).splitlines()[0]}")
+        reason = str(error).splitlines()[0]
+    if reason is not None and tolerance_float32 is not None:
+        notes.append(f"float64 could not be tried: {reason}")
         probe, clouds, tolerance = _float32(probe, function), float32_clouds, tolerance_float32
         tolerance_float32 = None
     every = (*GROUPS["SE(3)"], "reflection")

@@ -40,6 +40,12 @@ def jittered(cloud: Tensor, share: float = 1e-2) -> Tensor:
     return cloud + share * float((cloud - cloud.mean(0)).norm(dim=1).mean()) * noise
 
 
+def not_finite(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) -> Evidence:
+    """NaN or infinity for the clouds as they are."""
+    bad = sum(not bool(torch.isfinite(probe(cloud)).all()) for cloud in clouds)
+    return {"clouds whose output is not finite": bad} if bad else None
+
+
 def randomness(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) -> Evidence:
     """Two calls with the same points."""
     origin, eye = torch.zeros(3), torch.eye(3)
@@ -206,6 +212,7 @@ def world_axes(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) 
 
 #: In the order in which they are tried: what could pass for something later comes first.
 EXPERIMENTS = {
+    "not finite": not_finite,
     "randomness": randomness,
     "wrong action": wrong_action,
     "ties": ties,

@@ -8,6 +8,10 @@ __all__ = ["CAUSES", "EquivarianceReport"]
 
 #: Every cause that the checker can name, and what to do about it.
 CAUSES = {
+    "not finite": (
+        "The output holds NaN or infinity for points as they are: look for a division by zero, "
+        "the root or logarithm of a negative number, or a mean of nothing."
+    ),
     "randomness": (
         "Two calls with the same points differ. Call `eval()` on the module, and give random "
         "draws inside the function a seed."

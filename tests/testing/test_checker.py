@@ -107,6 +107,7 @@ PLANTED = {
     "sign of numpy's axes": (numpy_axes, "sign of normals"),
     "coordinates": (lambda pos: (pos - pos.mean(0)).abs().mean(0).cumsum(0), "world axes"),
     "first point": (lambda pos: profile((pos - pos[0]).norm(dim=1)).mean(0), "point order"),
+    "not a number": (lambda pos: (pos[:, 0] - 3 * pos.norm()).sqrt().sum(), "not finite"),
     "random": (lambda pos: torch.rand(3), "randomness"),
     "rows": (lambda pos: (pos - pos.mean(0)).norm(dim=1), "wrong action"),
     "a vector": (lambda pos: (pos - pos.mean(0))[farthest_three(pos)[-1]], "wrong action"),
@@ -132,6 +133,16 @@ def test_a_float32_cancellation_is_found():
     rounding = report.evidence["change in float64 of points rounded to float32"]
     assert rounding < 1e-3 * report.errors_float32["translation"] + 1e-4
     assert report.evidence["change with the centroid subtracted"] < 1e-3
+
+
+def test_a_function_that_rounds_to_float32_inside_is_judged_in_float32():
+    def rounding(pos):
+        return (pos.float() - pos.float().mean(0)).norm(dim=1).sum()
+
+    report = check_equivariance(rounding)
+    assert report.ok and "gave an output in float32" in report.notes[0]
+    assert not report.errors_float32  # what was measured is under ``errors``
+    assert check_equivariance(lambda pos: rounding(pos) + pos.float()[0, 0]).cause is not None
 
 
 def test_honest_functions_pass():
