@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from dataclasses import dataclass
 
 import torch
@@ -136,6 +137,11 @@ class FeatureSampler:
             raise ArgumentError(f"`method` (={self.method!r}) must be one of {METHODS}")
         if self.center not in CENTERS:
             raise ArgumentError(f"`center` (={self.center!r}) must be one of {CENTERS}")
+        for name in ("num", "seeds", "refine", "blend"):
+            value = getattr(self, name)
+            whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+            if value is not None and not whole:
+                raise ArgumentError(f"`{name}` (={value!r}) must be a whole number")
         if self.num is not None and self.num < 1:
             raise ArgumentError(f"`num` (={self.num}) must be at least 1")
         if self.ratio is not None and not 0 < self.ratio <= 1:

@@ -193,3 +193,10 @@ def test_unusable_input_is_refused(rows):
         sampler(rows, 2 * (torch.arange(40) // 20))
     with pytest.raises(ArgumentError, match=r"`pos` \(=None\) is needed by `method` 'spatial'"):
         FeatureSampler(num=3, method="spatial")(rows)
+
+
+@pytest.mark.parametrize("name", ["num", "seeds", "refine", "blend"])
+def test_counts_are_whole_numbers(name):
+    for value in (3.5, True, "8"):
+        with pytest.raises(ArgumentError, match=f"`{name}` .* must be a whole number"):
+            FeatureSampler(**{"num": 8, name: value})

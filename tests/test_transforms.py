@@ -5,7 +5,7 @@ import torch
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
-from pcequi.errors import DataError
+from pcequi.errors import ArgumentError, DataError
 from pcequi.pose_graph import TENSORS, PoseGraph, build_pose_graph
 from pcequi.transforms import BuildPoseGraph, DropOutliers
 
@@ -53,3 +53,13 @@ def test_a_batch_of_clouds_is_refused_and_a_batch_of_one_is_not(make_blob, level
         transform(Batch.from_data_list(clouds))
     one = transform(Batch.from_data_list(clouds[:1]))
     assert torch.equal(one.pos, transform(clouds[0]).pos)
+
+
+def test_no_levels_are_refused_and_one_is_taken(make_blob, levels_of):
+    with pytest.raises(ArgumentError, match=r"`levels` \(=\[\]\)"):
+        BuildPoseGraph([])
+    (level, *_) = levels_of(num=10)
+    one = BuildPoseGraph(level)(Data(pos=make_blob(15, 1)))
+    assert torch.equal(
+        one.graph0_count, BuildPoseGraph([level])(Data(pos=make_blob(15, 1))).graph0_count
+    )

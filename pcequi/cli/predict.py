@@ -62,7 +62,10 @@ def predict(
     set_threads(threads)
     run, files = (str(files[0]), files[1:]) if _is_run(files[0]) else (None, files)
     if not files:
-        raise ArgumentError(f"`files` (=[]) must be at least one beside the run {run!r}")
+        raise ArgumentError(
+            f"`files` (=[]) must be at least one beside the run {run!r}; to classify all files of "
+            f"a folder, write {run.rstrip('/')}/*"
+        )
     if run is not None and network:
         raise ArgumentError(
             f"`network` (={network}) is asked where no run is given, and {run!r} is one; give "

@@ -30,7 +30,7 @@ def view(
         typer.Option(
             help="representative (points of one colour share one output), distance (of the "
             "embedding to the representative's), feature (principal components) or evidence (for "
-            "a class, of a network given by --run)."
+            "a class, of the network given by --run, or of the one that comes with pcequi)."
         ),
     ] = "representative",
     class_name: Annotated[
@@ -110,7 +110,7 @@ def view(
     elif not render.has_display():
         raise render.RenderError(render.NO_DISPLAY)
     render.check_open3d()
-    network, checkpoint = _network(preset, run)
+    network, checkpoint = _network(preset, run, color)
     target = _target(color, class_name, checkpoint)
     if budget is not None and level <= len(network):
         network[level - 1] = network[level - 1].with_budget(num=budget)
@@ -177,11 +177,16 @@ def view(
         render.show_window(scene, f"pcequi: {files[0].name}, level {level}")
 
 
-def _network(preset: str | None, run: Path | None) -> tuple[list, Any]:
-    """Levels to sample, and the checkpoint of a run."""
+def _network(preset: str | None, run: Path | None, color: str) -> tuple[list, Any]:
+    """Levels to sample, and the checkpoint of a run, or the one that evidence asks for."""
     from pcequi.errors import ArgumentError
     from pcequi.models import preset as preset_settings
 
+    if run is None and preset is None and color == "evidence":
+        from pcequi.networks import load_network
+
+        checkpoint = load_network()
+        return list(checkpoint.model.levels), checkpoint
     if run is None:
         return list(preset_settings(preset or "default")["levels"]), None
     if preset is not None:
@@ -202,8 +207,8 @@ def _target(color: str, class_name: str | None, checkpoint) -> int | None:
         return None
     if checkpoint is None:
         raise ArgumentError(
-            "`color` (='evidence') needs a trained network: pass `--run`, the folder of a run made "
-            "by `pcequi train`"
+            "`color` (='evidence') needs a trained network: leave out `--preset`, or pass `--run`, "
+            "the folder of a run made by `pcequi train`"
         )
     if class_name is None:
         return None

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
-from pcequi.errors import ShapeError
+from pcequi.errors import ArgumentError, ShapeError
 from pcequi.kernels import SE3Kernel
 from pcequi.ops import dense_blocks, grouped_bmm, grouped_spmm
 from pcequi.pose_graph import LevelGraph
@@ -37,6 +37,9 @@ class GroupConv(MessagePassing):
         bias: whether c is learned; otherwise it is zero.
         normalize: divide by m(g), so that density does not scale the output.
 
+    Raises:
+        ArgumentError: no channels.
+
     Shapes:
         x [num_src, C_in] -> [num_dst, C_out].
 
@@ -53,6 +56,9 @@ class GroupConv(MessagePassing):
         normalize: bool = True,
     ):
         super().__init__(aggr="sum")
+        for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if value < 1:
+                raise ArgumentError(f"`{name}` (={value}) must be at least 1")
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel, self.normalize = kernel, normalize
         self.weight = torch.nn.Parameter(torch.empty(kernel.num * in_channels, out_channels))

@@ -30,7 +30,7 @@ def predict_cloud(
     Args:
         checkpoint: a trained network; or several of the same classes, whose
             probabilities are averaged.
-        pos: points [N, 3].
+        pos: points [N, 3], a tensor or an array.
         top: classes to name, at most all.
         drop_outliers: leave out points that lie alone, see ``outliers.kept_points``.
         device: where the network runs.
@@ -50,6 +50,7 @@ def predict_cloud(
     if top < 1:
         raise ArgumentError(f"`top` (={top}) must be at least 1")
     networks = _same_classes(checkpoint)
+    pos = torch.as_tensor(pos)
     pos = pos[kept_points(pos)] if drop_outliers else pos
     cloud = torch.from_numpy(normalize_cloud(pos.double().numpy(), "pos"))
     share = sum(_probabilities(network.model, cloud, device) for network in networks)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
+from pcequi.errors import ArgumentError
 from pcequi.pose_graph import Level, build_pose_graph
 from pcequi.transforms.checks import points_of_one_cloud
 
@@ -21,13 +22,18 @@ class BuildPoseGraph(BaseTransform):
         levels: of the network.
 
     Raises:
+        ArgumentError: no levels.
         DataError: ``data`` has no ``pos``, or is a batch of several clouds.
 
     **Equivariance:** as ``build_pose_graph``.
     """
 
     def __init__(self, levels: Sequence[Level]):
-        self.levels = list(levels)
+        self.levels = [levels] if isinstance(levels, Level) else list(levels)
+        if not self.levels:
+            raise ArgumentError(
+                "`levels` (=[]) must be at least one Level; take those of the network, model.levels"
+            )
 
     def forward(self, data: Data) -> Data:
         pos = points_of_one_cloud(data)

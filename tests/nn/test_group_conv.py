@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pcequi.errors import ShapeError
+from pcequi.errors import ArgumentError, ShapeError
 from pcequi.kernels import SE3Kernel, anchor_rotations, kernel_points
 from pcequi.nn import GroupConv
 from pcequi.nn.group_conv import ALIGN, filled_up
@@ -178,6 +178,12 @@ def test_width_of_the_basis_and_repr(conv):
     assert repr(conv) == "GroupConv(3, 4, basis=28)"
     assert GroupConv(3, 4, SE3Kernel(7), bias=False).bias is None
     assert len(kernel_points(7)[0]) == 7
+
+
+@pytest.mark.parametrize("channels", [(0, 4), (4, -1)])
+def test_no_channels_are_refused(channels):
+    with pytest.raises(ArgumentError, match=r"_channels` \(=(0|-1)\) must be at least 1"):
+        GroupConv(*channels, kernel=SE3Kernel(7))
 
 
 def test_wrong_shapes_are_refused(conv):

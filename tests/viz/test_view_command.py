@@ -127,7 +127,13 @@ def test_evidence_of_a_run(view, drawn, run):
     assert code == 1 and "`class` (='e') must be one of a, b, c, d" in err
 
 
-def test_evidence_needs_a_run(view, drawn):
+def test_evidence_without_a_run_is_of_the_network_that_comes_with_pcequi(view, drawn):
+    code, out, err = view("cloud.xyz", "--color", "evidence", "--class", "cup", "--save", "o.png")
+    assert code == 0, err
+    assert "evidence for cup" in out and "evidence for cup" in drawn[0].legend
+
+
+def test_evidence_of_an_untrained_network_is_refused(view, drawn):
     code, _, err = view(*TINY, "--color", "evidence", "--save", "out.png")
     assert code == 1 and "pass `--run`" in err
     code, _, err = view(*TINY, "--class", "a", "--save", "out.png")
