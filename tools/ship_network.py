@@ -20,9 +20,19 @@ from pcequi.networks import FOLDER
 from pcequi.training.checkpoints import load_checkpoint, save_checkpoint
 from pcequi.training.evaluate import evaluate_protocol
 from pcequi.training.files import read_json
+from pcequi.training.resample import SCAN
 from pcequi.training.runs import load_run_settings, load_run_split
 
 MOST = 5 * 2**20
+SEEN = {
+    "shape": "clean points spread over whole computer-made shapes: scans, parts of shapes, "
+    "outliers and uneven density are outside of what it saw",
+    "scan": "points of computer-made shapes, made like scans: noise of up to {jitter:.0%} of the "
+    "radius, up to {hidden:.0%} of a shape hidden on one side, uneven density, half of the points "
+    "at least. Stray points, and what stands around a thing, are outside of what it saw".format(
+        **SCAN
+    ),
+}
 TEMPLATE = Path(__file__).with_name("network_card.md")
 
 
@@ -38,7 +48,10 @@ def main() -> None:
     settings, made = load_run_settings(args.run), read_json(args.run / "report.json", "train first")
     checkpoint = load_checkpoint(args.run)
     model = checkpoint.model.half()
-    extra = checkpoint.extra | {"resamplings": settings.resamplings}
+    extra = checkpoint.extra | {
+        "resamplings": settings.resamplings,
+        "resample_as": settings.resample_as,
+    }
     test = load_run_split(settings, train=False)
     model.float()
     reports = {
@@ -60,6 +73,8 @@ def main() -> None:
         protocol=settings.protocol,
         epochs=settings.fit.epochs,
         resamplings=settings.resamplings,
+        kind=" like scans" if settings.resample_as == "scan" else "",
+        seen=SEEN[settings.resample_as],
         seed=settings.fit.seed,
         accuracy=", ".join(f"{r['accuracy']:.2%} {name}" for name, r in reports.items()),
         mean=", ".join(f"{r['mean_class_accuracy']:.2%} {name}" for name, r in reports.items()),
