@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from pcequi.errors import ArgumentError, MissingPackageError, PcequiError
 from pcequi.ranks import ALONE, Ranks, local_processes
@@ -126,8 +127,28 @@ def _join(device: str, timeout: float) -> FabricRanks:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     strategy = DDPStrategy(timeout=timedelta(seconds=timeout))
     fabric = Fabric(accelerator=kind, devices=local, num_nodes=size // local, strategy=strategy)
+    _join_restarted(kind, timeout)
     fabric.launch()
     return FabricRanks(fabric)
+
+
+def _join_restarted(kind: str, timeout: float) -> None:
+    """Connect processes that torchrun started again, under names of their own.
+
+    torchrun keeps its store over restarts, and torch 2.13 looks there for the addresses of the
+    others under the same names as before: whoever comes first finds those of the dead.
+    Fabric takes a group that is there already.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0":
+        return
+    if kind == "cuda":
+        torch.cuda.set_device(_number("LOCAL_RANK"))
+    wait = timedelta(seconds=timeout)
+    store, rank, size = next(rendezvous("env://", timeout=wait))
+    store = dist.PrefixStore(f"pcequi/attempt-{attempt}", store)
+    backend = "nccl" if kind == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=wait)
 
 
 def _check_fabric_run() -> None:
