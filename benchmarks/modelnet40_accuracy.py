@@ -16,6 +16,7 @@ from pathlib import Path
 from common import RESULTS, circumstances
 
 from pcequi.training.fit import FitSettings
+from pcequi.training.resample import KINDS
 from pcequi.training.runs import RunSettings, train_run
 from pcequi.training.threads import choose_device, set_threads
 
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--mixup", type=float, default=0.3)
     parser.add_argument("--resamplings", type=int, default=3)
+    parser.add_argument("--resample-as", default="shape", choices=KINDS)
     parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--entry-dropout", type=float, default=0.0)
     parser.add_argument("--keep-frames", type=int, help="by default all")
@@ -55,6 +57,7 @@ def main() -> None:
                 also=PROTOCOLS[protocol],
                 preset=args.preset,
                 resamplings=args.resamplings,
+                resample_as=args.resample_as,
                 fit=FitSettings(
                     epochs=args.epochs,
                     lr=args.lr,
@@ -66,7 +69,9 @@ def main() -> None:
                     precision="bfloat16" if args.bfloat16 else "float32",
                 ),
             )
-            run = Path(args.runs) / f"accuracy-{args.preset}-{protocol.replace('/', '-')}-{seed}"
+            kind = "" if args.resample_as == "shape" else f"{args.resample_as}-"
+            name = f"accuracy-{kind}{args.preset}-{protocol.replace('/', '-')}-{seed}"
+            run = Path(args.runs) / name
             report = train_run(
                 settings,
                 run,
@@ -107,12 +112,16 @@ def merge(report: dict, preset: str) -> None:
             "settings": settings,
             "circumstances": circumstances(),
         }
-        same = ("protocol", "preset", "seed")
-        results["runs"] = [r for r in results["runs"] if any(r[k] != row[k] for k in same)]
+        results["runs"] = [other for other in results["runs"] if _key(other) != _key(row)]
         results["runs"].append(row)
         print(f"{protocol} seed {row['seed']}: {accuracy:.2%}", flush=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def _key(row: dict) -> tuple:
+    kind = row["settings"].get("resample_as", "shape")
+    return row["protocol"], row["preset"], row["seed"], kind
 
 
 if __name__ == "__main__":
