@@ -102,13 +102,20 @@ class GraphStore:
     def __len__(self) -> int:
         return self.size
 
-    def batch(self, rows: Sequence[int] | Tensor, blocks: torch.dtype | None = None) -> PoseGraph:
+    def batch(
+        self,
+        rows: Sequence[int] | Tensor,
+        blocks: torch.dtype | None = None,
+        *,
+        least_fill: float = 0.0,
+    ) -> PoseGraph:
         """The graphs of some clouds as one batched ``PoseGraph``, ready to use.
 
         Args:
             rows: of the clouds [G].
             blocks: A as dense blocks of this type, where all these clouds have the same
                 numbers of representatives; None: as its entries.
+            least_fill: levels keep their entries where these fill a smaller share of A.
 
         Raises:
             ArgumentError: a row is outside the store.
@@ -119,7 +126,7 @@ class GraphStore:
         dense = blocks is not None and all(len(values["count"].unique()) == 1 for values in packed)
         for level, values, turns in zip(self.levels, packed, self.turns):
             basis = level.basis if "entries" in values else 0
-            if basis and dense:
+            if basis and dense and _fill(values, levels[-1]) >= least_fill:
                 values |= self._blocks(values, levels[-1], turns, basis, blocks)
             elif turns is not None:
                 values |= self._all_rows(values, *turns)
@@ -299,3 +306,8 @@ def _write_header(path: Path, header: dict) -> None:
         _LOG.warning("%s %s; it is written again now", path, reason)
     with locked(path.with_suffix(".lock"), wait=True):
         write_bytes(path, json.dumps(header, indent=1).encode())
+
+
+def _fill(values: dict[str, Tensor], below: LevelGraph) -> float:
+    """Share of the cells of A, of all clouds the same size, that its entries fill."""
+    return len(values["col"]) / max(1, len(values["entries"]) * int(below.count[0]))

@@ -121,6 +121,34 @@ def test_blocks_of_a_batch_are_its_rows(network, store):
     torch.testing.assert_close(network(graph.to(torch.float64)), expected, atol=1e-9, rtol=1e-9)
 
 
+def test_levels_that_are_hardly_filled_keep_their_entries(network, store):
+    """The more representatives, the emptier A: blocks of a dense network would be mostly zeros."""
+    batch = torch.tensor([2, 5, 0])
+    network.eval()
+    plain = store.batch(batch)
+    expected = network(plain.to(torch.float64))
+    shares = [
+        len(level.val) / (3 * int(level.count[0]) * level.basis * int(below.count[0]))
+        for below, level in zip(plain.levels, plain.levels[1:])
+    ]
+    for least in (min(shares), (min(shares) + max(shares)) / 2, 1.01):
+        graph = store.batch(batch, torch.float64, least_fill=least)
+        kept = [level.blocks is None for level in graph.levels[1:]]
+        assert kept == [share < least for share in shares]
+        torch.testing.assert_close(network(graph.to(torch.float64)), expected, atol=1e-9, rtol=1e-9)
+    dense = [level.with_budget() for level in network.levels]
+    few = [torch.randn(60, 3, generator=torch.Generator().manual_seed(1)) for _ in range(2)]
+    graph = rows.load_batch(
+        network.float(),
+        GraphStore.build(store.folder.parent / "dense", few, dense, workers=1),
+        torch.tensor([0, 1]),
+        "cpu",
+        torch.bfloat16,
+    )
+    assert graph.levels[1].blocks is None
+    network.double()
+
+
 @pytest.mark.skipif(rows.fast_blocks("bfloat16", "cpu") is None, reason="no bfloat16 in this CPU")
 def test_training_in_bfloat16_takes_blocks_and_goes_as_with_entries(clouds, tmp_path, monkeypatch):
     labels = torch.tensor([0, 1, 2, 0, 1, 2])

@@ -16,6 +16,10 @@ from pcequi.pose_graph import PoseGraph
 
 __all__ = ["device_graphs", "fast_blocks", "load_batch", "prefetch", "split_rows"]
 
+#: Share of A that entries must fill for dense blocks to be faster on a CPU (``docs/decisions.md``,
+#: 17): zeros are multiplied too, and a dense network's A has 1 to 5 % of entries.
+LEAST_FILL = 0.15
+
 # Share of a GPU's free memory that graphs may take.
 _SHARE = 0.8
 
@@ -50,7 +54,8 @@ def load_batch(
 ) -> PoseGraph:
     """The graphs of some clouds where a network runs: float32, or float64 if it is.
 
-    ``blocks`` is as ``GraphStore.batch`` takes it, for networks in float32.
+    ``blocks`` is as ``GraphStore.batch`` takes it, for networks in float32, and of levels that
+    are filled enough for it (``LEAST_FILL``).
 
     **Equivariance:** as the graphs.
     """
@@ -58,7 +63,7 @@ def load_batch(
         return store.batch(rows.to(store.device))
     dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
     if blocks is not None and dtype == torch.float32:
-        return store.batch(rows, blocks).to(device)
+        return store.batch(rows, blocks, least_fill=LEAST_FILL).to(device)
     return store.batch(rows).to(device, dtype)
 
 
