@@ -11,9 +11,7 @@ import numpy as np
 
 __all__ = ["read_text"]
 
-# Lines before the first point: a number of points, a comment, names of columns.
-_HEADERS = 3
-_COUNT = re.compile(r"\s*\d+\s*")
+_COUNT = re.compile(r"\d{1,18}")
 # 0,25 followed by another column: is the comma a decimal one, or does it separate?
 _DECIMAL_COMMA = re.compile(r"\d,\d+(?:[eE][-+]?\d+)?[ \t]+[-+\d]")
 _BESIDE_SEMICOLONS = re.compile(r"\d,\d[^\n]*;|;[^\n]*\d,\d")
@@ -23,8 +21,8 @@ def read_text(path: Path) -> np.ndarray:
     """Read a table of numbers.
 
     Lines that start with ``#`` or ``//``, and what follows a ``#``, are left out. At the
-    top there may be a number of points, a comment or the names of the columns, in up to
-    three lines.
+    top there may be the number of points and a line after it, and lines without any number,
+    such as the names of the columns.
 
     Args:
         path: The file, UTF-8.
@@ -33,8 +31,8 @@ def read_text(path: Path) -> np.ndarray:
         float64 ``[lines, columns]``; no lines: ``[0, 0]``.
 
     Raises:
-        ValueError: A line is no row of numbers, or is longer or shorter than the first.
-            The caller names the file.
+        ValueError: A line is no row of numbers, or is longer or shorter than the first, or
+            there are fewer than announced. The caller names the file.
         OSError: It cannot be read.
 
     **Equivariance:** does not apply.
@@ -43,7 +41,7 @@ def read_text(path: Path) -> np.ndarray:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError("it is no text in UTF-8") from error
-    start = _first_row(text)
+    start, announced = _first_row(text)
     sample = text[start : start + 65536]
     if _DECIMAL_COMMA.search(sample) or _BESIDE_SEMICOLONS.search(sample):
         raise ValueError(
@@ -58,6 +56,8 @@ def read_text(path: Path) -> np.ndarray:
             table = np.loadtxt(io.StringIO(body), dtype=np.float64, comments="#", ndmin=2)
         except ValueError as error:
             raise ValueError(_bad_line(text, start) or str(error)) from error
+    if len(table) < announced:
+        raise ValueError(f"it announces {announced} points and holds {len(table)}")
     return table if table.size else np.zeros((0, 0))
 
 
@@ -75,27 +75,38 @@ def _bad_line(text: str, start: int) -> str | None:
     return None
 
 
-def _first_row(text: str) -> int:
-    """Where the first line of numbers starts; 0 if it is not near the top."""
-    place = headers = 0
-    counted = False
-    while place < len(text) and headers <= _HEADERS:
+def _first_row(text: str) -> tuple[int, int]:
+    """Where the lines of numbers start, and how many the lines before announce, 0 for nothing."""
+    place = announced = 0
+    free = False  # whether anything may stand here: the line after a number of points
+    while place < len(text):
         end = text.find("\n", place)
         end = len(text) if end < 0 else end + 1
         line = text[place:end].partition("#")[0].strip()
         if line and not line.startswith("//"):
-            if not counted and headers == 0 and _COUNT.fullmatch(line):
-                counted = True  # of points, and often a comment follows
-            elif _numbers_in(line):
-                return place
-            headers += 1
+            if _COUNT.fullmatch(line) and not announced:
+                announced, free = int(line), True
+            elif _numbers_in(line) or not (free or _wordy(line)):
+                return place, announced
+            else:
+                free = False
         place = end
-    return 0
+    return 0, 0
+
+
+def _wordy(line: str) -> bool:
+    """No word of it is a number: names of columns, not a row with a slip in it."""
+    return not any(_is_number(word) for word in re.split(r"[\s;,]+", line))
 
 
 def _numbers_in(line: str) -> bool:
     words = re.split(r"[\s;,]+", line.strip(" \t,;"))
+    return len(words) > 1 and all(map(_is_number, words))
+
+
+def _is_number(word: str) -> bool:
     try:
-        return len(words) > 1 and all(float(word) is not None for word in words)
+        float(word)
     except ValueError:
         return False
+    return True

@@ -144,7 +144,8 @@ def test_lines_that_do_not_fit_are_named(tmp_path):
     for text, reason in (
         ("1 2 3\n4 5\n", "line 2 is '4 5', and no row of 3 numbers"),
         ("# a scan\n\n1 2 3\n4 5 six\n", "line 4 is '4 5 six'"),
-        ("a b c\n", "line 1 is 'a b c'"),
+        ("1 2 x\n3 4 5\n", "line 1 is '1 2 x'"),
+        ("7\nhalf a file\n1 2 3\n", "announces 7 points and holds 1"),
         ("0,25 0,5 1,75\n", "decimal commas"),
         ("0,25;0,5;1,75\n", "decimal commas"),
         (b"\xff\xfe1\x00", "no text in UTF-8"),
