@@ -15,10 +15,10 @@ try:
 except ImportError:  # Windows: work may be done twice there, never wrongly
     fcntl = None
 
-__all__ = ["locked", "make_folder", "write_bytes"]
+__all__ = ["FULL", "locked", "make_folder", "write_bytes"]
 
-# No space, quota used up, larger than a limit on the size of files.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: Error numbers of a full disk: no space, quota used up, larger than a limit on the size of files.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def make_folder(path: Path) -> None:
@@ -62,7 +62,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
         if not isinstance(error, OSError):
             raise
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise FileError(
                 f"{path} cannot be written ({error.strerror}); what was finished before is kept: "
                 "free some space, or choose another folder, and run the same again"
@@ -118,7 +118,7 @@ def _lock(path: Path, wait: bool) -> int | None:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in FULL:
                 return -1
             raise FileError(
                 f"{path} cannot be made ({error.strerror}); check the folder, or choose another"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import sys
@@ -23,6 +22,7 @@ from pcequi.cli.report import report
 from pcequi.cli.train import train
 from pcequi.cli.view import view
 from pcequi.errors import FileError, PcequiError
+from pcequi.files import FULL
 
 __all__ = ["app", "main"]
 
@@ -33,9 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-# What a disk, a quota or a limit on the size of files answers when it is reached.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
 # What is kept of work that somebody stops, by command.
 _AFTER = {
     "train": "the same command with --resume goes on after the last whole epoch",
@@ -58,7 +55,7 @@ def _guarded(command: Callable) -> Callable:
             after = _AFTER.get(command.__name__)
             raise Interrupted(f"interrupted; {after}" if after else "interrupted") from None
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in FULL:
                 raise
             raise FileError(
                 f"{error.filename or 'the output'} cannot be written whole ({error.strerror}); "
