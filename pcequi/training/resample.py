@@ -59,7 +59,7 @@ def resample(
         hidden: at most this share of the points is hidden, those that lie farthest in a
             random direction, in [0, 1).
         uneven: the density falls by at most a factor of 1000 ** ``uneven`` in a radius,
-            along another random direction, >= 0.
+            along another random direction, from 0 to 10.
 
     Returns:
         [M, 3] of the dtype of ``pos``; M is at most N and at least (1 - ``hidden``) * ``keep``
@@ -80,8 +80,8 @@ def resample(
         raise ArgumentError(f"`jitter` (={jitter}) must be 0 or more")
     if not 0 <= hidden < 1:
         raise ArgumentError(f"`hidden` (={hidden}) must be in [0, 1)")
-    if not 0 <= uneven < math.inf:
-        raise ArgumentError(f"`uneven` (={uneven}) must be 0 or more")
+    if not 0 <= uneven <= 10:  # far beyond it the rare points have no weight at all
+        raise ArgumentError(f"`uneven` (={uneven}) must be in [0, 10]")
     check_cloud(pos)
     if hidden:
         pos = _seen(pos, hidden, generator)
@@ -168,8 +168,8 @@ def resampled_clouds(
     return made
 
 
-def check_kind(kind: str) -> None:
-    """Whether there are versions of a kind.
+def check_kind(kind: str, name: str = "kind") -> None:
+    """Whether there are versions of a kind, an argument that goes by ``name``.
 
     Raises:
         ArgumentError: there are none.
@@ -177,7 +177,7 @@ def check_kind(kind: str) -> None:
     **Equivariance:** does not apply.
     """
     if kind not in KINDS:
-        raise ArgumentError(f"`kind` (={kind!r}) must be one of {KINDS}")
+        raise ArgumentError(f"`{name}` (={kind!r}) must be one of {KINDS}")
 
 
 def _resampled(job) -> list:

@@ -26,7 +26,7 @@ from pcequi.training.fit import FitSettings, fit, split_rows
 from pcequi.training.plots import plot_confusion, plot_curves
 from pcequi.training.progress import progress_bar
 from pcequi.training.protocols import parse_protocol
-from pcequi.training.resample import KINDS, resampled_clouds
+from pcequi.training.resample import check_kind, resampled_clouds
 from pcequi.training.splits import Split, load_split, precompute_shown
 
 __all__ = [
@@ -97,8 +97,7 @@ class RunSettings:
     def __post_init__(self):
         if self.resamplings < 0:
             raise ArgumentError(f"`resamplings` (={self.resamplings}) must be 0 or more")
-        if self.resample_as not in KINDS:
-            raise ArgumentError(f"`resample_as` (={self.resample_as!r}) must be one of {KINDS}")
+        check_kind(self.resample_as, "resample_as")
         if self.resample_as != "shape" and not self.resamplings:
             raise ArgumentError(
                 f"`resample_as` (={self.resample_as!r}) says what resampled versions are like, and "

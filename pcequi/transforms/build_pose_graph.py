@@ -19,7 +19,7 @@ class BuildPoseGraph(BaseTransform):
     every access. PyG's own ``DataLoader`` batches the result.
 
     Args:
-        levels: of the network.
+        levels: of the network; one ``Level`` alone will do for a graph of one level.
 
     Raises:
         ArgumentError: no levels.
