@@ -28,8 +28,8 @@ SEEN = {
     "shape": "clean points spread over whole computer-made shapes: scans, parts of shapes, "
     "outliers and uneven density are outside of what it saw",
     "scan": "points of computer-made shapes, made like scans: noise of up to {jitter:.0%} of the "
-    "radius, up to {hidden:.0%} of a shape hidden on one side, uneven density, half of the points "
-    "at least. Stray points, and what stands around a thing, are outside of what it saw".format(
+    "radius, up to {hidden:.0%} of a shape hidden on one side, uneven density, at least half of "
+    "the points that are seen. Stray points, and what stands around a thing, are outside of what it saw".format(
         **SCAN
     ),
 }
