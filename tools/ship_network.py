@@ -29,9 +29,8 @@ SEEN = {
     "outliers and uneven density are outside of what it saw",
     "scan": "points of computer-made shapes, made like scans: noise of up to {jitter:.0%} of the "
     "radius, up to {hidden:.0%} of a shape hidden on one side, uneven density, at least half of "
-    "the points that are seen. Stray points, and what stands around a thing, are outside of what it saw".format(
-        **SCAN
-    ),
+    "the points that are seen. Stray points, and what stands around a thing, are outside of what "
+    "it saw".format(**SCAN),
 }
 TEMPLATE = Path(__file__).with_name("network_card.md")
 
