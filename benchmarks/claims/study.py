@@ -184,17 +184,17 @@ def kilobytes(store: GraphStore) -> float:
     return sum(file.stat().st_size for file in store.folder.iterdir()) / len(store) / 1e3
 
 
-def new_model(levels: list[Level], classes: int, seed: int) -> GroupConvClassifier:
-    """The small network with weights of a seed, the same at every budget."""
+def new_model(levels: list[Level], classes: int, seed: int, channels=None) -> GroupConvClassifier:
+    """A network with weights of a seed, the same at every budget; by default the small one."""
     torch.manual_seed(seed)
-    return GroupConvClassifier(levels, classes, channels=CHANNELS)
+    return GroupConvClassifier(levels, classes, channels=channels or CHANNELS)
 
 
-def trained(args, store: GraphStore, split: Split, seed: int = 0, epochs: int = 10):
+def trained(args, store: GraphStore, split: Split, seed: int = 0, epochs=10, channels=None):
     """A network trained on a store, and the CPU seconds (one thread) that took."""
     epochs = 2 if args.quick else epochs
     settings = FitSettings(epochs=epochs, lr=2e-3, mixup=0.3, seed=seed, precision="bfloat16")
-    model = new_model(store.levels, len(split.classes), seed)
+    model = new_model(store.levels, len(split.classes), seed, channels)
 
     def train() -> float:
         start = time.process_time()

@@ -51,7 +51,8 @@ def predict(
 
     A file that cannot be used is reported, on standard error and with --json as
     its `error`, the others are still classified, and the command exits with 1 at
-    the end; with 0 if all were classified.
+    the end; with 0 if all were classified. A cloud of too few points gets a
+    `warning` beside its answer.
     """
     from pcequi.networks import TOGETHER, load_network
     from pcequi.training.checkpoints import load_checkpoint
@@ -88,8 +89,9 @@ def predict(
         if len(results) > 1:
             show(f"{classified} files classified, {failed} cannot be used")
     for result in results:
-        if "error" in result:
-            typer.echo(f"Error: {result['file']}: {result['error']}", err=True)
+        for kind in ("error", "warning"):
+            if kind in result:
+                typer.echo(f"{kind.title()}: {result['file']}: {result[kind]}", err=True)
     if failed:
         raise typer.Exit(1)
 

@@ -15,6 +15,10 @@ from pcequi.training.checkpoints import Checkpoint
 
 __all__ = ["predict_cloud", "predict_files"]
 
+# Share of the points of training below which a cloud is called sparse: with a quarter of
+# them the shipped network has lost a third of its accuracy (docs/claims.md, 7).
+_SPARSE = 0.25
+
 
 @torch.no_grad()
 def predict_cloud(
@@ -106,7 +110,8 @@ def predict_files(
 
     Returns:
         For each file ``file`` and ``predictions`` (see ``predict_cloud``), or
-        ``error``.
+        ``error``; and ``warning`` for clouds of less than a quarter of the points of
+        training.
 
     Raises:
         ArgumentError: ``top``, ``num_points`` or ``seed`` is out of range, or networks of
@@ -118,8 +123,8 @@ def predict_files(
     from pcequi.datasets.readers import read_points
 
     networks = _same_classes(checkpoint)
-    if num_points is None:
-        num_points = networks[0].extra.get("num_points") or 1024
+    trained = networks[0].extra.get("num_points") or 1024
+    num_points = trained if num_points is None else num_points
     for name, value, least in (("top", top, 1), ("num_points", num_points, 1), ("seed", seed, 0)):
         check_count(name, value, least)
     options = {"top": top, "drop_outliers": drop_outliers, "device": device}
@@ -128,6 +133,11 @@ def predict_files(
         try:
             pos = read_points(file, num_points, seed).pos
             result = {"predictions": predict_cloud(networks, pos, **options)}
+            if len(pos) < _SPARSE * trained:
+                result["warning"] = (
+                    f"{len(pos)} points, where the network was trained on {trained}: too few to "
+                    "trust the answer"
+                )
         except (PcequiError, OSError, MemoryError) as error:
             result = {"error": str(error) or type(error).__name__}
         results.append({"file": str(file)} | result)

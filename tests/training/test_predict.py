@@ -55,6 +55,14 @@ def test_bad_files_do_not_stop_the_rest(checkpoint, files):
     assert predict_files(checkpoint, files[-1:], top=2) == found[-1:]
 
 
+def test_a_cloud_of_few_points_gets_a_warning(checkpoint, files):
+    found = predict_files(checkpoint, [files[1], files[2], files[20]])  # 4, 7 and 61 points
+    assert "4 points" in found[0]["warning"] and "24" in found[0]["warning"]
+    assert not any("warning" in entry for entry in found[1:])
+    asked = predict_files(checkpoint, files[20:21], num_points=5)
+    assert "5 points" in asked[0]["warning"]
+
+
 def test_several_networks_are_averaged(tiny, checkpoint):
     other = Checkpoint(tiny.tiny_model().eval(), tiny.CLASSES, {})
     other.model.head[-1].bias.data += torch.linspace(0, 3, len(tiny.CLASSES))
@@ -105,6 +113,7 @@ def test_the_command_says_it_on_stderr_in_json_and_by_its_exit(checkpoint, files
 
     code, out, err = run(files[0], files[-1])
     assert code == 0 and "2 files classified, 0 cannot be used" in out and "Error" not in err
+    assert err.count("Warning: ") == 1 and f"Warning: {files[0]}: 1 points" in err
     assert "%" in out and any(name in out for name in checkpoint.classes)
 
 
