@@ -11,6 +11,8 @@ from pcequi.errors import DataError, ShapeError
 
 # Directions shorter than this share of the cloud's size have no direction.
 DEGENERATE = {torch.float64: 1e-9, torch.float32: 1e-5}
+# Coordinates that differ by less than this share of their size do so by rounding (float64).
+ROUNDING = 1e-13
 # Eigenvalues that agree to this share of the largest span one eigenspace, in
 # which a direction is chosen by rule; else rounding would turn the eigenvectors.
 ONE_SPACE = 1e-3
@@ -24,7 +26,7 @@ def all_finite(values: Tensor) -> bool:
     **Equivariance:** the answer does not depend on the position of what is asked.
     """
     # One pass in the common case: a finite sum has finite terms.
-    return math.isfinite(float(values.sum())) or bool(torch.isfinite(values).all())
+    return math.isfinite(float(values.detach().sum())) or bool(torch.isfinite(values).all())
 
 
 def check_cloud(pos: Tensor, name: str = "pos") -> Tensor:

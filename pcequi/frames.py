@@ -39,11 +39,12 @@ def principal_frame(pos: Tensor) -> Tensor:
         pos: one cloud [N, 3].
 
     Returns:
-        Frame [3, 3], columns are the axes.
+        Frame [3, 3], columns are the axes; no gradient flows back.
 
     **Equivariance:** turns with the cloud, up to the octahedral ambiguity.
     """
-    centered = check_cloud(pos) - pos.mean(0)
+    pos = check_cloud(pos).detach()
+    centered = pos - pos.mean(0)
     variance, axes = torch.linalg.eigh(centered.T @ centered)
     variance, axes = variance.flip(0), axes.flip(1)
     axes = torch.where(axes.new_tensor(GENERIC) @ axes < 0, -axes, axes)
@@ -107,13 +108,14 @@ def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
             distance from the centroid.
 
     Returns:
-        Frame [3, 3], columns are the axes.
+        Frame [3, 3], columns are the axes; no gradient flows back.
 
     Source: Manhattan frames: Straub et al., CVPR 2014. Ascent of the fourth
     moment by polar parts: Zhai et al., JMLR 2020.
 
     **Equivariance:** turns with the cloud, up to signs and order of the axes.
     """
+    pos = check_cloud(pos).detach()
     start = principal_frame(pos)
     centered = pos - pos.mean(0)
     centered = centered[:: -(-len(pos) // _MOST)]

@@ -11,8 +11,10 @@ from pcequi.ops import HAS_NUMBA, knn
 
 __all__ = [
     "any_perpendicular",
+    "check_normals",
     "estimate_normals",
     "frames_from_two",
+    "neighborhood_mean",
     "signed",
     "smallest_axis",
     "symmetric_eigen",
@@ -76,27 +78,43 @@ def estimate_normals(pos: Tensor, num_neighbors: int = 24) -> Tensor:
         num_neighbors: neighbours in the estimate, at most N are used.
 
     Returns:
-        Unit normals [N, 3]. A cloud of fewer than 3 points gets the direction
-        away from the centroid (or the z axis where there is none).
+        Unit normals [N, 3]; no gradient flows back. A cloud of fewer than 3 points gets
+        the direction away from the centroid (or the z axis where there is none).
 
     Source: Hoppe et al., "Surface reconstruction from unorganized points", 1992.
 
     **Equivariance:** turns with the cloud, unchanged by translation.
     """
-    check_cloud(pos)
+    pos = check_cloud(pos).detach()
     out = pos - pos.mean(0)
     size, tiny = out.norm(dim=1).max(), torch.finfo(pos.dtype).tiny
     if len(pos) < 3:
         up = out.new_tensor([0.0, 0.0, 1.0]).expand_as(out)
         length = out.norm(dim=1, keepdim=True)
         return torch.where(length > DEGENERATE[pos.dtype] * size, out / length.clamp_min(tiny), up)
+    weight, offset, mean = _weighted_neighbors(pos, num_neighbors)
+    centered = offset - mean[:, None]
+    covariance = torch.einsum("nk,nki,nkj->nij", weight, centered, centered)
+    return signed(smallest_axis(*symmetric_eigen(covariance), out, size), (-mean, out), size)
+
+
+def neighborhood_mean(pos: Tensor, num_neighbors: int) -> Tensor:
+    """Mean of the nearest neighbours of each point, seen from it [N, 3], weighted as for
+    ``estimate_normals``: a tie for the last place changes nothing.
+
+    **Equivariance:** turns with the cloud, unchanged by translation.
+    """
+    return _weighted_neighbors(pos, num_neighbors)[2]
+
+
+def _weighted_neighbors(pos: Tensor, num_neighbors: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights [N, k] and offsets [N, k, 3] of the nearest, and the mean offset [N, 3]."""
+    tiny = torch.finfo(pos.dtype).tiny
     index, distance = knn(pos, pos, min(num_neighbors, len(pos)))
     weight = (1 - (distance / distance[:, -1:].clamp_min(tiny)).square()).clamp_min(0)
     offset = pos[index] - pos[:, None]
     mean = (weight[..., None] * offset).sum(1) / weight.sum(1, keepdim=True).clamp_min(tiny)
-    centered = offset - mean[:, None]
-    covariance = torch.einsum("nk,nki,nkj->nij", weight, centered, centered)
-    return signed(smallest_axis(*symmetric_eigen(covariance), out, size), (-mean, out), size)
+    return weight, offset, mean
 
 
 def signed(normal: Tensor, directions: tuple[Tensor, ...], size: Tensor | float) -> Tensor:
@@ -142,8 +160,22 @@ def smallest_axis(variance: Tensor, axes: Tensor, out: Tensor, size: Tensor | fl
     return chosen
 
 
+def check_normals(pos: Tensor, normal: Tensor) -> Tensor:
+    """Return ``normal`` if it has the shape of ``pos``.
+
+    Raises:
+        ShapeError: it does not.
+
+    **Equivariance:** does not apply.
+    """
+    if normal.shape != pos.shape:
+        raise ShapeError(f"`normal` (={list(normal.shape)}) must match `pos` (={list(pos.shape)})")
+    return normal
+
+
 def unit_normals(pos: Tensor, normal: Tensor | None, num_neighbors: int) -> Tensor:
-    """Given normals, checked and scaled to length one, or estimated ones [N, 3].
+    """Given normals, checked and scaled to length one, or estimated ones [N, 3]; no
+    gradient flows back.
 
     Raises:
         ShapeError, DataError: given normals that do not fit or have no direction.
@@ -152,8 +184,7 @@ def unit_normals(pos: Tensor, normal: Tensor | None, num_neighbors: int) -> Tens
     """
     if normal is None:
         return estimate_normals(pos, num_neighbors)
-    if normal.shape != pos.shape:
-        raise ShapeError(f"`normal` (={list(normal.shape)}) must match `pos` (={list(pos.shape)})")
+    normal = check_normals(pos, normal).detach()
     length = normal.norm(dim=1, keepdim=True)
     if not (torch.isfinite(normal).all() and (length > 0).all()):
         raise DataError("`normal` has vectors that are zero, NaN or infinite; drop it to estimate")

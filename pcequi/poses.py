@@ -5,12 +5,15 @@ the local frame, R maps local to world coordinates. A sampler puts K poses on
 every point of one cloud. Where the frames of a point are one base frame times
 a finite group, the sampler says so (``Poses.group``), and embeddings are then
 computed once a point instead of once a pose.
+
+Frames are constants of the data: gradients flow through positions, not through frames,
+whose derivative does not exist where the cloud fixes no direction.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 
 import torch
 from torch import Tensor
@@ -22,12 +25,13 @@ from pcequi.frames import manhattan_frame, principal_frame
 from pcequi.normals import (
     any_perpendicular,
     frames_from_two,
+    neighborhood_mean,
     signed,
     smallest_axis,
     symmetric_eigen,
     unit_normals,
 )
-from pcequi.ops import knn, local_moments
+from pcequi.ops import check_radius, knn, local_moments
 
 
 @dataclass
@@ -140,8 +144,8 @@ class TangentPoses:
     """z axis along the surface normal, K evenly spaced angles about it.
 
     Angle 0 points to the centroid of the cloud, projected to the tangent
-    plane; where that vanishes, to the farthest direction of the neighbourhood's
-    mean; where that vanishes too, to a fixed coordinate axis.
+    plane; where that vanishes, to the weighted mean of the neighbourhood; where that
+    vanishes too, to a fixed coordinate axis: at such a point the cloud fixes no angle.
 
     Args:
         num_rotations: angles a point, K.
@@ -159,19 +163,18 @@ class TangentPoses:
 
     def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
         """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
-        check_cloud(pos)
+        where, pos = pos, check_cloud(pos).detach()
         normal = unit_normals(pos, normal, self.num_neighbors)
         out = pos - pos.mean(0)
         size = out.norm(dim=1).max()
         toward = -out
         flat = (toward - (toward * normal).sum(1, keepdim=True) * normal).norm(dim=1)
         if (flat <= DEGENERATE[pos.dtype] * size).any() and len(pos) > 2:
-            index, _ = knn(pos, pos, min(self.num_neighbors, len(pos)))
-            local = pos[index].mean(1) - pos
+            local = neighborhood_mean(pos, self.num_neighbors)
             toward = torch.where((flat <= DEGENERATE[pos.dtype] * size)[:, None], local, toward)
         base = frames_from_two(normal, toward, size)
         group = so3.cyclic_group(self.num_rotations, dtype=pos.dtype, device=pos.device)
-        return Poses(pos, base[:, None] @ group, group)
+        return Poses(where, base[:, None] @ group, group)
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,7 @@ class NormalPoses:
             from the centroid.
 
     Raises:
-        ArgumentError: ``radius`` is not positive.
+        ArgumentError: ``radius`` is not positive or not finite.
 
     **Equivariance:** the axes turn with the cloud under SE(3), up to sign.
     """
@@ -196,12 +199,11 @@ class NormalPoses:
     radius: float = 0.15
 
     def __post_init__(self):
-        if not self.radius > 0:
-            raise ArgumentError(f"`radius` (={self.radius}) must be positive")
+        check_radius(self.radius)
 
     def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
         """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
-        check_cloud(pos)
+        where, pos = pos, check_cloud(pos).detach()
         if normal is None:
             out = pos - pos.mean(0)
             size = out.norm(dim=1).max()
@@ -211,7 +213,7 @@ class NormalPoses:
         else:
             normal = unit_normals(pos, normal, 0)
         frames = frames_from_two(normal, any_perpendicular(normal))
-        return Poses(pos, frames[:, None], axial=True)
+        return Poses(where, frames[:, None], axial=True)
 
 
 @dataclass(frozen=True)
@@ -242,7 +244,7 @@ class PairPoses:
 
     def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
         """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
-        check_cloud(pos)
+        where, pos = pos, check_cloud(pos).detach()
         normal = unit_normals(pos, normal, self.num_neighbors)
         k = min(self.num_neighbors, len(pos))
         index, _ = knn(pos, pos, k)
@@ -250,7 +252,7 @@ class PairPoses:
         chosen = index[:, ranks.round().long().to(index.device)]
         toward = pos[chosen] - pos[:, None]
         size = (pos - pos.mean(0)).norm(dim=1).max()
-        return Poses(pos, frames_from_two(normal[:, None].expand_as(toward), toward, size))
+        return Poses(where, frames_from_two(normal[:, None].expand_as(toward), toward, size))
 
 
 @dataclass(frozen=True)
@@ -278,14 +280,25 @@ class CentroidPoses:
         return Poses(pos.mean(0, keepdim=True), frames.rot[:1], frames.group)
 
 
+# Those that the settings of a network can name; enter your own.
 SAMPLERS = {c.__name__: c for c in (GridPoses, TangentPoses, NormalPoses, PairPoses, CentroidPoses)}
 
 
 def sampler_to_dict(sampler) -> dict:
     """A pose sampler as plain values, for JSON.
 
+    Raises:
+        ArgumentError: it is of no type that ``sampler_from_dict`` knows.
+
     **Equivariance:** none involved.
     """
+    kind = type(sampler)
+    if SAMPLERS.get(kind.__name__) is not kind or not is_dataclass(kind):
+        raise ArgumentError(
+            f"`poses` (={sampler!r}) is a sampler of your own, which the settings of a network "
+            "cannot name; make its class a dataclass, and enter it once: "
+            f"pcequi.poses.SAMPLERS[{kind.__name__!r}] = {kind.__name__}"
+        )
     values = {f.name: getattr(sampler, f.name) for f in fields(sampler)}
     return {"type": type(sampler).__name__, **values}
 

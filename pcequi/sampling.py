@@ -19,6 +19,7 @@ from pcequi.ops import (
     farthest_point_sampling,
     nearest_center,
 )
+from pcequi.ops.fps import TIE, largest
 from pcequi.orbits import Orbits
 
 METHODS = ("fps", "random", "spatial")
@@ -93,7 +94,7 @@ class FeatureSampler:
         num: representatives a cloud.
         ratio: or a share of each cloud's poses, in (0, 1].
         tolerance: or a bound on the covering radius, in units of the embedding;
-            with ``num`` too, ``num`` is the most that are taken.
+            with ``num`` or ``ratio`` too, that is the most that are taken.
             None of the three: every pose is its own representative (dense).
         method: "fps" in feature space; "random" poses with nearest assignment;
             "spatial": FPS over positions, all K rotations of a chosen point,
@@ -155,6 +156,11 @@ class FeatureSampler:
         if self.tolerance is not None and self.method != "fps":
             raise ArgumentError(
                 f"`tolerance` (={self.tolerance}) needs `method` 'fps', not {self.method!r}"
+            )
+        if self.tolerance is not None and self.center == "mean":
+            raise ArgumentError(
+                f"`tolerance` (={self.tolerance}) bounds distances to poses; take `center` "
+                "'medoid', not 'mean'"
             )
         if self.refine < 0:
             raise ArgumentError(f"`refine` (={self.refine}) must be 0 or more")
@@ -290,6 +296,8 @@ class FeatureSampler:
             index = lloyd(pool, index, assignment, key, self.refine, orbits)
         if rows is not None:
             index = rows[index]
+        if self.tolerance is not None and (self.refine or rows is not None):
+            index = _covering(turned, index, self.tolerance, num)
         if self.blend > 1:
             assignment, distance, shared, share = _blend(turned, index, self.blend)
             shared, share = orbits.spread(shared), orbits.repeat(share)
@@ -361,6 +369,20 @@ def _blend(turned: Tensor, index: Tensor, num: int) -> tuple[Tensor, Tensor, Ten
     share[index] = 0
     share[index, 0] = 1
     return assignment, distance, shared, share
+
+
+def _covering(turned: Tensor, index: Tensor, tolerance: float, most: int) -> Tensor:
+    """Representatives, and the farthest row of all again and again until none is farther
+    than the tolerance: medoids, and picks among some rows, need not cover all."""
+    key = sampling_key(turned.flatten(0, 1)).view(turned.shape[:2]).amax(1)
+    _, distance = _assign(turned, index)
+    while distance.max() > tolerance and len(index) < most:
+        pick = largest(distance.square(), key, TIE[distance.dtype])
+        index = torch.cat([index, pick[None]])
+        for row in turned[pick]:
+            distance = torch.minimum(distance, (turned[:, 0] - row).norm(dim=1))
+        distance[pick] = 0
+    return index
 
 
 def _first_poses(index: Tensor, size: int) -> Tensor:

@@ -9,6 +9,7 @@ from torch_geometric.data import Batch, Data
 
 from pcequi import pose_graph
 from pcequi.errors import ArgumentError, DataError, ShapeError
+from pcequi.models import preset
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, edges, pose_operator
 from pcequi.poses import CentroidPoses, GridPoses, NormalPoses, PairPoses, TangentPoses
 from pcequi.sampling import FeatureSampler
@@ -210,8 +211,6 @@ def test_unusable_clouds_are_refused(make_blob, levels_of):
         build_pose_graph(pos / 0, levels)
     with pytest.raises(ShapeError, match=r"`normal` \(=\[4, 3\]\) must match `pos` \(=\[9, 3\]\)"):
         build_pose_graph(pos, levels, normal=pos[:4])
-    with pytest.raises(DataError, match="`normal` has vectors that are zero"):
-        build_pose_graph(pos, levels, normal=0 * pos)
 
 
 def test_given_normals_are_seen(make_blob):
@@ -221,3 +220,25 @@ def test_given_normals_are_seen(make_blob):
     mass, normal = given.view(9, 15, 4)[..., 0], given.view(9, 15, 4)[..., 1:]
     # All normals are one vector: each basis function sees it times its mass.
     torch.testing.assert_close(normal.norm(dim=2), mass)
+
+
+def test_normals_that_no_level_reads_are_not_asked_for(make_blob, levels_of):
+    pos = make_blob(20)
+    levels = levels_of(num=8, poses=GridPoses("D2", "principal"))
+    plain, zero = (build_pose_graph(pos, levels, normal=n) for n in (None, torch.zeros_like(pos)))
+    assert torch.equal(plain.levels[0].lift, zero.levels[0].lift)
+    with pytest.raises(DataError, match="`normal` has vectors that are zero"):
+        build_pose_graph(pos, levels_of(num=8, poses=TangentPoses(2)), normal=torch.zeros_like(pos))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.33, 5.17, 0.1])
+def test_copies_of_one_point_are_one_point_wherever_it_is(shift):
+    levels = preset("pairs")["levels"]
+    place = torch.tensor([[1.0, -0.3, 0.7]], dtype=torch.float64)
+    here, there = (build_pose_graph((place * s).expand(9, 3), levels) for s in (0, shift))
+    assert torch.equal(here.levels[0].lift, there.levels[0].lift)
+
+
+def test_a_cloud_too_large_for_squares_is_refused(make_blob, levels_of):
+    with pytest.raises(DataError, match="`pos` reaches .* scale the cloud"):
+        build_pose_graph(make_blob(20) * 1e160, levels_of(num=8))

@@ -212,3 +212,26 @@ def test_bad_arguments():
         TangentPoses()(torch.rand(4, 3), torch.rand(2, 3))
     with pytest.raises(DataError, match="zero, NaN or infinite; drop it to estimate"):
         PairPoses()(torch.rand(4, 3), torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "sampler",
+    [*SAMPLERS, GridPoses("D2", "manhattan"), CentroidPoses("O", "manhattan")],
+    ids=str,
+)
+def test_gradients_flow_through_positions_alone(sampler, dtype, degenerate_cloud):
+    pos = degenerate_cloud.to(dtype).clone().requires_grad_()
+    poses = sampler(pos)
+    assert not poses.rot.requires_grad
+    (gradient,) = torch.autograd.grad(poses.pos.sum(), pos)
+    assert torch.isfinite(gradient).all() and gradient.sum() > 0
+
+
+def test_a_tie_for_the_last_neighbour_turns_no_tangent_frame(generator):
+    # Points of a grid on the plane x = 0 look to its middle along their normals where they lie
+    # above it: then the neighbourhood decides, whose rim is equally far.
+    lattice = torch.cartesian_prod(*[torch.arange(4, dtype=torch.float64)] * 3)
+    order = torch.randperm(64, generator=generator)
+    here, there = (TangentPoses(1)(cloud).rot for cloud in (lattice, lattice[order]))
+    torch.testing.assert_close(here[order], there)

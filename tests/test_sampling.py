@@ -107,6 +107,15 @@ def test_budgets(rows):
     assert sample(FeatureSampler(tolerance=1.0, num=5), rows).num == 5
 
 
+@pytest.mark.parametrize("more", [{}, {"refine": 3}, {"refine": 3, "blend": 3}, {"seeds": 12}])
+def test_a_tolerance_holds_whatever_is_done_after_the_picks(more, rows):
+    sampler = FeatureSampler(tolerance=1.6, **more)
+    chosen = sample(sampler, rows, seed_rows=torch.arange(12) if "seeds" in more else None)
+    assert chosen.covering_radius <= 1.6 and chosen.num < 40
+    most = chosen.num - 1
+    assert sample(FeatureSampler(tolerance=1.6, num=most, **more), rows).num <= most
+
+
 def test_error_falls_with_the_budget_and_with_refinement(rows):
     radii = [sample(FeatureSampler(num=n), rows).covering_radius.item() for n in (2, 8, 20, 40)]
     assert radii == sorted(radii, reverse=True) and radii[-1] == 0
@@ -160,6 +169,7 @@ def test_key_is_linear_and_tells_mirror_images_apart(rows):
         ({"ratio": 1.5}, r"`ratio` \(=1.5\)"),
         ({"tolerance": -1.0}, r"`tolerance` \(=-1.0\) must be positive"),
         ({"num": 3, "ratio": 0.5}, r"`num` \(=3\) and `ratio` \(=0.5\) are two budgets"),
+        ({"tolerance": 0.1, "center": "mean"}, r"`tolerance` \(=0.1\) bounds.*'medoid'"),
         ({"tolerance": 0.1, "method": "random"}, r"`tolerance` \(=0.1\) needs `method` 'fps'"),
         ({"refine": -1}, r"`refine` \(=-1\) must be 0 or more"),
         ({"blend": 0}, r"`blend` \(=0\) must be between 1 and 15"),

@@ -40,7 +40,47 @@ def test_data_without_points_is_refused(levels_of):
     transform = BuildPoseGraph(levels_of())
     with pytest.raises(DataError, match=r"`data.pos` \(=None\) is needed"):
         transform(Data())
-    assert repr(transform) == "BuildPoseGraph(3 levels)"
+
+
+def test_the_name_of_a_transform_tells_its_settings(levels_of):
+    # PyG compares names to warn of a data set that was processed otherwise.
+    name = repr(BuildPoseGraph(levels_of(num=8)))
+    assert name == repr(BuildPoseGraph(levels_of(num=8)))
+    assert name != repr(BuildPoseGraph(levels_of(num=9)))
+    assert name != repr(BuildPoseGraph(levels_of(num=8), seed=1))
+
+
+def test_a_graph_takes_the_place_of_the_old_one(make_blob, levels_of, network):
+    levels = levels_of(num=10)
+    data = BuildPoseGraph([*levels, levels[-1]])(Data(pos=make_blob(15)))
+    data = BuildPoseGraph(levels)(data)
+    assert len(PoseGraph.load(data).levels) == len(levels)
+    fresh = BuildPoseGraph(levels)(Data(pos=make_blob(15)))
+    assert torch.equal(network(levels)(data), network(levels)(fresh))
+
+
+@pytest.mark.parametrize("size", [15, 4, 1])
+def test_a_graph_that_was_cut_with_the_points_is_refused(make_blob, levels_of, network, size):
+    # As many representatives as points: PyG takes the graph for attributes of points.
+    levels = levels_of(num=size)
+    data = BuildPoseGraph(levels)(Data(pos=make_blob(15)[:size]))
+    assert data.is_node_attr("graph0_weight") == (len(data.graph0_weight) == size)
+    cut = data.subgraph(torch.arange(size) < size - 1)
+    with pytest.raises(ArgumentError, match="apply BuildPoseGraph after all transforms"):
+        network(levels)(cut)
+
+
+def test_random_levels_give_the_same_graph_again(make_blob, levels_of):
+    from dataclasses import replace
+
+    def graph(seed):
+        levels = [
+            replace(level, sampling=replace(level.sampling, method="random", num=6))
+            for level in levels_of(num=6)
+        ]
+        return BuildPoseGraph(levels, seed=seed)(Data(pos=make_blob(30))).graph0_pos
+
+    assert torch.equal(graph(0), graph(0)) and not torch.equal(graph(0), graph(1))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 
 import torch
@@ -53,8 +54,13 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
                 f"`channels` (={list(channels)}) must have one entry a level "
                 f"(={len(levels)} levels), and there must be at least two levels"
             )
-        if num_classes < 1:
-            raise ArgumentError(f"`num_classes` (={num_classes}) must be at least 1")
+        for name, value in (
+            ("num_classes", num_classes),
+            ("head_channels", head_channels),
+            *((f"channels[{place}]", width) for place, width in enumerate(channels)),
+        ):
+            if not (isinstance(value, numbers.Integral) and value >= 1):
+                raise ArgumentError(f"`{name}` (={value}) must be a whole number, at least 1")
         self.levels = list(levels)
         self.settings = {
             "levels": [level.to_dict() for level in levels],
@@ -119,7 +125,8 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         """Logits [G, num_classes] of a ``Data``, ``Batch`` or ``PoseGraph`` of G clouds.
 
         Raises:
-            ArgumentError: the graph was built with other levels.
+            ArgumentError: the graph was built with other levels, or in training is that of
+                one cloud alone.
 
         **Equivariance:** as the class.
         """
@@ -132,7 +139,7 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         **Equivariance:** invariant, as the logits are.
         """
         graph = data if isinstance(data, PoseGraph) else PoseGraph.load(data)
-        self._check_widths(graph)
+        self._check_graph(graph)
         x, pooled, below = None, [], None
         for number, level in enumerate(graph.levels):
             x = self.run_level(number, x, level, below)
@@ -141,7 +148,7 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
                 pooled.append(self.pool(x, level))
         return torch.cat(pooled, 1)
 
-    def _check_widths(self, graph: PoseGraph) -> None:
+    def _check_graph(self, graph: PoseGraph) -> None:
         """Whether a graph was built with levels like the network's."""
         own = [self.levels[0].lift_channels, *(level.basis for level in self.levels[1:])]
         first, *rest = graph.levels
@@ -151,6 +158,12 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
                 f"`data` (=a graph with {found} basis functions on its levels) was built with "
                 f"other levels than the network's, which have {own}; build it with "
                 "BuildPoseGraph(model.levels), and process the data set anew if it keeps graphs"
+            )
+        alone = type(self.head[1]) is torch.nn.BatchNorm1d  # not one that several processes share
+        if self.training and len(first.count) == 1 and alone:
+            raise ArgumentError(
+                "`data` (=one cloud) is too few for batch norm in training, which needs two; take "
+                "DataLoader(..., drop_last=True), or call model.eval()"
             )
 
     def run_level(self, number: int, x: Tensor | None, level, sources) -> Tensor:

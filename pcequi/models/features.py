@@ -31,7 +31,9 @@ class LevelFeatures:
         cloud: the points of the cloud [N, 3].
 
     **Equivariance:** ``x`` and the shares stay, positions and frames turn and
-    move with the cloud, and rows follow the order of its points.
+    move with the cloud, and ``points`` follow the order of its points. Where a motion maps
+    the cloud to itself (a box, a lattice, a sphere), the choice between the places that it
+    exchanges may differ from copy to copy; sums over the cloud do not.
     """
 
     x: Tensor
@@ -58,7 +60,8 @@ class LevelFeatures:
         The mean over the poses of a point; a point without poses takes the
         nearest point that has some. At the centroid all points share one row.
 
-        **Equivariance:** invariant; rows follow the order of the points.
+        **Equivariance:** invariant, up to the cloud's own symmetries, which exchange points;
+        rows follow the order of the points.
         """
         return self.per_pose().mean(1)[self._nearest()]
 
@@ -73,7 +76,8 @@ class LevelFeatures:
         Raises:
             ArgumentError: there is no such axis.
 
-        **Equivariance:** turn with the cloud; rows follow the order of the points.
+        **Equivariance:** turn with the cloud, up to the cloud's own symmetries, which
+        exchange points; rows follow the order of the points.
         """
         if axis not in (0, 1, 2):
             raise ArgumentError(f"`axis` (={axis}) must be 0, 1 or 2")
@@ -99,21 +103,22 @@ class CloudFeatures:
         levels: one ``LevelFeatures`` a level of the network, the lifting first.
         pooled: mean and maximum over each level but the first [sum of 2 C], the
             input of the head.
-        logits: [num_classes].
+        logits: [num_classes]; None while the network trains, as the batch norm of its head
+            needs several clouds then.
 
     **Equivariance:** ``pooled`` and ``logits`` are invariant.
     """
 
     levels: list[LevelFeatures]
     pooled: Tensor
-    logits: Tensor
+    logits: Tensor | None
 
 
 def extract_features(model, pos: Tensor, normal: Tensor | None = None) -> CloudFeatures:
     """Run a network on one cloud and keep what every level computed.
 
     Gradients flow to the weights; wrap the call in ``torch.no_grad()`` where
-    they are not needed, and call ``model.eval()`` first.
+    they are not needed, and call ``model.eval()`` first unless you train on them.
 
     Args:
         model: a ``GroupConvClassifier``.
@@ -153,4 +158,4 @@ def extract_features(model, pos: Tensor, normal: Tensor | None = None) -> CloudF
             )
         )
     every = torch.cat(pooled[1:], 1)
-    return CloudFeatures(levels, every[0], model.head(every)[0])
+    return CloudFeatures(levels, every[0], None if model.training else model.head(every)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 
 import torch
 import torch.nn.functional as F
@@ -57,8 +58,8 @@ class GroupConv(MessagePassing):
     ):
         super().__init__(aggr="sum")
         for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if value < 1:
-                raise ArgumentError(f"`{name}` (={value}) must be at least 1")
+            if not (isinstance(value, numbers.Integral) and value >= 1):
+                raise ArgumentError(f"`{name}` (={value}) must be a whole number, at least 1")
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel, self.normalize = kernel, normalize
         self.weight = torch.nn.Parameter(torch.empty(kernel.num * in_channels, out_channels))
@@ -106,6 +107,13 @@ class GroupConv(MessagePassing):
                 f"`relative_pose[0]` (={list(offset.shape)}) must be [edges, 3] "
                 f"(={[edge_index.shape[1], 3]})"
             )
+        if rotation is not None:
+            if rotation.shape != (len(offset), 3, 3):
+                raise ShapeError(
+                    f"`relative_pose[1]` (={list(rotation.shape)}) must be [edges, 3, 3] "
+                    f"(={[len(offset), 3, 3]}), or None"
+                )
+            rotation = rotation.to(offset.dtype)
         if size is None:
             size = (len(pair[0]), len(pair[0]) if pair[1] is None else len(pair[1]))
         phi = self.kernel(offset, rotation).to(pair[0].dtype)

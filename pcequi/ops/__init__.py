@@ -10,7 +10,7 @@ from pcequi.ops.blending import blend_centers
 from pcequi.ops.clusters import cluster_means, least_members, nearest_center
 from pcequi.ops.dense import RowTurns, dense_blocks, grouped_bmm
 from pcequi.ops.fps import farthest_point_sampling
-from pcequi.ops.neighbors import knn, local_moments, pairs_within
+from pcequi.ops.neighbors import check_radius, knn, local_moments, pairs_within
 from pcequi.ops.sparse import coalesce_rows, grouped_spmm, turned_rows
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "HAS_TORCH_CLUSTER",
     "RowTurns",
     "blend_centers",
+    "check_radius",
     "cluster_means",
     "coalesce_rows",
     "dense_blocks",

@@ -59,10 +59,14 @@ class _Exchange(torch.autograd.Function):
     and ``back`` lists who reads it. The gradient is a sum in a fixed order, without atomics."""
 
     @staticmethod
-    def forward(ctx, x, index, back, fold):
-        ctx.save_for_backward(back)
-        ctx.fold = fold
+    def forward(x, index, back, fold):
         return x.index_select(1, index)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, index, back, ctx.fold = inputs
+        ctx.save_for_backward(back)
+        ctx.save_for_forward(index)
 
     @staticmethod
     def backward(ctx, grad):
@@ -71,6 +75,11 @@ class _Exchange(torch.autograd.Function):
         if ctx.fold > 1:
             grad = grad.view(len(grad), -1, ctx.fold, grad.shape[2]).sum(2)
         return grad, None, None, None
+
+    @staticmethod
+    def jvp(ctx, tangent, *_):
+        (index,) = ctx.saved_tensors
+        return tangent.index_select(1, index)
 
 
 def dense_blocks(

@@ -86,8 +86,11 @@ def farthest_point_sampling(
     return index, assignment, d2.sqrt()
 
 
-def _largest(value: Tensor, key: Tensor, tie: float) -> Tensor:
-    """Row of the largest value; among tied ones the first of the largest key."""
+def largest(value: Tensor, key: Tensor, tie: float) -> Tensor:
+    """Row of the largest value [P]; among tied ones the first of the largest key [P].
+
+    **Equivariance:** as invariant as both are.
+    """
     tied = value >= value.max() * (1 - tie)
     best = key.masked_fill(~tied, -torch.inf)
     slack = tie * key.abs().max()
@@ -102,7 +105,7 @@ def _fps_torch(x, turned, num, start, key, stop):
     taken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     index = []
     if start < 0:
-        start = _largest(spread, key, TIE[x.dtype])
+        start = largest(spread, key, TIE[x.dtype])
     pick = torch.as_tensor(start, device=x.device)
     for m in range(num):
         index.append(pick)
@@ -122,5 +125,5 @@ def _fps_torch(x, turned, num, start, key, stop):
         if worst <= zero:  # only copies of the picks remain: take any new row
             pick = (~taken).int().argmax()
         else:
-            pick = _largest(left, key, TIE[x.dtype])
+            pick = largest(left, key, TIE[x.dtype])
     return torch.stack(index), assignment, d2

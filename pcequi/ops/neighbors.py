@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.ops.backends import HAS_NUMBA, HAS_TORCH_CLUSTER
 
 # Rows of the distance matrix held at once by the pure torch path.
@@ -14,12 +16,44 @@ _CHUNK = 2048
 _TIE = {torch.float64: 1e-9, torch.float32: 1e-5}
 
 
-def _clouds(size: int, batch: Tensor | None, device) -> Tensor:
-    """Start of each cloud in a sorted batch vector, as a pointer [B + 1]."""
-    if batch is None:
-        return torch.tensor([0, size], device=device)
-    counts = torch.bincount(batch)
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+def check_radius(radius: float) -> float:
+    """Return a radius that is positive and whose square is finite; raise otherwise.
+
+    Raises:
+        ArgumentError: it is not.
+
+    **Equivariance:** does not apply.
+    """
+    if not (radius > 0 and math.isfinite(radius * radius)):
+        raise ArgumentError(
+            f"`radius` (={radius}) must be positive and finite, in the units of the points"
+        )
+    return radius
+
+
+def _clouds(
+    source: Tensor, query: Tensor, batch_source: Tensor | None, batch_query: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Start of each cloud among the sources and among the queries, as pointers [B + 1]."""
+    if batch_source is None and batch_query is None:
+        return torch.tensor([0, len(source)]), torch.tensor([0, len(query)])
+    counts = []
+    for name, batch, points in (
+        ("batch_source", batch_source, source),
+        ("batch_query", batch_query, query),
+    ):
+        if batch is None:
+            raise ArgumentError(f"`{name}` (=None) is needed where the other batch is given")
+        if batch.shape != (len(points),):
+            raise ShapeError(f"`{name}` (={list(batch.shape)}) must be [points] (={len(points)})")
+        if (batch[1:] < batch[:-1]).any():
+            raise DataError(f"`{name}` is not sorted; sort the points by cloud first")
+        counts.append(torch.bincount(batch))
+    most = max(map(len, counts))
+    return tuple(
+        torch.cat([count.new_zeros(1), count.cumsum(0), count.sum().expand(most - len(count))])
+        for count in counts
+    )
 
 
 def knn(
@@ -43,12 +77,13 @@ def knn(
             Equal distances (to ``_TIE`` of the largest) come in the order of the rows.
 
     Raises:
-        ArgumentError: ``k`` is below 1 or above the size of a cloud.
+        ArgumentError: ``k`` is below 1 or above the size of a cloud; one batch without
+            the other.
+        ShapeError, DataError: a batch that is of other points, or not sorted.
 
     **Equivariance:** indices are unchanged by rigid motion, up to ties.
     """
-    ptr_s = _clouds(len(source), batch_source, source.device)
-    ptr_q = _clouds(len(query), batch_query, query.device)
+    ptr_s, ptr_q = _clouds(source, query, batch_source, batch_query)
     smallest = int((ptr_s[1:] - ptr_s[:-1]).min())
     if not 1 <= k <= smallest:
         raise ArgumentError(
@@ -101,17 +136,18 @@ def pairs_within(
         ``query_index`` [E], sorted, and ``source_index`` [E].
 
     Raises:
-        ArgumentError: ``radius`` is not positive.
+        ArgumentError: ``radius`` is not positive or not finite; one batch without the other.
+        ShapeError, DataError: a batch that is of other points, or not sorted.
 
     **Equivariance:** the pairs are unchanged by rigid motion, up to rounding
     at the very boundary, where pcequi's kernels vanish.
     """
-    if not radius > 0:
-        raise ArgumentError(f"`radius` (={radius}) must be positive")
-    if HAS_TORCH_CLUSTER and (batch_source is not None or len(source) > _CHUNK):
+    check_radius(radius)
+    ptr_s, ptr_q = _clouds(source, query, batch_source, batch_query)
+    # On a GPU its arrays are quadratic in memory, and builds for the CPU have no kernel.
+    tree = HAS_TORCH_CLUSTER and source.device.type == "cpu"
+    if tree and (batch_source is not None or len(source) > _CHUNK):
         return _pairs_torch_cluster(source, query, radius, batch_source, batch_query)
-    ptr_s = _clouds(len(source), batch_source, source.device)
-    ptr_q = _clouds(len(query), batch_query, query.device)
     pairs = []
     for cloud in range(len(ptr_q) - 1):
         s0, s1 = int(ptr_s[cloud]), int(ptr_s[cloud + 1])
@@ -143,19 +179,19 @@ def local_moments(pos: Tensor, radius: float) -> Tensor:
         radius: where the weight ends, in the units of the points.
 
     Returns:
-        [N, 3, 3], in squared units of ``pos``.
+        [N, 3, 3], in squared units of ``pos``; no gradient flows back.
 
     Raises:
-        ArgumentError: ``radius`` is not positive.
+        ArgumentError: ``radius`` is not positive or not finite.
 
     **Equivariance:** C becomes R C R^T when the cloud is turned by R; unchanged
     by translation. The weight ends smoothly, so no neighbour matters at the edge.
     """
+    check_radius(radius)
+    pos = pos.detach()
     if HAS_NUMBA and pos.device.type == "cpu":
         from pcequi.ops.compiled import neighborhoods
 
-        if not radius > 0:
-            raise ArgumentError(f"`radius` (={radius}) must be positive")
         return torch.from_numpy(neighborhoods.local_moments(pos.contiguous().numpy(), radius))
     row, near = pairs_within(pos, pos, radius)
     offset = pos[near] - pos[row]

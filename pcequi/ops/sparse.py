@@ -10,7 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pcequi.errors import ArgumentError, ShapeError
 from pcequi.ops.backends import HAS_NUMBA
+
+_OUTSIDE = (
+    "`col` has entries outside the columns of their cloud; the graph is damaged, or its levels "
+    "belong to different graphs"
+)
 
 
 def grouped_spmm(
@@ -29,48 +35,88 @@ def grouped_spmm(
     Returns:
         [R, C], in the dtype of ``x``.
 
+    Raises:
+        ShapeError, ArgumentError: pointers or columns that do not fit (on the CPU).
+
     **Equivariance:** linear in ``x``; as invariant as ``val`` is.
     """
     if torch.compiler.is_compiling() or x.device.type == "meta":
         # Traced (torch.compile, torch.export): plain operations that need no values.
         return _product(x, ptr, col, val, rows, columns)
-    return _GroupedSpmm.apply(x, ptr, col, val, rows, columns)
+    if x.device.type == "cpu":  # looking would make a GPU wait, which checks by itself
+        _check_sizes(x, ptr, col, val, rows, columns)
+    return _GroupedSpmm.apply(x, ptr, col, val, rows, columns, False, len(ptr) - 1)
 
 
 def _product(x, ptr, col, val, rows, columns) -> Tensor:
     row, source = _coordinates(ptr, col, rows, columns)
-    out = x.new_zeros(len(ptr) - 1, x.shape[1])
-    return out.index_add_(0, row, x.index_select(0, source) * val.to(x.dtype)[:, None])
+    return _scattered(x, source, row, val, len(ptr) - 1)
+
+
+def _scattered(x, source, target, val, size) -> Tensor:
+    """Sums in single precision at least: atomics on a GPU round after every entry."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    part = x.index_select(0, source).to(wide) * val.to(wide)[:, None]
+    return part.new_zeros(size, x.shape[1]).index_add_(0, target, part).to(x.dtype)
 
 
 class _GroupedSpmm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, ptr, col, val, rows, columns):
-        ctx.save_for_backward(ptr, col, val, rows, columns)
-        ctx.size = len(x)
-        if HAS_NUMBA and x.device.type == "cpu":
-            from pcequi.ops.compiled import sparse
+    """A x, or A^T x: each is the gradient of the other, so derivatives of any order exist."""
 
-            x = _compute_dtype(x)
-            out = x.new_empty(len(ptr) - 1, x.shape[1])
-            sparse.spmm(*_numpy(rows, columns, ptr, col, val, x), out.numpy())
-            return out
-        return _product(x, ptr, col, val, rows, columns)
+    @staticmethod
+    def forward(x, ptr, col, val, rows, columns, transposed, size):
+        if HAS_NUMBA and x.device.type == "cpu":
+            return _compiled(x, ptr, col, val, rows, columns, transposed, size)
+        row, source = _coordinates(ptr, col, rows, columns)
+        target, source = (source, row) if transposed else (row, source)
+        return _scattered(x, source, target, val, size)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x, *matrix, ctx.transposed, _ = inputs
+        ctx.save_for_backward(*matrix)
+        ctx.save_for_forward(*matrix)
+        ctx.size, ctx.out_size = len(x), len(output)
 
     @staticmethod
     def backward(ctx, grad):
-        ptr, col, val, rows, columns = ctx.saved_tensors
-        if HAS_NUMBA and grad.device.type == "cpu":
-            from pcequi.ops.compiled import sparse
+        grad = _GroupedSpmm.apply(grad, *ctx.saved_tensors, not ctx.transposed, ctx.size)
+        return grad, *[None] * 7
 
-            grad = _compute_dtype(grad).contiguous()
-            out = grad.new_empty(ctx.size, grad.shape[1])
-            sparse.spmm_transposed(*_numpy(rows, columns, ptr, col, val, grad), out.numpy())
-        else:
-            row, source = _coordinates(ptr, col, rows, columns)
-            out = grad.new_zeros(ctx.size, grad.shape[1])
-            out.index_add_(0, source, grad.index_select(0, row) * val.to(grad.dtype)[:, None])
-        return out, None, None, None, None, None
+    @staticmethod
+    def jvp(ctx, tangent, *_):
+        return _GroupedSpmm.apply(tangent, *ctx.saved_tensors, ctx.transposed, ctx.out_size)
+
+
+def _compiled(x, ptr, col, val, rows, columns, transposed, size) -> Tensor:
+    from pcequi.ops.compiled import sparse
+
+    dtype, x = x.dtype, _compute_dtype(x)
+    out = x.new_empty(size, x.shape[1])
+    product = sparse.spmm_transposed if transposed else sparse.spmm
+    if not product(*_numpy(rows, columns, ptr, col, val, x), out.numpy()):
+        raise ArgumentError(_OUTSIDE)
+    return out.to(dtype)
+
+
+def _check_sizes(x: Tensor, ptr: Tensor, col: Tensor, val: Tensor, rows, columns) -> None:
+    """What would make a kernel read or write beyond the ends."""
+    ends = {"ptr": (ptr, len(col)), "rows": (rows, len(ptr) - 1), "columns": (columns, len(x))}
+    for name, (pointer, wanted) in ends.items():
+        if int(pointer[-1]) != wanted or int(pointer[0]) != 0 or (pointer[1:] < pointer[:-1]).any():
+            raise ShapeError(
+                f"`{name}` (from {int(pointer[0])} to {int(pointer[-1])}) must rise from 0 to "
+                f"{wanted}; the graph is damaged, or its levels belong to different graphs"
+            )
+    if len(rows) != len(columns) or len(val) != len(col):
+        raise ShapeError(
+            f"`rows` (={len(rows)}) and `columns` (={len(columns)}), and `col` (={len(col)}) and "
+            f"`val` (={len(val)}), must be equally many"
+        )
+    if not HAS_NUMBA:  # whose kernels look at each entry anyway
+        width = (columns[1:] - columns[:-1]).repeat_interleave(ptr[rows[1:]] - ptr[rows[:-1]])
+        if ((col < 0) | (col >= width)).any():
+            raise ArgumentError(_OUTSIDE)
 
 
 def _compute_dtype(x: Tensor) -> Tensor:

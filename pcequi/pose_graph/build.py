@@ -10,10 +10,10 @@ from torch import Tensor
 
 from pcequi import rotations as so3
 from pcequi.canonical import canonical_pose
-from pcequi.clouds import check_cloud
+from pcequi.clouds import ROUNDING, check_cloud
 from pcequi.embedding import geometric_embedding, pair_embedding
-from pcequi.errors import ArgumentError
-from pcequi.normals import estimate_normals, unit_normals
+from pcequi.errors import ArgumentError, DataError
+from pcequi.normals import check_normals, estimate_normals, unit_normals
 from pcequi.ops import coalesce_rows, farthest_point_sampling, turned_rows
 from pcequi.orbits import basis_turns, group_products
 from pcequi.pose_graph.edges import pose_operator
@@ -114,12 +114,15 @@ class GraphBuilder:
                 "`levels[0].poses` cannot be CentroidPoses: it lifts local geometry"
             )
         self.levels = list(levels)
-        self.origin = pos.double().mean(0)
+        pos = pos.detach().double()
+        self.origin = pos.mean(0)
+        if normal is not None:
+            check_normals(pos, normal)
+            read = any(level.takes_normals for level in self.levels)
+            normal = unit_normals(pos, normal, 0).double() if read else None
         # Rows and frames below are the canonical ones; results are turned back.
         self.frame, self.rows, self.pos, self.normal = canonical_pose(
-            pos.double() - self.origin,
-            self._allowed_frames(),
-            None if normal is None else unit_normals(pos, normal, 0).double(),
+            _centered(pos, self.origin), self._allowed_frames(), normal
         )
         self._estimated: dict[int, Tensor] = {}
         self._frames: dict[str, Tensor] = {}
@@ -250,6 +253,18 @@ class GraphBuilder:
         size = (*poses.rot.shape[:2], -1)
         self.below = _Below(poses, chosen.shared.view(size), chosen.share.view(size), chosen.num)
         return graph
+
+
+def _centered(pos: Tensor, origin: Tensor) -> Tensor:
+    """Points less their mean, exactly zero where they differ by rounding alone."""
+    centered = pos - origin
+    size = centered.abs().max()
+    if not torch.isfinite(size * size * len(pos)):
+        raise DataError(
+            f"`pos` reaches {float(size):.2g} from its mean, too far for squares of distances; "
+            "scale the cloud to unit radius"
+        )
+    return torch.zeros_like(centered) if size <= ROUNDING * origin.abs().max() else centered
 
 
 @dataclass

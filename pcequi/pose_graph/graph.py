@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -87,7 +88,29 @@ def batch_levels(parts: list[LevelGraph]) -> LevelGraph:
     return LevelGraph(basis=parts[0].basis, **values)
 
 
+_KEY = re.compile(r"graph\d+_.*")
 TENSORS = ("count", "weight", "pos", "rot", "lift", "entries", "col", "val")
+
+
+def _check_level(level: LevelGraph, number: int) -> None:
+    """Whether the tensors of a level belong together: PyG's transforms take those that are as
+    long as the cloud for attributes of its points, and cut or reorder them with these."""
+    if torch.compiler.is_compiling() or level.count.device.type == "meta":
+        return
+    num = len(level.weight)
+    sizes = {name: getattr(level, name) for name in ("pos", "rot", "lift")}
+    fits = all(value is None or len(value) == num for value in sizes.values())
+    if level.entries is not None:
+        fits = fits and len(level.entries) == level.basis * num and len(level.col) == len(level.val)
+    if level.count.device.type == "cpu":  # looking would make a GPU wait
+        fits = fits and int(level.count.sum()) == num
+        if level.entries is not None:
+            fits = fits and int(level.entries.sum()) == len(level.col)
+    if not fits:
+        raise ArgumentError(
+            f"`data.graph{number}_*` (={num} representatives) has tensors that do not belong "
+            "together; apply BuildPoseGraph after all transforms that drop or reorder points"
+        )
 
 
 @dataclass
@@ -104,7 +127,10 @@ class PoseGraph:
     levels: list[LevelGraph]
 
     def store(self, data):
-        """Attach to a PyG ``Data`` and return it."""
+        """Attach to a PyG ``Data``, in place of a graph that is there, and return it."""
+        for key in list(data.keys()):
+            if _KEY.fullmatch(key):
+                del data[key]
         for number, level in enumerate(self.levels):
             for name in TENSORS:
                 value = getattr(level, name)
@@ -117,7 +143,7 @@ class PoseGraph:
         """From a ``Data`` or ``Batch`` that ``store`` filled.
 
         Raises:
-            ArgumentError: ``data`` has no pose graph.
+            ArgumentError: ``data`` has no pose graph, or one whose tensors do not belong together.
         """
         levels: list[LevelGraph] = []
         while getattr(data, f"graph{len(levels)}_count", None) is not None:
@@ -126,6 +152,7 @@ class PoseGraph:
             entries = values["entries"]
             basis = 0 if entries is None else len(entries) // max(1, len(values["weight"]))
             levels.append(LevelGraph(basis=basis, **values))
+            _check_level(levels[-1], len(levels) - 1)
         if not levels:
             raise ArgumentError(
                 "`data` has no pose graph; apply `pcequi.transforms.BuildPoseGraph` first"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass, field, replace
 
 from pcequi.errors import ArgumentError
 from pcequi.kernels import SE3Kernel, anchor_rotations, kernel_points
+from pcequi.ops import check_radius
 from pcequi.pair_kernel import PairKernel, check_pairs
 from pcequi.poses import CentroidPoses, GridPoses, TangentPoses, sampler_from_dict, sampler_to_dict
 from pcequi.sampling import FeatureSampler
@@ -18,7 +20,10 @@ class Level:
 
     Args:
         radius: of the support, in units of the cloud (unit radius when normalised).
-        poses: sampler of poses.
+        poses: sampler of poses: one of ``pcequi.poses``, or any callable from points
+            [N, 3] and their normals (or None) to ``Poses``. Networks are saved with their
+            levels, so one of your own for a network is a dataclass and named in
+            ``pcequi.poses.SAMPLERS``.
         sampling: budget and method.
         num_points: points that carry poses, the first of a spatial FPS order;
             None: all. Never more than the level below has.
@@ -33,7 +38,7 @@ class Level:
             poses are the normals; one pose a point, as ``NormalPoses`` has.
 
     Raises:
-        ArgumentError: ``radius`` is not positive.
+        ArgumentError: a value outside its range, or settings that do not fit each other.
 
     **Equivariance:** settings only; the samplers' own lines say how they move.
     """
@@ -49,10 +54,21 @@ class Level:
     pairs: tuple[int, int, int, int] | None = None
 
     def __post_init__(self):
-        if not self.radius > 0:
-            raise ArgumentError(f"`radius` (={self.radius}) must be positive")
-        if self.num_points is not None and self.num_points < 1:
-            raise ArgumentError(f"`num_points` (={self.num_points}) must be at least 1, or None")
+        check_radius(self.radius)
+        if isinstance(self.poses, type) or not callable(self.poses):
+            raise ArgumentError(
+                f"`poses` (={self.poses!r}) must be a sampler of poses, such as TangentPoses(8)"
+            )
+        if not isinstance(self.sampling, FeatureSampler):
+            raise ArgumentError(
+                f"`sampling` (={self.sampling!r}) must be a FeatureSampler, such as "
+                "FeatureSampler(num=128)"
+            )
+        points = self.num_points
+        if points is not None and not (isinstance(points, numbers.Integral) and points >= 1):
+            raise ArgumentError(f"`num_points` (={points}) must be at least 1, or None")
+        if not 0 < self.rotation_width <= math.pi:
+            raise ArgumentError(f"`rotation_width` (={self.rotation_width}) must be in (0, pi]")
         kernel_points(self.kernel_points)
         anchor_rotations(self.kernel_rotations)
         turns = getattr(self.poses, "num_rotations", getattr(self.poses, "rotations", 1))
@@ -90,6 +106,11 @@ class Level:
         if self.pairs is not None:
             return self.basis + 3  # see ``embedding.pair_embedding``
         return self.kernel_points * (4 if self.normals else 1)
+
+    @property
+    def takes_normals(self) -> bool:
+        """Whether normals that are given make a difference at this level."""
+        return self.normals or not isinstance(self.poses, (GridPoses, CentroidPoses))
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""

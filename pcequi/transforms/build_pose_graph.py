@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
+import torch
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
@@ -16,10 +18,12 @@ class BuildPoseGraph(BaseTransform):
     """Attach the pose graph of ``data.pos`` (and ``data.normal``, where given).
 
     Use it as ``pre_transform`` to pay once, or as ``transform`` to build at
-    every access. PyG's own ``DataLoader`` batches the result.
+    every access. PyG's own ``DataLoader`` batches the result. Nothing that drops or
+    reorders points may follow it.
 
     Args:
         levels: of the network; one ``Level`` alone will do for a graph of one level.
+        seed: of levels that are sampled at random; the same for every cloud.
 
     Raises:
         ArgumentError: no levels.
@@ -28,17 +32,21 @@ class BuildPoseGraph(BaseTransform):
     **Equivariance:** as ``build_pose_graph``.
     """
 
-    def __init__(self, levels: Sequence[Level]):
+    def __init__(self, levels: Sequence[Level], seed: int = 0):
         self.levels = [levels] if isinstance(levels, Level) else list(levels)
         if not self.levels:
             raise ArgumentError(
                 "`levels` (=[]) must be at least one Level; take those of the network, model.levels"
             )
+        self.seed = seed
 
     def forward(self, data: Data) -> Data:
         pos = points_of_one_cloud(data)
-        graph = build_pose_graph(pos, self.levels, normal=data.get("normal"))
+        generator = torch.Generator().manual_seed(self.seed)
+        graph = build_pose_graph(pos, self.levels, normal=data.get("normal"), generator=generator)
         return graph.store(data)
 
     def __repr__(self) -> str:
-        return f"BuildPoseGraph({len(self.levels)} levels)"
+        # PyG warns where a data set was processed with a transform of another name.
+        digest = hashlib.sha256(repr([self.levels, self.seed]).encode()).hexdigest()[:12]
+        return f"BuildPoseGraph({len(self.levels)} levels, settings {digest})"

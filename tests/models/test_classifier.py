@@ -1,5 +1,6 @@
 """The classifier: settings, shapes, training signal, errors."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -51,8 +52,10 @@ def test_impossible_settings_are_refused(levels_of):
         GroupConvClassifier(levels, 3, channels=[4, 8])
     with pytest.raises(ArgumentError, match="at least two levels"):
         GroupConvClassifier(levels[:1], 3, channels=[4])
-    with pytest.raises(ArgumentError, match=r"`num_classes` \(=0\) must be at least 1"):
+    with pytest.raises(ArgumentError, match=r"`num_classes` \(=0\) must be a whole number"):
         GroupConvClassifier(levels, 0, channels=[4, 8, 8])
+    with pytest.raises(ArgumentError, match=r"`channels\[1\]` \(=8.0\) must be a whole number"):
+        GroupConvClassifier(levels, 3, channels=[4, 8.0, 8])
     with pytest.raises(ArgumentError, match=r"`name` \(='huge'\) must be one of"):
         preset("huge")
 
@@ -76,6 +79,38 @@ def test_a_ratio_and_a_tolerance_run_too(network, make_blob, levels_of):
         levels = [level.with_budget() for level in model.levels]
         levels[0] = Level(0.5, levels[0].poses, sampling, num_points=20)
         assert torch.isfinite(model(build_pose_graph(make_blob(25), levels))).all()
+
+
+def test_one_cloud_alone_cannot_train(levels_of, network, make_blob):
+    model = copy.deepcopy(network(levels_of(num=8))).train()
+    graph = build_pose_graph(make_blob(30), model.levels)
+    with pytest.raises(ArgumentError, match="drop_last=True"):
+        model(graph)
+    assert model(PoseGraph.batch([graph, graph])).shape == (2, 4)
+
+
+def test_second_derivatives_reach_the_lifting_layer(levels_of, network, make_blob):
+    model = copy.deepcopy(network(levels_of(num=8)))
+    graph, weight = build_pose_graph(make_blob(30), model.levels), model.lift.layers[4].weight
+
+    def slope():
+        (first,) = torch.autograd.grad(model(graph).pow(2).sum(), [weight], create_graph=True)
+        return first.square().sum()
+
+    (second,) = torch.autograd.grad(slope(), [weight])
+    place, step = divmod(int(second.abs().argmax()), weight.shape[1]), 1e-6
+    with torch.no_grad():
+        weight[place] += step
+        above = float(slope_of(slope))
+        weight[place] -= 2 * step
+        below = float(slope_of(slope))
+    assert second[place].item() == pytest.approx((above - below) / (2 * step), rel=1e-4)
+    assert second[place].abs() > 0
+
+
+def slope_of(slope):
+    with torch.enable_grad():
+        return slope().detach()
 
 
 def test_graphs_of_other_levels_are_refused(levels_of, network, make_blob):

@@ -180,9 +180,9 @@ def test_width_of_the_basis_and_repr(conv):
     assert len(kernel_points(7)[0]) == 7
 
 
-@pytest.mark.parametrize("channels", [(0, 4), (4, -1)])
+@pytest.mark.parametrize("channels", [(0, 4), (4, -1), (8.0, 4)])
 def test_no_channels_are_refused(channels):
-    with pytest.raises(ArgumentError, match=r"_channels` \(=(0|-1)\) must be at least 1"):
+    with pytest.raises(ArgumentError, match=r"_channels` \(=(0|-1|8.0)\) must be a whole"):
         GroupConv(*channels, kernel=SE3Kernel(7))
 
 

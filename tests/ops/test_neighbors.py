@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pcequi.errors import ArgumentError
-from pcequi.ops import knn, neighbors, pairs_within
+from pcequi.errors import ArgumentError, DataError, ShapeError
+from pcequi.ops import knn, local_moments, neighbors, pairs_within
 from pcequi.rotations import random_rotations
 
 pytestmark = pytest.mark.backend
@@ -99,3 +99,36 @@ def test_bad_arguments():
         knn(cloud, cloud, 0)
     with pytest.raises(ArgumentError, match=r"`radius` \(=0.0\) must be positive"):
         pairs_within(cloud, cloud, 0.0)
+
+
+@pytest.mark.parametrize(
+    "search", [lambda *b: knn(*b[:2], 2, *b[2:]), lambda *b: pairs_within(*b[:2], 1.0, *b[2:])]
+)
+def test_batches_that_do_not_fit_are_refused(backend, search, generator):
+    points = torch.rand(6, 3, generator=generator)
+    batch = torch.tensor([0, 0, 0, 1, 1, 1])
+    with pytest.raises(ArgumentError, match=r"`batch_query` \(=None\)"):
+        search(points, points, batch, None)
+    with pytest.raises(ArgumentError, match=r"`batch_source` \(=None\)"):
+        search(points, points, None, batch)
+    with pytest.raises(ShapeError, match=r"`batch_query` \(=\[5\]\)"):
+        search(points, points, batch, batch[:5])
+    with pytest.raises(DataError, match="`batch_source` is not sorted"):
+        search(points, points, batch.flip(0), batch)
+
+
+def test_a_cloud_without_sources_has_no_pairs(backend, generator):
+    points = torch.rand(6, 3, generator=generator)
+    row, _ = pairs_within(
+        points[:3], points, 9.0, torch.zeros(3).long(), torch.tensor([0] * 3 + [1] * 3)
+    )
+    assert row.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("radius", [0.0, -1.0, float("nan"), float("inf"), 1e200])
+def test_impossible_radii_are_refused(radius):
+    cloud = torch.zeros(3, 3, dtype=torch.float64)
+    with pytest.raises(ArgumentError, match="`radius`.*positive and finite"):
+        pairs_within(cloud, cloud, radius)
+    with pytest.raises(ArgumentError, match="`radius`.*positive and finite"):
+        local_moments(cloud, radius)

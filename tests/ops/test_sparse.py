@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pcequi.errors import ArgumentError, ShapeError
 from pcequi.ops import coalesce_rows, grouped_spmm, sparse
 
 
@@ -48,6 +49,46 @@ def test_gradcheck(backend, generator):
     x = torch.randn(7, 2, generator=generator, dtype=torch.float64, requires_grad=True)
     groups = as_groups(blocks)
     assert torch.autograd.gradcheck(lambda x: grouped_spmm(x, *groups), (x,))
+    assert torch.autograd.gradgradcheck(lambda x: grouped_spmm(x, *groups), (x,))
+
+
+def test_derivatives_of_functions(backend, generator):
+    blocks = [block(3, 4, generator, torch.float64), block(2, 3, generator, torch.float64)]
+    groups, whole = as_groups(blocks), torch.block_diag(*blocks)
+    x = torch.randn(7, 2, generator=generator, dtype=torch.float64)
+    found = torch.func.grad(lambda x: grouped_spmm(x, *groups).pow(2).sum())(x)
+    torch.testing.assert_close(found, 2 * whole.T @ whole @ x)
+    _, tangent = torch.func.jvp(lambda x: grouped_spmm(x, *groups), (x,), (x + 1,))
+    torch.testing.assert_close(tangent, whole @ (x + 1))
+
+
+def test_half_precision_stays(backend, generator):
+    groups = as_groups([block(6, 5, generator, torch.float32)])
+    x = torch.randn(5, 3, generator=generator).bfloat16().requires_grad_()
+    out = grouped_spmm(x, *groups)
+    out.sum().backward()
+    assert out.dtype == x.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("column", [-1, 4, 10**6])
+def test_columns_outside_a_cloud_are_refused(backend, generator, column):
+    blocks = [
+        block(3, 4, generator, torch.float32).abs() + 1,
+        block(2, 3, generator, torch.float32),
+    ]
+    ptr, col, val, rows, columns = as_groups(blocks)
+    col[1] = column
+    x = torch.randn(7, 2, generator=generator)
+    with pytest.raises(ArgumentError, match="`col` has entries outside"):
+        grouped_spmm(x, ptr, col, val, rows, columns)
+
+
+@pytest.mark.parametrize("which", range(5))
+def test_pointers_that_do_not_fit_are_refused(backend, generator, which):
+    groups = list(as_groups([block(3, 4, generator, torch.float32) + 9]))
+    groups[which] = groups[which][:-1]
+    with pytest.raises(ShapeError, match="must"):
+        grouped_spmm(torch.randn(4, 2, generator=generator), *groups)
 
 
 def test_sixteen_bit_columns_give_the_same(backend, generator):

@@ -8,37 +8,51 @@ __all__ = ["coalesce", "spmm", "spmm_transposed", "turned"]
 
 @njit(cache=True, nogil=True, parallel=True, fastmath=True)
 def spmm(row_of_group, column_of_group, ptr, col, val, x, out):
-    """out[r] = sum of val * x[column_of_group + col], one thread a cloud."""
+    """out[r] = sum of val * x[column_of_group + col], one thread a cloud; whether all columns
+    lie within their cloud."""
     channels = x.shape[1]
+    bad = 0
     for g in prange(len(row_of_group) - 1):
         shift = column_of_group[g]
+        width = column_of_group[g + 1] - shift
         for r in range(row_of_group[g], row_of_group[g + 1]):
             total = out[r]
             for c in range(channels):
                 total[c] = 0
             for e in range(ptr[r], ptr[r + 1]):
-                weight = val[e]
-                source = x[shift + col[e]]
+                weight, place = val[e], np.int64(col[e])
+                if place < 0 or place >= width:
+                    bad += 1
+                    continue
+                source = x[shift + place]
                 for c in range(channels):
                     total[c] += weight * source[c]
+    return bad == 0
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath=True)
 def spmm_transposed(row_of_group, column_of_group, ptr, col, val, grad, out):
-    """out[column] += val * grad[row]: clouds own disjoint columns, so no race."""
+    """out[column] += val * grad[row]: clouds own disjoint columns, so no race. Whether all
+    columns lie within their cloud."""
     channels = out.shape[1]
+    bad = 0
     for g in prange(len(row_of_group) - 1):
         shift = column_of_group[g]
+        width = column_of_group[g + 1] - shift
         for s in range(shift, column_of_group[g + 1]):
             for c in range(channels):
                 out[s, c] = 0
         for r in range(row_of_group[g], row_of_group[g + 1]):
             source = grad[r]
             for e in range(ptr[r], ptr[r + 1]):
-                weight = val[e]
-                target = out[shift + col[e]]
+                weight, place = val[e], np.int64(col[e])
+                if place < 0 or place >= width:
+                    bad += 1
+                    continue
+                target = out[shift + place]
                 for c in range(channels):
                     target[c] += weight * source[c]
+    return bad == 0
 
 
 @njit(cache=True, nogil=True)

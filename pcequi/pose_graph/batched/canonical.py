@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pcequi.canonical import ORDER, PHASE, SAME, TIE, WAVES, orders_and_signs
+from pcequi.clouds import ROUNDING
 
 __all__ = ["PaddedClouds", "canonical_poses", "is_plain", "pad_clouds"]
 
@@ -61,7 +62,9 @@ def pad_clouds(clouds: list[Tensor], device) -> PaddedClouds:
 
 
 def _centred(pos: Tensor, valid: Tensor, origin: Tensor) -> Tensor:
-    return torch.where(valid[:, :, None], pos - origin[:, None], 0.0)
+    pos = torch.where(valid[:, :, None], pos - origin[:, None], 0.0)
+    same = pos.abs().amax((1, 2)) <= ROUNDING * origin.abs().amax(1)
+    return pos.masked_fill_(same[:, None, None], 0.0)
 
 
 def is_plain(clouds: PaddedClouds) -> tuple[Tensor, Tensor]:
