@@ -34,7 +34,7 @@ from pcequi.training.evaluate import agreement, classification_report
 from pcequi.training.files import write_json
 from pcequi.training.fit import FitSettings, predict_logits
 from pcequi.training.protocols import parse_protocol, protocol_rotations
-from pcequi.training.resample import resampled_clouds
+from pcequi.training.resample import KINDS, resampled_clouds
 from pcequi.training.runs import RunSettings, load_run_split
 from pcequi.training.schedule import epoch_batches, number_of_batches, one_cycle
 from pcequi.training.state import TrainingState
@@ -46,17 +46,25 @@ TOGETHER = 512
 
 
 def turned_clouds(
-    clouds: Sequence[Tensor], turns: Tensor, number: int, seed: int, first: int
+    clouds: Sequence[Tensor], turns: Tensor, number: int, seed: int, first: int, kind: str
 ) -> tuple[Tensor, list[int]]:
     """Some clouds in their ``number``-th version (0: as they are), turned: one after the
     other [sum of N, 3], and how many points each has."""
     if number:
-        clouds = resampled_clouds(clouds, number, seed, first=first)
+        clouds = resampled_clouds(clouds, number, seed, first=first, kind=kind)
     turned = [cloud.double() @ turn.T for cloud, turn in zip(clouds, turns)]
     return torch.cat(turned), [len(cloud) for cloud in clouds]
 
 
-def ask(pool, clouds: Sequence[Tensor], kind: str, train: bool, seed: int, numbers: range):
+def ask(
+    pool,
+    clouds: Sequence[Tensor],
+    kind: str,
+    train: bool,
+    seed: int,
+    numbers: range,
+    resample_as: str = "shape",
+):
     """``turned_clouds`` of each version, begun by a pool: lists of its answers, in parts."""
     asked = []
     for number in numbers:
@@ -71,6 +79,7 @@ def ask(pool, clouds: Sequence[Tensor], kind: str, train: bool, seed: int, numbe
                     number,
                     seed,
                     start,
+                    resample_as,
                 )
                 for start in starts
             ]
@@ -111,9 +120,12 @@ class Run:
         settings = self.settings
         num = number_of_batches(len(rows), settings.batch_size)
         order = epoch_batches(rows, num, settings.seed, epoch)
-        sizes, order = [len(part) for part in order], torch.cat(order).cuda()
-        self.totals.clear()
-        for step, (own, target) in enumerate(zip(order.split(sizes), labels[order].split(sizes))):
+        sizes = [len(part) for part in order]
+        with torch.cuda.stream(self.stream):  # which does not wait for what others queue
+            order = torch.cat(order).cuda()
+            targets = labels[order]
+            self.totals.clear()
+        for step, (own, target) in enumerate(zip(order.split(sizes), targets.split(sizes))):
             rate = one_cycle(
                 epoch * num + step, num * settings.epochs, settings.lr, settings.warmup
             )
@@ -167,6 +179,7 @@ def main() -> None:
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--mixup", type=float, default=0.3)
     parser.add_argument("--resamplings", type=int, default=11)
+    parser.add_argument("--resample-as", default="shape", choices=KINDS)
     parser.add_argument("--held-out", type=int, default=0, help="training clouds not trained on")
     parser.add_argument("--runs", default="runs", help="folder of the runs")
     args = parser.parse_args()
@@ -185,6 +198,7 @@ def _together(args, protocol: str, preset: str, pool) -> None:
             also=ALSO[protocol],
             preset=preset,
             resamplings=args.resamplings,
+            resample_as=args.resample_as,
             fit=FitSettings(
                 epochs=args.epochs,
                 lr=args.lr,
@@ -204,8 +218,18 @@ def _together(args, protocol: str, preset: str, pool) -> None:
         runs.append(Run(model, one.fit))
     levels, kind, seed = runs[0].model.levels, parse_protocol(protocol).train, args.seed[0]
     start = time.perf_counter()
-    asked = ask(pool, data.clouds, kind, True, seed, range(args.resamplings + 1))
-    versions = [make_graphs(parts, levels, len(data), torch.bfloat16) for parts in asked]
+    numbers = range(args.resamplings + 1)
+    asked = ask(pool, data.clouds, kind, True, seed, numbers, args.resample_as)
+    versions = []
+    for parts in asked:
+        before = torch.cuda.memory_allocated()
+        versions.append(make_graphs(parts, levels, len(data), torch.bfloat16))
+        need = (len(asked) - 1) * (torch.cuda.memory_allocated() - before)
+        if len(versions) == 1 and need > 0.8 * torch.cuda.mem_get_info()[0]:
+            raise SystemExit(
+                f"{need / 1e9:.0f} GB more of graphs do not fit into the GPU's memory; "
+                "lower --resamplings"
+            )
     torch.cuda.synchronize()
     built = time.perf_counter()
     print(f"{preset} {protocol}: {len(versions)} versions in {built - start:.1f} s", flush=True)
@@ -259,7 +283,9 @@ def _report(args, settings: RunSettings, run: Run, data, test, seconds: dict, po
         "per_class": {name: part["per_class"] for name, part in found.items()},
         "confusion": {name: part["confusion"] for name, part in found.items()},
     }
-    folder = Path(args.runs) / f"gpu-{settings.preset}-{settings.protocol.replace('/', '-')}-{seed}"
+    kind = "" if settings.resample_as == "shape" else f"{settings.resample_as}-"
+    name = f"gpu-{kind}{settings.preset}-{settings.protocol.replace('/', '-')}-{seed}"
+    folder = Path(args.runs) / name
     save_checkpoint(folder, run.model.half(), data.classes, about)
     write_json(folder / "settings.json", settings.to_dict() | {"source": None})
     write_json(folder / "report.json", report)

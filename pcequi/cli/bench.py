@@ -25,11 +25,16 @@ def bench(
     Ratios come from steps that take turns in one run, so that a busy machine
     disturbs both sides alike; seconds are those of this machine now.
     """
+    import torch
+
     from pcequi.bench import EXPLANATIONS, GPU_EXPLANATIONS, bench_figures, gpu_figures
     from pcequi.training.progress import progress_bar
     from pcequi.training.threads import choose_device, set_threads
 
-    used, on_gpu = set_threads(threads), choose_device(device).type == "cuda"
+    used, chosen = set_threads(threads), choose_device(device)
+    on_gpu = chosen.type == "cuda"
+    if on_gpu and chosen.index is not None:
+        torch.cuda.set_device(chosen)  # all of it is measured where "cuda" is
     meanings = GPU_EXPLANATIONS if on_gpu else EXPLANATIONS
     parts: list[str] = []
     with progress_bar("measuring", 8) as bar:

@@ -165,10 +165,11 @@ def fit(
     with synchronized_norms(model, ranks), progress_bar("training", total, quiet=quiet) as bar:
         batch_loss = ranks.setup(BatchLoss(model, settings, ranks))
         run = EpochRunner(batch_loss, state.optimizer, labels, settings, ranks=ranks, device=device)
-        for epoch in range(len(history), settings.epochs):
+        first = len(history)
+        for epoch in range(first, settings.epochs):
             batches = epoch_batches(rows, num_batches, settings.seed, epoch)
             number = epoch % len(stores)
-            if run.plain:
+            if run.plain and epoch - first < len(stores):  # once for each
                 stores[number] = device_graphs(stores[number], device, dtype)
             metrics = run(stores[number], batches, epoch, progress=bar)
             if total < FEW_STEPS and (len(val_rows) or epoch == settings.epochs - 1):

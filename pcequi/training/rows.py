@@ -20,8 +20,8 @@ __all__ = ["device_graphs", "fast_blocks", "load_batch", "prefetch", "split_rows
 #: 17): zeros are multiplied too, and a dense network's A has 1 to 5 % of entries.
 LEAST_FILL = 0.15
 
-# Share of a GPU's free memory that graphs may take.
-_SHARE = 0.8
+# Share of a GPU's free memory that graphs may take, and bytes that they leave for steps.
+_SHARE, _LEFT = 0.8, 2e9
 
 
 def fast_blocks(precision: str, device: torch.device | str) -> torch.dtype | None:
@@ -86,7 +86,8 @@ def device_graphs(
     device = torch.device(device)
     if device.type != "cuda" or isinstance(store, DeviceGraphs):
         return store
-    if DeviceGraphs.bytes_needed(store, dtype) > _SHARE * torch.cuda.mem_get_info(device)[0]:
+    free = torch.cuda.mem_get_info(device)[0] - _LEFT
+    if DeviceGraphs.bytes_needed(store, dtype) > _SHARE * free:
         return store
     try:
         return DeviceGraphs.load(store, device, dtype, progress)

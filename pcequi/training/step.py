@@ -173,13 +173,16 @@ class GraphedSteps:
         number = self._count[size] = self._count.get(size, 0) + 1
         graph = graphs.batch(rows)
         if number <= _WARMUP:
-            self._stream.wait_stream(torch.cuda.current_stream())
+            here = torch.cuda.current_stream(self.totals.device)
+            self._stream.wait_stream(here)
             with torch.cuda.stream(self._stream):
                 self._step(graph, target, mixing)
-            torch.cuda.current_stream().wait_stream(self._stream)
+            here.wait_stream(self._stream)
             return
         captured = _Captured(torch.cuda.CUDAGraph(), graph, target.clone(), _copied(mixing))
-        with torch.cuda.graph(captured.graph):
+        # A stream of its own says which GPU it is, and cuBLAS has one workspace a stream, which
+        # graphs that are replayed side by side must not share.
+        with torch.cuda.graph(captured.graph, stream=self._stream):
             self._step(captured.batch, captured.target, captured.mixing)
         self._ready[size] = captured
         captured.graph.replay()  # capturing does not run it

@@ -93,6 +93,7 @@ def test_the_operations_of_a_step_are_those_that_torch_counts(name, make_blob):
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:The usage of `scatter:UserWarning")  # PyG, of DGCNN's maximum
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_all_figures_of_a_gpu_are_there_and_positive():
     figures = gpu_figures("small", rounds=2)

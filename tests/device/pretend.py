@@ -6,6 +6,8 @@ GPU. Arithmetic is the CPU's.
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -15,6 +17,29 @@ _SETTERS = {torch.Tensor.data.__set__, torch.Tensor.grad.__set__}
 # Where arguments may lie on either side, or say where the result goes.
 _MOVES = {torch.Tensor.to, torch.Tensor.cpu, torch.Tensor.cuda, torch.Tensor.copy_}
 _INDEXING = {torch.Tensor.__getitem__, torch.Tensor.__setitem__}
+
+
+# What makes the CPU wait for a GPU, and so cannot be captured.
+_WAITING = {
+    getattr(torch.Tensor, name)
+    for name in ("item", "tolist", "nonzero", "cpu", "numpy", "__bool__", "__float__", "__int__")
+}
+_waiting_forbidden = False
+
+
+class Waits(Exception):
+    """What the capture of a CUDA graph would refuse."""
+
+
+@contextlib.contextmanager
+def no_waiting():
+    """Inside the block a look at the values of a tensor of the GPU is an error."""
+    global _waiting_forbidden
+    _waiting_forbidden = True
+    try:
+        yield
+    finally:
+        _waiting_forbidden = False
 
 
 class MixedDevices(Exception):
@@ -43,6 +68,8 @@ class PretendGPU(TorchFunctionMode):
         if func is torch.device or func is torch._C._nn._parse_to:
             return func(*args, **kwargs)
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        if _waiting_forbidden and func in _WAITING and side(args[0]) == "cuda":
+            raise Waits(f"{func.__name__} waits for the GPU")
         if func == torch.Tensor.device.__get__:
             return GPU if side(args[0]) == "cuda" else CPU
         if func == torch.Tensor.is_cuda.__get__:

@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 import torch
-from pretend import MixedDevices, PretendGPU, side
+from pretend import MixedDevices, PretendGPU, Waits, no_waiting, side
 
 from pcequi.graph_device import DeviceGraphs
 from pcequi.graph_store import GraphStore
@@ -182,11 +182,12 @@ class Recorded:
 
     def replay(self):
         arguments, options = self.call
-        train_step(*arguments, **options)
+        with no_waiting():
+            train_step(*arguments, **options)
 
 
 @contextlib.contextmanager
-def recording(graph):
+def recording(graph, stream):
     step.train_step = lambda *arguments, **options: setattr(graph, "call", (arguments, options))
     try:
         yield
@@ -195,11 +196,23 @@ def recording(graph):
 
 
 class NoStream:
-    def __init__(self, device=None):
+    def __init__(self, device):
         pass
 
     def wait_stream(self, other):
         pass
+
+
+def test_a_look_at_a_value_is_noticed_where_nothing_may_wait():
+    with PretendGPU():
+        x = torch.ones(3, device="cuda")
+        for look in (torch.Tensor.sum, torch.Tensor.item, bool, float, torch.Tensor.nonzero):
+            with no_waiting():
+                if look is torch.Tensor.sum:
+                    look(x)
+                    continue
+                with pytest.raises(Waits):
+                    look(x[:1])
 
 
 def test_replayed_steps_are_the_steps(clouds, tmp_path, monkeypatch):
