@@ -7,6 +7,7 @@ of your own: a sub-folder a class. Then it runs the commands that you would type
     python examples/own_folder.py --make parts    # only the 60 meshes, to try things on
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -73,6 +74,22 @@ def main(quick: bool) -> None:
         print(f"{report.name}: {report.stat().st_size / 1000:.0f} kB, opens in any browser")
 
 
+def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="From a folder of files to a classifier.")
+    parser.add_argument("--quick", action="store_true", help="fewer files, points and epochs")
+    parser.add_argument(
+        "--make", type=Path, metavar="FOLDER", help="only make the 60 meshes, in a new FOLDER"
+    )
+    found = parser.parse_args(words)
+    if found.make and found.make.exists():
+        parser.error(f"argument --make: {found.make} is there already; name a new folder")
+    return found
+
+
 if __name__ == "__main__":
-    making = "--make" in sys.argv
-    make_files(Path(sys.argv[-1]), 20, seed=0) if making else main("--quick" in sys.argv)
+    asked = read_arguments()
+    if asked.make:
+        files = make_files(asked.make, 20, seed=0)
+        print(f"{len(files)} meshes of {len(CLASSES)} classes in {asked.make}")
+    else:
+        main(asked.quick)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
-import re
 import secrets
-import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -18,10 +15,12 @@ import numpy as np
 import torch
 from torch_geometric.data import Data, InMemoryDataset
 
+from pcequi.datasets.describe import describe, without_addresses
 from pcequi.datasets.progress import track
 from pcequi.errors import ArgumentError, DataError, FileError
+from pcequi.files import make_folder
 
-__all__ = ["CloudDataset", "Cloud", "check_count"]
+__all__ = ["Cloud", "CloudDataset", "broken_files", "check_count", "read_each"]
 
 # Points, their normals where there are any, the label, and perhaps a name and a
 # dictionary of arrays with a row a point.
@@ -49,35 +48,49 @@ def check_count(name: str, value: int, least: int = 1) -> int:
     return int(value)
 
 
-def _describe(thing: Any, depth: int = 0) -> str:
-    """A text that tells one transform from another, and is the same next time.
+def broken_files(argument: str, value: object, broken: list[str], total: int) -> str:
+    """The words of an error about files of a folder: the first five, and how many more.
 
-    Attributes rather than ``repr``, which often leaves out what matters: a
-    transform with other settings must not read the old one's file.
+    **Equivariance:** does not apply.
     """
-    if isinstance(thing, functools.partial):
-        thing = ["partial", thing.func, thing.args, thing.keywords]
-    if isinstance(thing, types.MethodType):
-        thing = ["method", thing.__func__, thing.__self__]
-    if isinstance(thing, torch.Tensor):
-        thing = thing.detach().cpu().numpy()
-    if isinstance(thing, np.ndarray):
-        digest = hashlib.sha256(np.ascontiguousarray(thing).tobytes()).hexdigest()
-        return f"array({thing.shape}, {thing.dtype}, {digest})"
-    # Deeper than any sensible setting: objects that refer back to themselves.
-    if depth < 8:
-        if isinstance(thing, dict):
-            pairs = sorted((str(key), _describe(value, depth + 1)) for key, value in thing.items())
-            return f"{{{', '.join(f'{key}: {value}' for key, value in pairs)}}}"
-        if isinstance(thing, (list, tuple)):
-            return f"[{', '.join(_describe(item, depth + 1) for item in thing)}]"
-        kind = type(thing)
-        if not hasattr(thing, "__qualname__") and getattr(thing, "__dict__", None):
-            return f"{kind.__module__}.{kind.__qualname__}{_describe(vars(thing), depth + 1)}"
-    # A plain function's repr holds nothing but its name and its address.
-    name = getattr(thing, "__qualname__", None)
-    text = f"{thing.__module__}.{name}" if name else repr(thing)
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+    shown = "".join(f"\n  {reason}" for reason in broken[:5])
+    rest = f"\n  and {len(broken) - 5} more" if len(broken) > 5 else ""
+    return (
+        f"`{argument}` (={str(value)!r}) has {len(broken)} of {total} files that cannot be used; "
+        f"repair or remove them:{shown}{rest}"
+    )
+
+
+def read_each(
+    read: Callable[..., Cloud], files: Sequence[tuple], others: Sequence[tuple]
+) -> Generator[Cloud, None, list[str]]:
+    """Read files one by one; with many, one error should name all that are broken.
+
+    Args:
+        read: Makes a cloud of a file; its errors are collected.
+        files: Arguments of ``read`` for the files of this split.
+        others: Those of the other split, read only once a file is broken.
+
+    Yields:
+        The clouds of ``files`` up to the first that is broken.
+
+    Returns:
+        What is wrong with each broken file.
+
+    **Equivariance:** does not apply.
+    """
+    broken = []
+    for place, file in enumerate([*files, *others]):
+        if place >= len(files) and not broken:
+            break
+        try:
+            cloud = read(*file)
+        except (FileError, DataError) as error:
+            broken.append(str(error))
+            continue
+        if not broken:
+            yield cloud
+    return broken
 
 
 class CloudDataset(InMemoryDataset):
@@ -94,10 +107,15 @@ class CloudDataset(InMemoryDataset):
         classes: Names of the classes; a label is an index into them.
         transform: Called on every access.
         pre_transform: Called once, before saving. It is told apart by its
-            attributes (a plain function by its name): after changing its code,
-            pass ``force_reload=True``.
+            attributes, a function by its code, defaults and closure. After a change
+            of its class's code, or of what it calls by a global name, pass
+            ``force_reload=True``.
         pre_filter: Called once, before ``pre_transform``; keeps a cloud if true.
         force_reload: Whether to process again.
+
+    Raises:
+        FileError: The folder cannot be made, or the processed file is damaged.
+        DataError: A label is outside the classes, or no cloud is left.
 
     **Equivariance:** clouds come in the pose in which they are stored.
     """
@@ -117,13 +135,19 @@ class CloudDataset(InMemoryDataset):
         self.classes = list(classes)
         made_by = {
             **settings,
-            "transform": _describe(pre_transform),
-            "filter": _describe(pre_filter),
+            "transform": describe(pre_transform),
+            "filter": describe(pre_filter),
         }
         digest = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
         self._key = digest[:12]
+        self.root = str(Path(root).expanduser())
+        # Before PyG makes it, which fails without a word about what to do.
+        try:
+            make_folder(Path(self.processed_dir))
+        except FileError as error:
+            raise FileError(f"`root` (={str(root)!r}) will not do: {error}") from error
         super().__init__(
-            str(Path(root).expanduser()),
+            self.root,
             transform,
             pre_transform,
             pre_filter,
@@ -190,7 +214,7 @@ class CloudDataset(InMemoryDataset):
             made = [data for data in made if self.pre_filter(data)]
         if not made:
             raise DataError(
-                f"`pre_filter` (={_describe(self.pre_filter)}) leaves no cloud of "
+                f"`pre_filter` (={without_addresses(repr(self.pre_filter))}) leaves no cloud of "
                 f"{self._stem()} {self.split}: loosen it"
             )
         if self.pre_transform is not None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from pcequi.datasets.base import Cloud, CloudDataset, check_count
+from pcequi.datasets.base import Cloud, CloudDataset, broken_files, check_count, read_each
 from pcequi.datasets.folder_files import SPLITS, split_files
-from pcequi.datasets.progress import track
 from pcequi.datasets.readers import read_points
 from pcequi.datasets.roots import default_root
-from pcequi.errors import DataError, FileError
+from pcequi.errors import DataError
 
 __all__ = ["FolderClouds"]
 
@@ -26,8 +25,10 @@ class FolderClouds(CloudDataset):
     are passed over; folders within that of a class are searched too. Which files
     are tested on is decided by the first that applies:
 
-    - folders ``train`` and ``test``, above the classes (``train/CLASS/...``) or
-      below each (``CLASS/train/...``);
+    - folders ``train`` and ``test``, in small or capital letters, above the classes
+      (``train/CLASS/...``) or below each (``CLASS/train/...``). A folder ``val``,
+      ``valid``, ``validation``, ``training`` or ``testing`` beside one of them, or
+      beside one another, is an error: its files would be passed over;
     - ``test_list``, a text file that names the files to test on, a line each;
     - a share of each class, drawn by ``seed`` from the names of the files: a
       file that is added later moves hardly any other.
@@ -60,7 +61,8 @@ class FolderClouds(CloudDataset):
         ArgumentError: An argument is out of range.
         FileError: ``folder`` or ``test_list`` is missing.
         DataError: Fewer than two classes, a class without files, a split without
-            clouds, or files that cannot be used; the message names them.
+            clouds, a folder ``val`` beside ``train``, or files that cannot be used,
+            of whichever split; the message names them.
 
     **Equivariance:** clouds are in the pose of their files.
     """
@@ -88,7 +90,9 @@ class FolderClouds(CloudDataset):
         files = split_files(self.folder, test_share=test_share, test_list=test_list, seed=self.seed)
         classes = sorted({name for _, name, _ in files})
         split = SPLITS[not train]
-        self.files = [(path, classes.index(name)) for path, name, part in files if part == split]
+        labelled = [(path, classes.index(name), part) for path, name, part in files]
+        self.files = [(path, label) for path, label, part in labelled if part == split]
+        self._others = [(path, label) for path, label, part in labelled if part != split]
         settings = {
             "version": _VERSION,
             "num_points": self.num_points,
@@ -112,22 +116,13 @@ class FolderClouds(CloudDataset):
         return "".join(c if c.isalnum() else "-" for c in self.folder.resolve().name.lower())[:40]
 
     def _clouds(self) -> tuple[int, Iterable[Cloud]]:
-        # All before any: with many files, one error should name all that are broken.
-        total, made, broken = len(self.files), [], []
-        title = f"reading {self.folder.name}, {self.split}"
-        for path, label in track(self.files, title, total):
-            try:
-                made.append(self._read(path, label))
-            except (FileError, DataError) as error:
-                broken.append(str(error))
+        return len(self.files), self._each()
+
+    def _each(self) -> Iterator[Cloud]:
+        broken = yield from read_each(self._read, self.files, self._others)
         if broken:
-            shown = "".join(f"\n  {reason}" for reason in broken[:5])
-            rest = f"\n  and {len(broken) - 5} more" if len(broken) > 5 else ""
-            raise DataError(
-                f"`folder` (={str(self.folder)!r}) has {len(broken)} of {total} {self.split} files "
-                f"that cannot be used; repair or remove them:{shown}{rest}"
-            )
-        return total, made
+            total = len(self.files) + len(self._others)
+            raise DataError(broken_files("folder", self.folder, broken, total))
 
     def _read(self, path: Path, label: int) -> Cloud:
         name = path.relative_to(self.folder).as_posix()

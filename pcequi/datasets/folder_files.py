@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pcequi.datasets.readers import READABLE
+from pcequi.datasets.readers import ENDINGS
 from pcequi.errors import ArgumentError, DataError, FileError
 
 __all__ = ["SPLITS", "find_files", "split_files"]
 
 #: Names of the splits, and of the folders that say them.
 SPLITS = ("train", "test")
+# Names of folders that people mean as splits, too; which split, a program cannot know.
+_ALMOST = ("val", "valid", "validation", "training", "testing")
 
 
 def split_files(
@@ -67,13 +69,13 @@ def find_files(folder: Path) -> list[tuple[Path, str, str]]:
         raise FileError(
             f"`folder` (={str(folder)!r}) is no folder: give one whose sub-folders are the classes"
         )
-    above = [part for part in SPLITS if (folder / part).is_dir()]
+    above = _split_folders(folder, [path.name for path in folder.iterdir() if path.is_dir()])
     if len(above) == 1:
         raise DataError(
-            f"`folder` (={str(folder)!r}) has a folder {above[0]!r} and not its partner: there "
-            "must be both train and test, or neither"
+            f"`folder` (={str(folder)!r}) has a folder {next(iter(above))!r} and not its partner: "
+            "there must be both train and test, or neither"
         )
-    places = [(folder / part, part) for part in above] or [(folder, "")]
+    places = [(folder / name, part) for name, part in above.items()] or [(folder, "")]
     files = [found for place, part in places for found in _find_classes(place, part)]
     names = sorted({name for _, name, _ in files})
     if len(names) < 2:
@@ -97,16 +99,39 @@ def _find_classes(place: Path, part: str) -> Iterator[tuple[Path, str, str]]:
         found = [
             path
             for path in sorted(kind.rglob("*"))
-            if path.suffix.lower() in READABLE and path.is_file() and not path.name.startswith(".")
+            if path.suffix.lower() in ENDINGS and path.is_file() and not path.name.startswith(".")
         ]
         if not found:
             raise DataError(
                 f"`folder` (={str(place)!r}) has a class {kind.name!r} without files: add some "
-                f"that end in {' '.join(READABLE)}, or remove it"
+                f"that end in {' '.join(ENDINGS)}, or remove it"
             )
-        for path in found:
-            below = path.relative_to(kind).parts[0]
-            yield path, kind.name, part or (below if below in SPLITS else "")
+        first = [path.relative_to(kind).parts[0] for path in found]
+        inner = {name for name in first if (kind / name).is_dir()}
+        below = {} if part else _split_folders(kind, inner)
+        for path, name in zip(found, first):
+            yield path, kind.name, part or below.get(name, "")
+
+
+def _split_folders(place: Path, names: Iterable[str]) -> dict[str, str]:
+    """Of the names of the folders in a place those that say a split, and which."""
+    found = {name: name.lower() for name in sorted(names) if name.lower() in SPLITS}
+    almost = sorted(name for name in names if name.lower() in _ALMOST)
+    if almost and len(found) + len(almost) > 1:
+        beside = next(name for name in [*found, *almost] if name != almost[0])
+        raise DataError(
+            f"`folder` (={str(place)!r}) has a folder {almost[0]!r} beside {beside!r}, and splits "
+            "are called train and test: rename it, move its files into one of these, or move it "
+            "elsewhere"
+        )
+    for part in SPLITS:
+        same = [name for name in found if found[name] == part]
+        if len(same) > 1:
+            raise DataError(
+                f"`folder` (={str(place)!r}) has the folders {' and '.join(map(repr, same))} for "
+                f"the {part} split: join them"
+            )
+    return found
 
 
 def _split_by_share(folder: Path, files: list, share: float, seed: int) -> list:

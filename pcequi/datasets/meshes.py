@@ -182,8 +182,13 @@ def in_range(points: np.ndarray) -> np.ndarray:
     return points if scale == 0 or 1e-70 < scale < 1e70 else points / scale
 
 
-def check_finite(points: np.ndarray, name: str) -> None:
+def check_finite(points: np.ndarray, name: str, remedy: str = "remove them") -> None:
     """Check that no coordinate is NaN or infinite.
+
+    Args:
+        points: Points, ``[N, 3]``.
+        name: What to call them in the error.
+        remedy: What to do, for the error.
 
     Raises:
         DataError: one is; the message says how many points.
@@ -193,8 +198,7 @@ def check_finite(points: np.ndarray, name: str) -> None:
     bad = int((~np.isfinite(points).all(axis=1)).sum())
     if bad:
         raise DataError(
-            f"`{name}` has {bad} of {len(points)} points with NaN or infinite coordinates: "
-            "remove them"
+            f"`{name}` has {bad} of {len(points)} points with NaN or infinite coordinates: {remedy}"
         )
 
 

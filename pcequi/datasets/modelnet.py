@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from pcequi.datasets.archives import brief, sha256_of, verify_archive
-from pcequi.datasets.base import Cloud, CloudDataset, check_count
+from pcequi.datasets.base import Cloud, CloudDataset, broken_files, check_count, read_each
 from pcequi.datasets.downloads import download
 from pcequi.datasets.meshes import normalize_cloud, parse_off, read_off, sample_mesh
 from pcequi.datasets.packed import read_packed
+from pcequi.datasets.places import fingerprint_all
 from pcequi.datasets.roots import default_root
 from pcequi.errors import ArgumentError, DataError, FileError
 
@@ -56,13 +57,16 @@ class ModelNet(CloudDataset):
 
     Where the shapes come from is decided by ``source``:
 
-    - a folder of ``CLASS/train/*.off`` and ``CLASS/test/*.off``;
+    - a folder of ``CLASS/train/*.off`` and ``CLASS/test/*.off``. Files that are
+      added, removed or changed are noticed and read;
     - an official archive ``ModelNet10.zip`` or ``ModelNet40.zip``, whose members
       are read in place: nothing is unpacked to disk, so no member can write
       outside. Classes and counts must be those of the set;
     - a packed file ``.npz`` or ``.npz.xz`` (see ``pcequi.datasets.packed``);
-    - None: whichever of these lies in ``root/raw`` (``ModelNet40/``, the archive,
-      ``modelnet40_1024.npz.xz``); failing that, the archive is downloaded there.
+    - a folder in which one of these lies, called ``ModelNet40/`` (or 10),
+      ``ModelNet40.zip`` or ``modelnet40_1024.npz.xz``;
+    - None: whichever lies so in ``root/raw`` or in ``root``; failing that, the
+      archive is downloaded to ``root/raw``.
       The authors publish no checksum, so an archive is trusted on first use: all
       its members are tested, its SHA-256 is recorded beside it, and later uses
       must match the record.
@@ -90,7 +94,8 @@ class ModelNet(CloudDataset):
     Raises:
         ArgumentError: An argument is out of range, or ``source`` is of no known
             kind.
-        FileError: A file is missing or damaged, or cannot be downloaded.
+        FileError: A file is missing or damaged, or cannot be downloaded; of a folder
+            the message names all that are damaged.
         DataError: Classes, counts or labels are not those of the set.
 
     **Equivariance:** canonical pose, z up; rotate with a transform.
@@ -116,16 +121,18 @@ class ModelNet(CloudDataset):
         self.num_points = check_count("num_points", num_points)
         self.seed = check_count("seed", seed, least=0)
         root = Path(default_root() / "ModelNet" if root is None else root).expanduser()
-        self.source = _find(root / "raw", name) if source is None else _check(source)
+        self.source = _find(root, name) if source is None else _check(source, name)
+        split = "train" if train else "test"
+        self._files = self._list_files(split) if self.source.is_dir() else []
         settings = {
             "name": name,
             "num_points": self.num_points,
             "seed": self.seed,
-            "source": _identity(self.source),
+            "source": _identity(self.source, self._files),
         }
         super().__init__(
             root,
-            "train" if train else "test",
+            split,
             settings,
             MODELNET_CLASSES[name],
             transform,
@@ -133,6 +140,18 @@ class ModelNet(CloudDataset):
             pre_filter,
             force_reload,
         )
+
+    def _list_files(self, split: str) -> list[tuple[Path, int]]:
+        files = _off_files(self.source, self.name, split)
+        found = {label for _, label in files}
+        for label, name in enumerate(MODELNET_CLASSES[self.name]):
+            if label not in found:
+                raise DataError(
+                    f"`source` (={str(self.source)!r}) has no file {name}/{split}/*.off: it must "
+                    f"hold all {len(MODELNET_CLASSES[self.name])} classes of "
+                    f"ModelNet{self.name}, or a folder ModelNet{self.name} that does"
+                )
+        return files
 
     def _stem(self) -> str:
         return f"modelnet{self.name}"
@@ -155,17 +174,18 @@ class ModelNet(CloudDataset):
         return normalize_cloud(points, name=key), None, label
 
     def _from_folder(self) -> tuple[int, Iterator[Cloud]]:
-        files = []
-        for label, name in enumerate(self.classes):
-            found = sorted((self.source / name / self.split).glob("*.[oO][fF][fF]"))
-            if not found:
-                raise DataError(
-                    f"`source` (={str(self.source)!r}) has no file {name}/{self.split}/*.off: "
-                    f"it must hold all {len(self.classes)} classes of ModelNet{self.name}"
-                )
-            files += [(path, label) for path in found]
-        clouds = (self._sample(read_off(path), path.name, label) for path, label in files)
-        return len(files), clouds
+        return len(self._files), self._each()
+
+    def _each(self) -> Iterator[Cloud]:
+        other = "test" if self.split == "train" else "train"
+        others = _off_files(self.source, self.name, other)
+        broken = yield from read_each(self._read, self._files, others)
+        if broken:
+            total = len(self._files) + len(others)
+            raise FileError(broken_files("source", self.source, broken, total))
+
+    def _read(self, path: Path, label: int) -> Cloud:
+        return self._sample(read_off(path), path.name, label)
 
     def _from_archive(self) -> tuple[int, Iterator[Cloud]]:
         _, checksum, counts = _ARCHIVES[self.name]
@@ -238,11 +258,13 @@ class ModelNet(CloudDataset):
         return normalize_cloud(points), None, label
 
 
-def _check(source: str | Path) -> Path:
+def _check(source: str | Path, name: str) -> Path:
     path = Path(source).expanduser()
     if not path.exists():
         raise FileError(f"`source` (={str(source)!r}) does not exist: check the path")
-    if path.is_dir() or path.name.lower().endswith((".zip", ".npz", ".npz.xz")):
+    if path.is_dir():
+        return _inside(path, name) or path
+    if path.name.lower().endswith((".zip", ".npz", ".npz.xz")):
         return path
     raise ArgumentError(
         f"`source` (={str(source)!r}) must be a folder of OFF files, a .zip archive, or a packed "
@@ -250,13 +272,19 @@ def _check(source: str | Path) -> Path:
     )
 
 
-def _find(raw: Path, name: str) -> Path:
-    """What lies in the raw folder, or a fresh download."""
-    for candidate in (f"ModelNet{name}", f"ModelNet{name}.zip", *_PACKED_NAMES):
-        if (raw / candidate).exists():
-            return raw / candidate
+def _inside(folder: Path, name: str) -> Path | None:
+    """The unpacked set, the archive or the packed file that lies in a folder, if one does."""
+    names = (f"ModelNet{name}", f"ModelNet{name}.zip", *_PACKED_NAMES)
+    return next((folder / each for each in names if (folder / each).exists()), None)
+
+
+def _find(root: Path, name: str) -> Path:
+    """What lies in ``root/raw`` or ``root``, or a fresh download."""
+    found = _inside(root / "raw", name) or _inside(root, name)
+    if found:
+        return found
     url, checksum, _ = _ARCHIVES[name]
-    path = raw / f"ModelNet{name}.zip"
+    path = root / "raw" / f"ModelNet{name}.zip"
     download(url, path, checksum=checksum)
     try:
         verify_archive(path, checksum)
@@ -266,10 +294,20 @@ def _find(raw: Path, name: str) -> Path:
     return path
 
 
-def _identity(source: Path) -> str:
+def _off_files(source: Path, name: str, split: str) -> list[tuple[Path, int]]:
+    """Path and label of every OFF file of a split; classes without one add nothing."""
+    return [
+        (path, label)
+        for label, kind in enumerate(MODELNET_CLASSES[name])
+        for path in sorted((source / kind / split).glob("*.[oO][fF][fF]"))
+    ]
+
+
+def _identity(source: Path, files: list[tuple[Path, int]]) -> str:
     """What tells one source from another in the name of a processed file."""
     if source.is_dir():
-        return str(source.resolve())
+        digest = fingerprint_all((path for path, _ in files), source)
+        return f"{source.resolve()} {digest}"
     if source.suffix == ".zip":
         # 2 GB take seconds to hash: size and time do until the file is read.
         status = source.stat()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from pcequi.errors import FileError
 
-__all__ = ["find_place", "fingerprint", "z_up"]
+__all__ = ["find_place", "fingerprint", "fingerprint_all", "z_up"]
 
 
 def find_place(
@@ -45,6 +46,26 @@ def fingerprint(paths: Iterable[Path]) -> list[str]:
     """
     stats = [(path, path.stat()) for path in paths]
     return [f"{path.name} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats]
+
+
+def fingerprint_all(paths: Iterable[Path], base: Path) -> str:
+    """One digest of the paths below ``base``, sizes and times of many files; none is opened.
+
+    Raises:
+        FileError: One is missing, or lies where it may not be looked at.
+
+    **Equivariance:** does not apply.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            stat = path.stat()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise FileError(f"{str(path)!r} is missing ({reason}): put it there again") from error
+        name = path.relative_to(base).as_posix()
+        digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode(errors="replace"))
+    return digest.hexdigest()
 
 
 def z_up(vectors: np.ndarray) -> np.ndarray:

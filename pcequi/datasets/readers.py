@@ -16,14 +16,23 @@ from pcequi.datasets.pcd import read_pcd
 from pcequi.datasets.text_clouds import read_text
 from pcequi.errors import DataError, FileError
 
-__all__ = ["READABLE", "read_points"]
+__all__ = ["ENDINGS", "READABLE", "read_points"]
 
 _MESHES = (".off", ".obj", ".ply", ".stl", ".glb")
 _CLOUDS = (".pcd", ".xyz", ".txt", ".npy", ".npz")
+# Further endings of text, and whether columns 4 to 6 may be normals: those of the other two are
+# colours, perhaps after an intensity.
+_TEXTS = {".csv": True, ".xyzn": True, ".xyzrgb": False, ".pts": False}
 
 # Names of the points in an archive, and what to do where they are not found.
 _POSITIONS = ("pos", "points", "xyz")
 _SAVE = "save the points of one cloud as one table, x y z in its first columns"
+
+# For clouds of depth cameras.
+_NO_RETURNS = (
+    "if they are places without a return, leave them out, `points[np.isfinite(points[:, :3])"
+    ".all(axis=1)]` in NumPy, or save the cloud as .pcd, where they mean that"
+)
 
 # Three rows with more columns than this are no three points.
 _WIDE = 64
@@ -33,8 +42,11 @@ class _Layout(ValueError):
     """A file that is whole, and holds no cloud."""
 
 
-#: Endings of the files that :func:`read_points` understands.
+#: Endings of the files that :func:`read_points` understands, one for each way of reading.
 READABLE = _MESHES + _CLOUDS
+
+#: All of them: text has several.
+ENDINGS = (*READABLE, *_TEXTS)
 
 
 def read_points(
@@ -47,13 +59,19 @@ def read_points(
 ) -> Data:
     """Read a mesh or a cloud from a file.
 
-    A mesh (``.off .obj .ply .stl .glb``) is sampled by area. A cloud (``.pcd .xyz
-    .txt .npy .npz``, or a mesh format without faces) is thinned at random where
-    it has more than ``num_points``, and kept whole where it has fewer. Columns 1
-    to 3 are coordinates, and 4 to 6, where they are asked for, normals. An
+    A mesh (``.off .obj .ply .stl .glb``) is sampled by area. A cloud (``.pcd .npy
+    .npz``, text as ``.xyz .txt .csv .pts .xyzn .xyzrgb``, or a mesh format without
+    faces) is thinned at random where it has more than ``num_points``, and kept
+    whole where it has fewer. Columns 1 to 3 are coordinates, and 4 to 6, where they
+    are asked for, normals (in ``.pts`` and ``.xyzrgb``, colours, which are left out);
+    names above the columns may say otherwise, see ``text_clouds.read_text``. An
     ``.npz`` holds them as ``pos`` (or ``points``, ``xyz``, or its only array) and
     ``normal``, a ``.npy`` of records in its fields ``x``, ``y``, ``z``, a ``.pcd``
     has normals in the fields ``normal_x`` ..., a ``.ply`` in ``nx`` ...
+
+    A point with NaN or infinite coordinates stands in a ``.pcd`` for a place where
+    the scanner saw nothing, and is left out, as the format has it. In every other
+    format it is an error: there it is as likely a slip, which would go unnoticed.
 
     Args:
         path: The file.
@@ -70,8 +88,8 @@ def read_points(
     Raises:
         ArgumentError: ``num_points`` is below 1 or the seed is negative.
         FileError: The file is missing, damaged or of an unknown format.
-        DataError: It has no points, NaN or infinite coordinates, or lacks the
-            normals that are asked for.
+        DataError: It has no points, NaN or infinite coordinates (but in a ``.pcd``),
+            or lacks the normals that are asked for.
 
     **Equivariance:** points and normals are those of the file: they turn with it.
     """
@@ -81,22 +99,22 @@ def read_points(
     ending = path.suffix.lower()
     if not os.path.exists(path):  # Unlike Path.exists, false where a folder may not be read.
         raise FileError(f"`path` (={str(path)!r}) does not exist: check the path")
-    if ending not in READABLE or path.is_dir():
+    if ending not in ENDINGS or path.is_dir():
         raise FileError(
-            f"`path` (={str(path)!r}) is of an unknown format: it must end in {' '.join(READABLE)}"
+            f"`path` (={str(path)!r}) is of an unknown format: it must end in {' '.join(ENDINGS)}"
         )
     # All points are checked, so that it does not depend on the draw whether a bad one is met.
     if ending in _MESHES:
         vertices, faces, given = (*read_off(path), None) if ending == ".off" else _load_mesh(path)
-        check_finite(vertices, str(path))
+        check_finite(vertices, str(path), "repair the mesh" if len(faces) else _NO_RETURNS)
         if len(faces):
             points, normals = sample_mesh(vertices, faces, num_points, rng)
         else:
             points, normals = _thin(vertices, given, num_points, rng)
     else:
         table = _LOADERS[ending](path)
-        check_finite(table[:, :3], str(path))
-        normals = table[:, 3:6] if table.shape[1] >= 6 else None
+        check_finite(table[:, :3], str(path), _NO_RETURNS)
+        normals = table[:, 3:6] if table.shape[1] >= 6 and _TEXTS.get(ending, True) else None
         points, normals = _thin(table[:, :3], normals, num_points, rng)
     if with_normals:
         normals = _check_normals(normals, path)
@@ -270,4 +288,5 @@ _LOADERS = {
     ".txt": _load_text,
     ".npy": _load_binary,
     ".npz": _load_binary,
+    **dict.fromkeys(_TEXTS, _load_text),
 }

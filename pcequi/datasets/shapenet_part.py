@@ -12,7 +12,7 @@ import numpy as np
 from pcequi.datasets.archives import brief
 from pcequi.datasets.base import Cloud, CloudDataset, check_count
 from pcequi.datasets.meshes import normalize_cloud
-from pcequi.datasets.places import find_place, fingerprint, z_up
+from pcequi.datasets.places import find_place, fingerprint, fingerprint_all, z_up
 from pcequi.datasets.roots import default_root
 from pcequi.errors import DataError, FileError
 
@@ -46,7 +46,7 @@ class ShapeNetPart(CloudDataset):
     PointNet++. ShapeNet asks users to agree to terms, so nothing is downloaded:
     unpack the archive into ``root`` (or anywhere, and give it as ``source``), so
     that it holds ``synsetoffset2category.txt``, ``train_test_split/`` and a
-    folder a class.
+    folder a class. Files that are changed are noticed, and read again.
 
     Each ``Data`` has ``pos`` and ``normal`` float32 ``[N, 3]``, ``y`` long ``[1]``
     (the class), ``part`` long ``[N]`` and ``name``. N is ``num_points``, or fewer
@@ -100,11 +100,14 @@ class ShapeNetPart(CloudDataset):
         for path in self.lists:
             if not path.is_file():
                 raise FileError(f"{str(path)!r} is missing: {_REMEDY}")
+        self._shapes = self._list_shapes()
+        files = (self._file(folder, name) for folder, name, _ in self._shapes)
         settings = {
             "num_points": self.num_points,
             "seed": self.seed,
             "source": str(self.source.resolve()),
             "lists": fingerprint([self.source / _CATEGORIES, *self.lists]),
+            "files": fingerprint_all(files, self.source),
         }
         super().__init__(
             root,
@@ -118,6 +121,16 @@ class ShapeNetPart(CloudDataset):
         )
 
     def _clouds(self) -> tuple[int, Iterable[Cloud]]:
+        return len(self._shapes), self._each()
+
+    def _file(self, folder: str, name: str) -> Path:
+        path = self.source / folder / f"{name}.txt"
+        if not path.is_file():
+            raise FileError(f"{str(path)!r} is missing: {_REMEDY}")
+        return path
+
+    def _list_shapes(self) -> list[tuple[str, str, int]]:
+        """Folder, name and label of every shape of the lists."""
         label_of = self._labels()
         names = []
         for path in self.lists:
@@ -135,7 +148,7 @@ class ShapeNetPart(CloudDataset):
                     f"the class {folder!r} of {self.lists[0].parent.name} is not in {_CATEGORIES} "
                     f"of {str(self.source)!r}: {_REMEDY}"
                 )
-        return len(names), self._each(names, label_of)
+        return [(folder, name, label_of[folder]) for folder, name in names]
 
     def _labels(self) -> dict[str, int]:
         """Label of each class's folder, from the file that names them."""
@@ -148,16 +161,16 @@ class ShapeNetPart(CloudDataset):
         found = {pair[1]: pair[0] for pair in pairs if len(pair) == 2}
         wrong = sorted(set(found.values()) ^ set(SHAPENET_PART_CLASSES))
         if wrong or len(found) != len(pairs):
+            count = len(SHAPENET_PART_CLASSES)
             raise DataError(
-                f"{_CATEGORIES} of {str(self.source)!r} must name the {len(self.classes)} classes "
+                f"{_CATEGORIES} of {str(self.source)!r} must name the {count} classes "
                 f"of ShapeNetPart, a line each with their folder ({', '.join(wrong)}): {_REMEDY}"
             )
         return {folder: SHAPENET_PART_CLASSES.index(name) for folder, name in found.items()}
 
-    def _each(self, names: list[tuple[str, str]], label_of: dict[str, int]) -> Iterator[Cloud]:
-        for folder, name in names:
-            label = label_of[folder]
-            rows = _read(self.source / folder / f"{name}.txt")
+    def _each(self) -> Iterator[Cloud]:
+        for folder, name, label in self._shapes:
+            rows = _read(self._file(folder, name))
             allowed = SHAPENET_PARTS[self.classes[label]]
             part = rows[:, 6].astype(np.int64)
             if not np.isin(part, allowed).all():
@@ -182,8 +195,6 @@ def _damaged(path: Path, error: Exception) -> FileError:
 
 def _read(path: Path) -> np.ndarray:
     """Rows of x y z nx ny nz part, float64 [N, 7]."""
-    if not path.is_file():
-        raise FileError(f"{str(path)!r} is missing: {_REMEDY}")
     if path.stat().st_size == 0:
         raise FileError(f"{str(path)!r} is empty: {_REMEDY}")
     try:

@@ -21,8 +21,9 @@ def read_text(path: Path) -> np.ndarray:
     """Read a table of numbers.
 
     Lines that start with ``#`` or ``//``, and what follows a ``#``, are left out. At the
-    top there may be the number of points and a line after it, and lines without any number,
-    such as the names of the columns.
+    top there may be the number of points and a line after it, and lines without any number.
+    Where the last of them, comment or not, names all columns, coordinates are taken from where
+    ``x``, ``y`` and ``z`` stand, and normals from ``nx``, ``ny`` and ``nz``.
 
     Args:
         path: The file, UTF-8.
@@ -41,7 +42,7 @@ def read_text(path: Path) -> np.ndarray:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError("it is no text in UTF-8") from error
-    start, announced = _first_row(text)
+    start, announced, above = _first_row(text)
     sample = text[start : start + 65536]
     if _DECIMAL_COMMA.search(sample) or _BESIDE_SEMICOLONS.search(sample):
         raise ValueError(
@@ -58,7 +59,20 @@ def read_text(path: Path) -> np.ndarray:
             raise ValueError(_bad_line(text, start) or str(error)) from error
     if len(table) < announced:
         raise ValueError(f"it announces {announced} points and holds {len(table)}")
-    return table if table.size else np.zeros((0, 0))
+    return _by_name(table, above) if table.size else np.zeros((0, 0))
+
+
+def _by_name(table: np.ndarray, above: str) -> np.ndarray:
+    """Coordinates, and normals, from the columns that the line above them names."""
+    words = re.split(r"[\s;,]+", above.strip(" \t\r\n#/,;").lower())
+    names = [word.strip("\"'") for word in words]
+    given = all(names.count(name) == 1 for name in ("nx", "ny", "nz"))
+    wanted = ["x", "y", "z", *(["nx", "ny", "nz"] if given else [])]
+    if len(names) != table.shape[1] or any(names.count(name) != 1 for name in wanted):
+        return table
+    if names[: len(wanted)] == wanted:
+        return table
+    return table[:, [names.index(name) for name in wanted]]
 
 
 def _bad_line(text: str, start: int) -> str | None:
@@ -75,9 +89,11 @@ def _bad_line(text: str, start: int) -> str | None:
     return None
 
 
-def _first_row(text: str) -> tuple[int, int]:
-    """Where the lines of numbers start, and how many the lines before announce, 0 for nothing."""
+def _first_row(text: str) -> tuple[int, int, str]:
+    """Where the lines of numbers start, how many the lines before announce, 0 for nothing, and
+    the last of these lines."""
     place = announced = 0
+    above = ""
     free = False  # whether anything may stand here: the line after a number of points
     while place < len(text):
         end = text.find("\n", place)
@@ -87,11 +103,12 @@ def _first_row(text: str) -> tuple[int, int]:
             if _COUNT.fullmatch(line) and not announced:
                 announced, free = int(line), True
             elif _numbers_in(line) or not (free or _wordy(line)):
-                return place, announced
+                return place, announced, above
             else:
                 free = False
+        above = text[place:end].strip() or above
         place = end
-    return 0, 0
+    return 0, 0, ""
 
 
 def _wordy(line: str) -> bool:

@@ -21,7 +21,8 @@ def report_data(run: str | Path) -> dict:
         run: the folder.
 
     Returns:
-        ``run``; ``data``, name of the set; ``settings``, name to value;
+        ``run``; ``data``, name of the set; ``settings``, name to value of all that had
+        an effect;
         ``history``, a dictionary an epoch; ``classes``; by protocol ``accuracy``,
         ``mean_class_accuracy``, ``per_class`` and ``confusion``; ``agreement``;
         ``shapes``; ``cost``, name to value and unit; ``hardest``, see
@@ -84,6 +85,12 @@ def _name(report: dict) -> str:
 def _settings(report: dict) -> dict:
     settings = dict(report["settings"])
     fit = settings.pop("fit")
+    # Not what had no effect: data sets with a split of their own draw none, a list says all,
+    # and without resamplings there is nothing that they could be like.
+    if report["data"] != "folder" or settings.get("test_list"):
+        settings.pop("test_share", None)
+    if not settings.get("resamplings"):
+        settings.pop("resample_as", None)
     return (
         settings
         | fit

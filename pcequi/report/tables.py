@@ -28,8 +28,9 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.2f} %"
 
 
-def _rows(rows: Sequence[Sequence[Any]], head: Sequence[str] = (), kind: str = "") -> str:
-    parts = [f'<table class="{kind}">' if kind else "<table>"]
+def _rows(rows: Sequence[Sequence[Any]], kind: str, head: Sequence[str] = ()) -> str:
+    # A box that scrolls, by keyboard too, so that a narrow window cuts nothing off.
+    parts = [f'<div class="wide" tabindex="0"><table class="{kind}">']
     if head:
         names = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in head)
         parts.append(f"<thead><tr>{names}</tr></thead>")
@@ -37,7 +38,7 @@ def _rows(rows: Sequence[Sequence[Any]], head: Sequence[str] = (), kind: str = "
     for first, *rest in rows:
         cells = "".join(f"<td>{escape(str(value))}</td>" for value in rest)
         parts.append(f'<tr><th scope="row">{escape(str(first))}</th>{cells}</tr>')
-    return "".join(parts) + "</tbody></table>"
+    return "".join(parts) + "</tbody></table></div>"
 
 
 def settings_table(data: dict) -> str:
@@ -54,7 +55,7 @@ def settings_table(data: dict) -> str:
         if name == "parameters":
             value = f"{value:,}"
         rows.append((name.replace("_", " "), value))
-    return _rows(rows, kind="settings")
+    return _rows(rows, "settings")
 
 
 def accuracy_table(data: dict) -> str:
@@ -66,7 +67,8 @@ def accuracy_table(data: dict) -> str:
         (name, percent(value), percent(data["mean_class_accuracy"][name]), data["shapes"]["test"])
         for name, value in data["accuracy"].items()
     ]
-    return _rows(rows, ("protocol", "accuracy", "mean of classes", "test shapes"), "numbers")
+    head = ("protocol", "accuracy", "mean of classes", "test shapes")
+    return _rows(rows, "numbers", head)
 
 
 def agreement_lines(data: dict) -> str:
@@ -124,7 +126,7 @@ def class_table(data: dict) -> str:
         rows.append(row)
     head = ["class", *protocols]
     head += [] if first is None else ["test shapes", f"most often taken for ({first})"]
-    return _rows(rows, head, "numbers")
+    return _rows(rows, "numbers", head)
 
 
 def confusion_tables(data: dict) -> str:
@@ -153,8 +155,9 @@ def confusion_tables(data: dict) -> str:
             lines.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
         parts.append(
             f"<details{'' if place else ' open'}><summary>{escape(protocol)}</summary>"
-            f'<table class="confusion"><thead><tr><td></td>{columns}</tr></thead>'
-            f"<tbody>{''.join(lines)}</tbody></table></details>"
+            '<div class="wide" tabindex="0"><table class="confusion">'
+            f"<thead><tr><td></td>{columns}</tr></thead>"
+            f"<tbody>{''.join(lines)}</tbody></table></div></details>"
         )
     return "".join(parts)
 
@@ -194,4 +197,4 @@ def cost_table(data: dict) -> str:
     for name, (value, unit) in data["cost"].items():
         digits = 0 if unit == "MB" else 2
         rows.append((name, f"{value:,.{digits}f} {unit}"))
-    return _rows(rows, kind="numbers")
+    return _rows(rows, "numbers")

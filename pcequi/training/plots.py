@@ -17,7 +17,9 @@ def plot_curves(history: Sequence[dict], path: str | Path) -> None:
 
     **Equivariance:** does not apply.
     """
-    from matplotlib.figure import Figure  # imported late: commands that draw nothing start sooner
+    # Imported late: commands that draw nothing start sooner.
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     epochs = [metrics["epoch"] for metrics in history]
     figure = Figure(figsize=(8, 3), layout="constrained")
@@ -32,6 +34,8 @@ def plot_curves(history: Sequence[dict], path: str | Path) -> None:
     right.set(xlabel="epoch", ylabel="accuracy (%)")
     right.legend()
     for axes in (left, right):
+        # One tick will do: a run of one epoch has no second.
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
 

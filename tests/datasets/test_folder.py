@@ -97,20 +97,50 @@ def test_a_changed_file_is_read_again(folder):
     assert [key for key in before if not torch.equal(before[key], after[key])] == [name]
 
 
+@pytest.mark.parametrize("parts", [("train", "test"), ("Train", "TEST")])
 @pytest.mark.parametrize("below", [True, False])
-def test_folders_train_and_test_say_the_split(tmp_path, store, below):
+def test_folders_train_and_test_say_the_split(tmp_path, store, below, parts):
     root = tmp_path / "parts"
     for kind in ("a", "b"):
-        for part, count in (("train", 3), ("test", 2)):
+        for part, count in zip(parts, (3, 2)):
             for n in range(count):
                 place = root / kind / part if below else root / part / kind
-                put(place / "deeper" / f"{part}{n}.off")
+                put(place / "deeper" / f"{part.lower()}{n}.off")
     for train, count in ((True, 6), (False, 4)):
         found = FolderClouds(root, train, num_points=10)
         assert len(found) == count and found.classes == ["a", "b"]
         assert all(("train" if train else "test") in name for name in names(found))
     with pytest.raises(ArgumentError, match=r"`test_list` .* and folders train and test"):
         FolderClouds(root, test_list=tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize(
+    ("parts", "named"),
+    [
+        (("train", "val", "test"), r"a folder 'val' beside 'test', and splits are called train"),
+        (("Train", "Validation"), "a folder 'Validation' beside 'Train'"),
+        (("training", "testing"), "a folder 'testing' beside 'training'"),
+        (("train", "valid", "test"), "'valid' beside 'test'.*rename it, move its files into"),
+        (("train", "Train", "test"), "the folders 'Train' and 'train' for the train split: join"),
+    ],
+)
+@pytest.mark.parametrize("below", [True, False])
+def test_folders_that_are_nearly_splits_are_not_passed_over(tmp_path, store, below, parts, named):
+    root = tmp_path / "parts"
+    for kind in ("a", "b"):
+        for part in parts:
+            put((root / kind / part if below else root / part / kind) / "1.off")
+    if len({path.name for path in root.rglob("*") if path.is_dir()}) < 2 + len(parts):
+        pytest.skip("this file system does not tell capital letters from small ones")
+    with pytest.raises(DataError, match=named):
+        FolderClouds(root, num_points=10)
+
+
+def test_a_class_may_be_called_like_a_split_where_nothing_else_is(tmp_path, store):
+    for n in range(2):
+        put(tmp_path / "parts" / "valid" / "testing" / f"{n}.off")
+        put(tmp_path / "parts" / "broken" / f"{n}.off")
+    assert FolderClouds(tmp_path / "parts", num_points=10).classes == ["broken", "valid"]
 
 
 def test_a_list_says_the_split(folder, tmp_path):
@@ -152,10 +182,25 @@ def test_all_broken_files_are_named_at_once(folder):
     train = names(FolderClouds(folder, num_points=10))
     for name in train[:7]:
         (folder / name).write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"7 of 16 train files that cannot be used") as error:
+    with pytest.raises(DataError, match=r"7 of 20 files that cannot be used") as error:
         FolderClouds(folder, num_points=10)
     assert all(name in str(error.value) for name in train[:5])
     assert "and 2 more" in str(error.value)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_broken_files_of_both_splits_are_named_at_once(folder, train):
+    broken = [names(FolderClouds(folder, part, num_points=10))[0] for part in (True, False)]
+    for name in broken:
+        (folder / name).write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"2 of 20 files that cannot be used") as error:
+        FolderClouds(folder, train, num_points=10)
+    assert all(name in str(error.value) for name in broken)
+
+
+def test_files_of_the_other_split_are_not_read_without_need(folder):
+    (folder / names(FolderClouds(folder, False, num_points=10))[0]).write_bytes(b"broken")
+    assert len(FolderClouds(folder, True, num_points=11)) == 16
 
 
 def test_folders_that_are_no_data_set(tmp_path, store):
@@ -175,6 +220,16 @@ def test_folders_that_are_no_data_set(tmp_path, store):
     put(root / "train" / "a" / "1.off")
     with pytest.raises(DataError, match=r"a folder 'train' and not its partner"):
         FolderClouds(root)
+
+
+def test_a_root_that_cannot_be_made_is_named(folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    for root in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(
+            FileError,
+            match=r"`root` \(=.*file.*\) will not do: .* cannot be made \(.*\); check the fold",
+        ):
+            FolderClouds(folder, num_points=10, root=root)
 
 
 @pytest.mark.parametrize(

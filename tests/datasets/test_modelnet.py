@@ -94,10 +94,69 @@ def test_a_folder_without_a_class_is_refused(tmp_path, folder):
         ModelNet(tmp_path / "root", "40", source=folder, num_points=8)
 
 
-def test_a_damaged_off_file_is_named(tmp_path, folder):
-    (folder / "desk" / "train" / "desk_0001.off").write_bytes(CUBE[:60])
-    with pytest.raises(FileError, match="desk_0001.off"):
+def test_damaged_off_files_of_both_splits_are_named_at_once(tmp_path, folder):
+    broken = [f"desk/train/desk_{n:04d}.off" for n in range(2)] + ["sofa/test/sofa_0002.off"]
+    for name in broken:
+        (folder / name).write_bytes(CUBE[:60])
+    for train in (True, False):
+        with pytest.raises(FileError, match="has 3 of 30 files that cannot be used") as error:
+            ModelNet(tmp_path / "root", "10", train, source=folder, num_points=8)
+        assert all(str(folder / name) in str(error.value) for name in broken)
+    for path in sorted((folder / "bed").rglob("*.off")):
+        path.write_bytes(b"")
+    with pytest.raises(FileError, match="has 6 of 30 files(.|\n)*and 1 more"):
         ModelNet(tmp_path / "root", "10", source=folder, num_points=8)
+
+
+def test_files_of_a_folder_that_change_are_read_again(tmp_path, folder):
+    def load(train=True):
+        return ModelNet(tmp_path / "root", "10", train, source=folder, num_points=16)
+
+    first, tested = load(), load(False)
+    path = folder / "bed" / "train" / "bed_0000.off"
+    path.write_bytes(CUBE.replace(b"1 0 0\n", b"9 0 0\n"))
+    second = load()
+    place = [d.y.item() for d in first].index(TEN.index("bed"))
+    moved = [i for i in range(20) if not torch.equal(first[i].pos, second[i].pos)]
+    assert moved == [place]
+    (folder / "bed" / "train" / "bed_0009.off").write_bytes(CUBE)
+    assert len(load()) == 21
+    path.unlink()
+    assert len(load()) == 20
+    made = sorted((tmp_path / "root").rglob("test.pt"))
+    assert len(load(False)) == len(tested) == 10
+    assert sorted((tmp_path / "root").rglob("test.pt")) == made, "the other split is not made again"
+
+
+def test_the_identity_of_an_archive_and_a_packed_file_stays(tmp_path):
+    """Or the processed files of every user would be made again."""
+    archive = write_zip(tmp_path / "own.zip", off_files())
+    status = archive.stat()
+    expected = f"own.zip {status.st_size} {status.st_mtime_ns}"
+    assert modelnet._identity(archive, []) == expected
+    packed = write_packed(tmp_path / "packed.npz", packed_arrays())
+    assert modelnet._identity(packed, []) == sha256_of(packed)
+
+
+@pytest.mark.parametrize("below", ["", "raw"])
+def test_the_unpacked_archive_is_found_in_the_root(tmp_path, folder, below, monkeypatch):
+    monkeypatch.setattr(modelnet, "download", None)
+    root = tmp_path / "mn"
+    (root / below).mkdir(parents=True, exist_ok=True)
+    folder.rename(root / below / "ModelNet10")
+    data = ModelNet(root, "10", num_points=8)
+    assert len(data) == 20 and data.source == root / below / "ModelNet10"
+
+
+def test_the_folder_above_the_unpacked_archive_will_do_as_source(tmp_path, folder):
+    (tmp_path / "mn").mkdir()
+    with pytest.raises(DataError, match="all 10 classes of ModelNet10, or a folder ModelNet10 tha"):
+        ModelNet(tmp_path / "root", "10", source=tmp_path / "mn", num_points=8)
+    folder.rename(tmp_path / "mn" / "ModelNet10")
+    data = ModelNet(tmp_path / "root", "10", source=tmp_path / "mn", num_points=8)
+    assert len(data) == 20
+    with pytest.raises(DataError, match="all 40 classes"):
+        ModelNet(tmp_path / "root", "40", source=tmp_path / "mn", num_points=8)
 
 
 def test_an_archive_is_read_in_place(tmp_path, folder):

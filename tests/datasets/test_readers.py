@@ -5,7 +5,7 @@ import pytest
 import torch
 import trimesh
 
-from pcequi.datasets.readers import READABLE, read_points
+from pcequi.datasets.readers import ENDINGS, read_points
 from pcequi.errors import ArgumentError, DataError, FileError
 
 
@@ -130,7 +130,7 @@ def test_missing_and_unknown_files_are_named(tmp_path):
         read_points(folder)
 
 
-@pytest.mark.parametrize("ending", READABLE)
+@pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("content", [b"", b"\x00\xff garbage \x93 1 2\n3 4", b"solid nothing\n"])
 def test_damaged_files_are_a_file_error(tmp_path, ending, content):
     path = tmp_path / f"damaged{ending}"
@@ -176,6 +176,58 @@ def test_text_of_many_kinds_is_read(tmp_path, text):
     assert torch.equal(found, torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("cloud.csv", '"x","y","z"\n1,2,3\n4,5,6\n'),
+        ("cloud.CSV", "x;y;z;label\n1;2;3;0\n4;5;6;1\n"),
+        ("cloud.csv", "time, X, Y, Z\n0.1, 1, 2, 3\n0.2, 4, 5, 6\n"),
+        ("cloud.csv", "z,y,x\n3,2,1\n6,5,4\n"),
+        ("cloud.txt", "# intensity x y z\n9 1 2 3\n9 4 5 6\n"),
+        ("cloud.pts", "2\n1 2 3 -817 71 61 44\n4 5 6 -735 70 60 43\n"),
+        ("cloud.pts", "1 2 3\n4 5 6\n"),
+        ("cloud.xyzrgb", "1 2 3 1 0 0\n4 5 6 0 1 0\n"),
+        ("cloud.xyzn", "1 2 3 1 0 0\n4 5 6 0 1 0\n"),
+    ],
+)
+def test_text_by_other_endings_is_read(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text)
+    found = read_points(path, normalize=False)
+    assert torch.equal(found.pos, torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
+    assert "normal" not in found
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("cloud.xyzn", "1 2 3 1 0 0\n4 5 6 0 1 0\n"),
+        ("cloud.csv", "x,y,z,nx,ny,nz\n1,2,3,1,0,0\n4,5,6,0,1,0\n"),
+        ("cloud.csv", "x,y,z,r,g,b,nx,ny,nz\n1,2,3,9,9,9,1,0,0\n4,5,6,9,9,9,0,1,0\n"),
+        ("cloud.txt", "//NX NY NZ X Y Z\n1 0 0 1 2 3\n0 1 0 4 5 6\n"),
+    ],
+)
+def test_normals_of_text_by_other_endings(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text)
+    found = read_points(path, normalize=False, with_normals=True)
+    assert torch.equal(found.pos, torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
+    assert torch.equal(found.normal, torch.eye(3)[:2])
+
+
+def test_colours_are_no_normals(tmp_path):
+    for name, text in (("a.xyzrgb", "1 2 3 1 0 0\n"), ("a.pts", "1\n1 2 3 1 0 0 9\n")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match="has no normals"):
+            read_points(tmp_path / name, with_normals=True)
+
+
+def test_a_count_that_does_not_fit_is_an_error_in_pts(tmp_path):
+    (tmp_path / "cut.pts").write_text("3\n1 2 3\n4 5 6\n")
+    with pytest.raises(FileError, match="announces 3 points and holds 2"):
+        read_points(tmp_path / "cut.pts")
+
+
 def test_layouts_that_hold_no_cloud_are_refused(tmp_path):
     path = tmp_path / "cloud.npy"
     for shape, reason in (
@@ -213,6 +265,22 @@ def test_not_a_number_is_a_data_error(tmp_path):
     path.write_text("1 2 3\n4 nan 6\n")
     with pytest.raises(DataError, match="1 of 2 points with NaN or infinite"):
         read_points(path, normalize=False)
+
+
+def test_places_without_a_return_are_left_out_of_pcd_files_alone(tmp_path):
+    """The rule of docs/own-data.md, and that the remedy of the error is one."""
+    points = np.random.default_rng(0).normal(size=(20, 3))
+    points[::4] = np.nan
+    head = "FIELDS x y z\nSIZE 8 8 8\nTYPE F F F\nWIDTH 20\nHEIGHT 1\nDATA ascii\n"
+    np.savetxt(tmp_path / "scan.pcd", points, header=head.strip(), comments="")
+    assert len(read_points(tmp_path / "scan.pcd").pos) == 15
+    np.save(tmp_path / "scan.npy", points)
+    trimesh.PointCloud(points).export(tmp_path / "scan.ply")
+    for name in ("scan.npy", "scan.ply"):
+        with pytest.raises(DataError, match="5 of 20 points .*leave them out, `points.* or save"):
+            read_points(tmp_path / name)
+    np.save(tmp_path / "scan.npy", points[np.isfinite(points[:, :3]).all(axis=1)])
+    assert len(read_points(tmp_path / "scan.npy").pos) == 15
 
 
 @pytest.mark.parametrize("ending", [".xyz", ".npy", ".npz"])

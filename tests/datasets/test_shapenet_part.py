@@ -94,6 +94,17 @@ def test_splits_are_those_of_the_lists(root):
     assert not names[0] & names[1]
 
 
+def test_a_changed_file_is_read_again(root):
+    before = ShapeNetPart(root, num_points=12)
+    path = file_of(root, before[4])
+    np.savetxt(path, rows("Cap", np.random.default_rng(9), num=33), fmt="%.6f")
+    after = ShapeNetPart(root, num_points=12)
+    assert [i for i in range(48) if not torch.equal(before[i].pos, after[i].pos)] == [4]
+    files = len(list(root.rglob("train.pt")))
+    ShapeNetPart(root, num_points=12)
+    assert len(list(root.rglob("train.pt"))) == files, "unchanged files are not read again"
+
+
 def test_shapes_with_few_points_are_kept_whole(root):
     assert ShapeNetPart(root, num_points=1024)[0].pos.shape == (40, 3)
 

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import Compose
 
@@ -143,6 +144,31 @@ def test_a_transform_with_other_settings_never_reads_the_old_file(tmp_path, wrap
 
 def nothing(data):
     return False
+
+
+def test_a_root_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        FileError,
+        match=r"`root` \(=.*file.*\) will not do: .* cannot be made \(.*\); check the fold",
+    ):
+        small(tmp_path / "file")
+
+
+def scale_by(factor, power=1):
+    return lambda data: Data(pos=data.pos * factor**power, y=data.y)
+
+
+def test_functions_of_one_name_have_files_of_their_own(tmp_path):
+    plain = small(tmp_path).pos
+    twice, thrice = scale_by(2.0), scale_by(3.0)
+    assert twice.__qualname__ == thrice.__qualname__
+    for function, factor in ((twice, 2), (thrice, 3), (scale_by(3.0, power=2), 9)):
+        for wrapped in (function, Compose([function]), partial(function)):
+            assert torch.equal(small(tmp_path, pre_transform=wrapped).pos, plain * factor)
+    files = len(list(tmp_path.rglob("train.pt")))
+    small(tmp_path, pre_transform=scale_by(2.0))
+    assert len(list(tmp_path.rglob("train.pt"))) == files, "the same function reads the file"
 
 
 def test_a_second_time_reads_the_file(tmp_path, monkeypatch):

@@ -79,8 +79,18 @@ def test_a_drag_moves_the_near_side_with_the_pointer(opened):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [360, 1600])
+@pytest.mark.parametrize("width", [360, 500, 1600])
 def test_it_fits_narrow_and_wide_windows(opened, width):
     size = {"width": width, "height": 900, "deviceScaleFactor": 2, "mobile": False}
     opened.call("Emulation.setDeviceMetricsOverride", **size)
     assert opened.value("document.documentElement.scrollWidth") <= width
+    # What is wider than the window lies in a box that scrolls to its end.
+    cut = """[...document.querySelectorAll("table")].filter(table => {
+        const box = table.parentElement;
+        box.scrollLeft = 1e6;
+        return table.getBoundingClientRect().right > box.getBoundingClientRect().right + 1;
+    }).length"""
+    assert opened.value("document.querySelectorAll('div.wide > table').length") >= 5
+    assert opened.value(cut) == 0
+    wider = "[...document.querySelectorAll('div.wide')].some(box => box.scrollLeft > 0)"
+    assert opened.value(wider) == (width < 600)

@@ -71,6 +71,28 @@ def test_all_parts_are_there(page):
     assert outline.tags.count("details") == 2
 
 
+def test_settings_without_effect_are_left_out(finished):
+    def said(**changes):
+        path = finished / "report.json"
+        report = json.loads(path.read_text())
+        report["data"] = changes.get("data", "folder")
+        report["settings"] |= changes
+        path.write_text(json.dumps(report))
+        text = write_report(finished).read_text().partition("<h2>Settings</h2>")[2]
+        return [name for name in ("test share", "test list", "resample as") if name in text]
+
+    assert said() == ["test share"]
+    assert said(resamplings=2) == ["test share", "resample as"]
+    assert said(test_list="list.txt") == ["test list", "resample as"]
+    assert said(data="modelnet40", test_list=None, resamplings=0) == []
+
+
+def test_every_table_lies_in_a_box_that_scrolls(page):
+    assert page.count("<table") == page.count('<div class="wide" tabindex="0"><table') == 6
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    assert re.search(r"\.wide \{[^}]*overflow-x: auto", style)
+
+
 def test_names_from_outside_are_text(page, nasty):
     assert nasty not in page and escape(nasty) in page
     assert "<b>&quot;cup&quot;" not in page
