@@ -12,7 +12,7 @@ from torch_geometric.nn import MessagePassing
 
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.kernels import SE3Kernel
-from pcequi.ops import dense_blocks, grouped_bmm, grouped_spmm
+from pcequi.ops import coalesce_rows, dense_blocks, grouped_bmm, grouped_spmm
 from pcequi.pose_graph import LevelGraph
 
 #: Share of entries that are not zero from which a GPU multiplies dense blocks.
@@ -29,7 +29,13 @@ class GroupConv(MessagePassing):
             \phi_b(\Delta(g, h)) f(h) \Big) W_b + c
 
     with :math:`m(g)` the sum of the kernel's space functions over N(g). The
-    bracket is one sparse product, the rest one dense product.
+    bracket is one sparse product, the rest one dense product. On a CPU it is made of the basis
+    functions that are not zero; where offsets or rotations have gradients, and on a GPU, of
+    messages [E, B * C_in], which take memory.
+
+    Give every pose itself as a neighbour (PyG: ``loop=True``): a pose whose only neighbours
+    come from beyond the radius has no mass before they do, and dividing by it makes its
+    output jump.
 
     Args:
         in_channels: channels of f, C_in.
@@ -120,13 +126,26 @@ class GroupConv(MessagePassing):
         mass = phi.new_ones(len(offset))
         if self.normalize:
             mass = self.kernel.mass(offset).to(phi.dtype)
-        z = self.propagate(edge_index, x=pair[0], phi=phi, mass=mass, size=size)
+        if self._plain(pair[0], phi):
+            _check_edges(edge_index, size)
+            z, total = _row_sums(pair[0], edge_index, phi, mass, size)
+        else:
+            z = self.propagate(edge_index, x=pair[0], phi=phi, mass=mass, size=size)
+            if self.normalize:
+                total, z = z[:, :1], z[:, 1:]
         if self.normalize:
-            total, z = z[:, :1], z[:, 1:]
             # A pose that sees nothing divides by one: by a tiny number, its zero would
             # have an infinite gradient.
             z = z / torch.where(total > torch.finfo(z.dtype).tiny, total, 1)
         return self.combine(z)
+
+    def _plain(self, x: Tensor, phi: Tensor) -> bool:
+        """Whether the sparse product can be made of rows, without a message an edge: on a CPU,
+        where geometry is given, and nobody looks at messages."""
+        watched = self.explain or self._message_forward_pre_hooks or self._message_forward_hooks
+        watched = watched or self._propagate_forward_pre_hooks or self._propagate_forward_hooks
+        traced = torch.compiler.is_compiling() or x.device.type != "cpu"
+        return not (watched or traced or phi.requires_grad)
 
     def message(self, x_j: Tensor, phi: Tensor, mass: Tensor) -> Tensor:
         """Products [E, B * C_in] of basis functions and features of each edge; the
@@ -160,6 +179,30 @@ class GroupConv(MessagePassing):
 
     def __repr__(self) -> str:
         return f"GroupConv({self.in_channels}, {self.out_channels}, basis={self.kernel.num})"
+
+
+def _check_edges(edge_index: Tensor, size: tuple[int, int]) -> None:
+    if edge_index.numel() == 0:
+        return
+    least, most = edge_index.amin(1).tolist(), edge_index.amax(1).tolist()
+    if min(least) < 0 or most[0] >= size[0] or most[1] >= size[1]:
+        raise ShapeError(
+            f"`edge_index` (from {least} to {most}) must name sources below {size[0]} and targets "
+            f"below {size[1]}"
+        )
+
+
+def _row_sums(x: Tensor, edge_index: Tensor, phi: Tensor, mass: Tensor, size):
+    """Sums of phi_b f over the edges of each target [num_dst, B * C], and of the mass
+    [num_dst, 1]: a sparse matrix of the entries that are not zero, times ``x``."""
+    source, target = edge_index
+    basis = phi.shape[1]
+    edge, function = phi.nonzero(as_tuple=True)
+    rows = target[edge] * basis + function
+    ptr, col, val = coalesce_rows(rows, source[edge], phi[edge, function], size[1] * basis, size[0])
+    ends = torch.tensor([0, len(ptr) - 1]), torch.tensor([0, len(x)])
+    z = grouped_spmm(x, ptr, col, val, *ends).view(size[1], -1)
+    return z, mass.new_zeros(size[1]).index_add_(0, target, mass)[:, None]
 
 
 def filled_up(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,12 +33,14 @@ def conv():
     return layer
 
 
+@pytest.mark.parametrize("messages", [True, False])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_forward_is_the_formula(normalize, generator):
+def test_forward_is_the_formula(normalize, messages, generator):
     torch.manual_seed(0)
     conv = GroupConv(3, 4, SE3Kernel(7, 2), normalize=normalize).double()
     torch.nn.init.normal_(conv.bias)
     index, (offset, rotation) = edges(generator)
+    offset.requires_grad_(messages)  # without a gradient the product is made of rows
     x = torch.randn(8, 3, dtype=torch.float64, generator=generator)
     out = conv((x, None), index, (offset, rotation), size=(8, 5))
     weight = conv.weight.view(14, 3, 4)
@@ -48,6 +50,29 @@ def test_forward_is_the_formula(normalize, generator):
         mass = conv.kernel(offset[here]).view(len(here), 7, 2)[:, :, 0].sum() if normalize else 1.0
         value = torch.einsum("eb,ec,bcd->d", phi, x[index[0, here]], weight) / mass
         torch.testing.assert_close(out[g], value + conv.bias)
+
+
+@pytest.mark.parametrize("seen", ["gradient", "hook", "explain"])
+def test_rows_and_messages_give_the_same(conv, seen, generator):
+    index, (offset, rotation) = edges(generator)
+    x = torch.randn(8, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    targets, calls = torch.randn(8, 4, dtype=torch.float64, generator=generator), []
+
+    def run():
+        out = conv(x, index, (offset, rotation))
+        return out, *torch.autograd.grad((out * targets).sum(), [x, conv.weight])
+
+    plain = run()
+    if seen == "gradient":
+        offset.requires_grad_()
+    elif seen == "hook":
+        conv.register_message_forward_hook(lambda *arguments: calls.append(1))
+    else:
+        conv.explain, conv._edge_mask = True, torch.full((30,), 99.0)  # sigmoid of it is one
+        conv._loop_mask, conv._apply_sigmoid = torch.ones(30, dtype=torch.bool), True
+    for one, other in zip(plain, run(), strict=True):
+        torch.testing.assert_close(one, other)
+    assert len(calls) == (seen == "hook")
 
 
 def test_gradcheck(conv, generator):
@@ -192,6 +217,14 @@ def test_wrong_shapes_are_refused(conv):
         conv(torch.zeros(8, 2), index, (torch.zeros(6, 3), None))
     with pytest.raises(ShapeError, match=r"`relative_pose\[0\]` \(=\[5, 3\]\) must be \[edges, 3"):
         conv(torch.zeros(8, 3).double(), index, (torch.zeros(5, 3), None))
+    with pytest.raises(ShapeError, match=r"`relative_pose\[1\]` \(=\[6, 9\]\) must be"):
+        conv(torch.zeros(8, 3).double(), index, (torch.zeros(6, 3), torch.zeros(6, 9)))
+    for bad in (-1, 8):
+        far = index.clone()
+        far[0, 3] = bad
+        for edge_index in (far, far.flip(0)):
+            with pytest.raises(ShapeError, match=rf"`edge_index` \(.*{bad}.*\) must"):
+                conv(torch.zeros(8, 3).double(), edge_index, (torch.zeros(6, 3), None))
 
 
 def test_channels_that_fill_up_change_nothing(generator):
