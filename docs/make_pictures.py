@@ -37,7 +37,7 @@ VIEWS = {
     "chair-distance": "chair.off --budget 24 --preset small --color distance --size 420",
     "chair-feature": "chair.off --rotated --preset small --color feature --size 420",
     "chair-evidence": "chair.off table.off --rotated --run runs/shapes --color evidence "
-    "--class chair --level 2 --size 320",
+    "--class chair --level 1 --size 320",
 }
 TRAIN = "train --preset small --limit 12 --epochs 10 --workers 1 --root data --cache cache"
 BUDGETS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)

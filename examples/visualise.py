@@ -1,7 +1,9 @@
 """See what a network samples: the representatives of a chair, as a picture.
 
 Twice: through the views of a level, as `pcequi view` does it, and with colours
-of one's own on the same points. Needs Open3D (`pip install "pcequi[viz]"`), but no display.
+of one's own on the same points. Writes `chair-1.png` (a chair and a turned copy) and
+`chair-2.png` (own colours) into the folder where it is started, over files of these
+names. Needs Open3D (`pip install "pcequi[viz]"`), but no display.
 
     python examples/visualise.py [--quick]
 """

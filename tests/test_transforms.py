@@ -6,8 +6,11 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from pcequi.errors import ArgumentError, DataError
+from pcequi.models import extract_features
 from pcequi.pose_graph import TENSORS, PoseGraph, build_pose_graph
-from pcequi.transforms import BuildPoseGraph, DropOutliers
+from pcequi.poses import GridPoses, TangentPoses
+from pcequi.rotations import random_rotations
+from pcequi.transforms import BuildPoseGraph, DropOutliers, NormalizeRadius
 
 
 def test_loader_batches_as_pose_graph_does(make_blob, levels_of, network):
@@ -101,3 +104,68 @@ def test_no_levels_are_refused_and_one_is_taken(make_blob, levels_of):
     (level, *_) = levels_of(num=10)
     one, same = (BuildPoseGraph(given)(Data(pos=make_blob(15, 1))) for given in (level, [level]))
     assert torch.equal(one.graph0_lift, same.graph0_lift)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 250.0])
+def test_clouds_of_any_size_come_to_unit_radius(make_blob, scale):
+    pos = make_blob(40) * scale + 7.0
+    found = NormalizeRadius()(Data(pos=pos.float(), y=torch.tensor([2])))
+    assert found.pos.dtype == torch.float32 and found.y.item() == 2
+    assert found.pos.norm(dim=1).max().item() == pytest.approx(1, abs=1e-6)
+    centered = pos - pos.mean(0)
+    wanted = centered / centered.norm(dim=1).max()
+    torch.testing.assert_close(found.pos, wanted.float(), atol=2e-2 / scale + 1e-6, rtol=0)
+
+
+def test_copies_of_one_point_have_no_size(generator):
+    place = torch.rand(1, 3, generator=generator).expand(7, 3)
+    assert NormalizeRadius()(Data(pos=place)).pos.abs().max() == 0
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_a_cloud_of_another_scale_is_told(make_blob, levels_of, scale):
+    data = Data(pos=make_blob(60) * scale)
+    with pytest.warns(UserWarning, match="scale clouds first"):
+        BuildPoseGraph(levels_of(num=8))(data.clone())
+    BuildPoseGraph(levels_of(num=8))(NormalizeRadius()(data))
+
+
+def test_points_read_what_the_features_of_a_cloud_say(make_blob, levels_of, network):
+    for poses in (GridPoses("D2", "principal"), TangentPoses(3)):
+        model = network(levels_of(poses, num=9, blend=3))
+        clouds = [make_blob(n, n) for n in (40, 1, 26)]
+        build = BuildPoseGraph(model.levels, points=True)
+        graph = PoseGraph.load(Batch.from_data_list([build(Data(pos=pos)) for pos in clouds]))
+        assert torch.equal(model(graph), model(graph))
+        for number, x in enumerate(model.level_features(graph)):
+            alone = [extract_features(model, pos).levels[number].per_point() for pos in clouds]
+            torch.testing.assert_close(graph.to_points(x, number), torch.cat(alone))
+        half = graph.to(torch.float32)
+        assert half.levels[0].points.val.dtype == torch.float32
+
+
+def test_features_of_points_move_with_the_points(make_blob, levels_of, network, generator):
+    model = network(levels_of(num=9))
+    pos, order = make_blob(40), torch.randperm(40, generator=generator)
+    turn = random_rotations(1, generator=generator, dtype=torch.float64)[0]
+    here, there = (
+        build_pose_graph(cloud, model.levels, points=True)
+        for cloud in (pos, (pos @ turn.T + 2.0)[order])
+    )
+    for number in range(len(model.levels)):
+        one, other = (g.to_points(model.level_features(g)[number], number) for g in (here, there))
+        torch.testing.assert_close(one[order], other)
+
+
+def test_a_graph_without_points_says_so(make_blob, levels_of):
+    graph = build_pose_graph(make_blob(20), levels_of(num=6))
+    with pytest.raises(ArgumentError, match="build it with `points=True`"):
+        graph.to_points(torch.zeros(6, 2), 0)
+    with pytest.raises(ArgumentError, match=r"`level` \(=3\) must be 0 to 2"):
+        graph.to_points(torch.zeros(6, 2), 3)
+
+
+def test_gradients_flow_from_points(make_blob, levels_of):
+    graph = build_pose_graph(make_blob(12), levels_of(num=5), points=True)
+    x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: graph.to_points(x, 1), (x,))

@@ -24,13 +24,19 @@ def view(
     run: Annotated[
         Path | None, typer.Option(help="Or the network of a run made by `pcequi train`.")
     ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help="Or a trained network of pcequi, such as modelnet40; any other word lists them."
+        ),
+    ] = None,
     level: Annotated[int, typer.Option(min=1, help="Level of the network, 1 is the first.")] = 1,
     color: Annotated[
         str,
         typer.Option(
             help="representative (points of one colour share one output), distance (of the "
             "embedding to the representative's), feature (principal components) or evidence (for "
-            "a class, of the network given by --run, or of the one that comes with pcequi)."
+            "a class, of the network given by --run or --network, else of modelnet40)."
         ),
     ] = "representative",
     class_name: Annotated[
@@ -103,21 +109,26 @@ def view(
 
     from pcequi.datasets.readers import read_points
     from pcequi.rotations import random_rotations
+    from pcequi.training.predict import sparse_warning
     from pcequi.viz import level_scene, levels, matching, render
 
     if save is not None:
-        render.check_picture_path(save)
-    elif not render.has_display():
-        raise render.RenderError(render.NO_DISPLAY)
+        gif = render.check_picture_path(save).suffix.lower() == ".gif"
+        size = size or (360 if gif else 640)
+        render.check_picture_size(size, len(files) + rotated, render.FRAMES if gif else 1)
+    else:
+        render.check_display()
     render.check_open3d()
-    network, checkpoint = _network(preset, run, color)
+    network_levels, checkpoint, name = _network(preset, run, network, color)
     target = _target(color, class_name, checkpoint)
-    if budget is not None and level <= len(network):
-        network[level - 1] = network[level - 1].with_budget(num=budget)
+    if budget is not None and level <= len(network_levels):
+        network_levels[level - 1] = network_levels[level - 1].with_budget(num=budget)
     clouds = [read_points(file, num_points, seed).pos.double() for file in files]
+    # An untrained network has no answer to be trusted.
+    warnings = [checkpoint and sparse_warning(checkpoint, len(cloud)) for cloud in clouds]
 
     start = time.perf_counter()
-    views = [levels.sample_level(cloud, network, level, rotation) for cloud in clouds]
+    views = [levels.sample_level(cloud, network_levels, level, rotation) for cloud in clouds]
     views[1:] = [matching.match_shape(views[0], view) for view in views[1:]]
     titles, comparison = [file.name for file in files], None
     if rotated:
@@ -125,7 +136,7 @@ def view(
         turns = random_rotations(8, generator=generator, dtype=torch.float64)
         # Of these the nearest to a third of a turn: a small one would show little.
         turn = turns[turns.diagonal(dim1=1, dim2=2).sum(1).abs().argmin()]
-        copy = levels.sample_level(clouds[0] @ turn.T, network, level, rotation)
+        copy = levels.sample_level(clouds[0] @ turn.T, network_levels, level, rotation)
         copy, comparison = matching.match_copy(views[0], copy, turn)
         comparison["rotation"] = turn.tolist()
         views.insert(1, copy)
@@ -134,11 +145,11 @@ def view(
         )
     evidence = None
     if color == "evidence":
-        views, evidence = _with_evidence(views, checkpoint, network, level, target)
+        if rotated:
+            titles[1] = "turned copy"
+        views, evidence = _with_evidence(views, titles, checkpoint, network_levels, level, target)
         class_name = evidence[0]["class"]
         titles = [f"{t}: {class_name} {e['probability']:.0%}" for t, e in zip(titles, evidence)]
-        if rotated:
-            titles[1] = f"turned copy: {class_name} {evidence[1]['probability']:.0%}"
     scene = level_scene.level_scene(
         views,
         titles,
@@ -151,14 +162,17 @@ def view(
 
     start = time.perf_counter()
     if save is not None:
-        size = size or (360 if save.suffix.lower() == ".gif" else 640)
         render.save_picture(scene, save, size=size, renderer=renderer)
     described = [levels.describe(view, highlight) for view in views]
     others = described[2:] if rotated else described[1:]
     result = described[0] | {
         "file": str(files[0]),
-        "others": [{"file": str(f)} | found for f, found in zip(files[1:], others)],
-        "network": str(run) if run else preset or "default",
+        "warning": warnings[0],
+        "others": [
+            {"file": str(file), "warning": warning} | found
+            for file, warning, found in zip(files[1:], warnings[1:], others)
+        ],
+        "network": name,
         "level": level,
         "rotation": rotation,
         "seed": seed,
@@ -171,30 +185,49 @@ def view(
         print_json(result)
     else:
         _show(result)
+    for file, warning in zip(files, warnings):
+        if warning:
+            typer.echo(f"Warning: {file}: {warning}", err=True)
     if save is None:
         if not json:
             _explain(scene)
         render.show_window(scene, f"pcequi: {files[0].name}, level {level}")
 
 
-def _network(preset: str | None, run: Path | None, color: str) -> tuple[list, Any]:
-    """Levels to sample, and the checkpoint of a run, or the one that evidence asks for."""
-    from pcequi.errors import ArgumentError
-    from pcequi.models import preset as preset_settings
-
-    if run is None and preset is None and color == "evidence":
-        from pcequi.networks import load_network
-
-        checkpoint = load_network()
-        return list(checkpoint.model.levels), checkpoint
-    if run is None:
-        return list(preset_settings(preset or "default")["levels"]), None
-    if preset is not None:
-        raise ArgumentError(f"`preset` (={preset!r}) and `run` (={str(run)!r}): give one of them")
+def _network(
+    preset: str | None, run: Path | None, network: str | None, color: str
+) -> tuple[list, Any, str]:
+    """Levels to sample, the checkpoint of a trained network or None, and the network's name."""
+    from pcequi.errors import ArgumentError, FileError
+    from pcequi.models.presets import PRESETS
+    from pcequi.models.presets import preset as preset_settings
+    from pcequi.networks import load_network, network_names
     from pcequi.training.checkpoints import load_checkpoint
 
-    checkpoint = load_checkpoint(run)
-    return list(checkpoint.model.levels), checkpoint
+    options = {"preset": preset, "run": run and str(run), "network": network}
+    given = [f"`{name}` (={value!r})" for name, value in options.items() if value is not None]
+    if len(given) > 1:
+        raise ArgumentError(f"{' and '.join(given)}: give one of them")
+    if not given and color == "evidence":
+        network = "modelnet40"
+    shipped = ", ".join(network_names())
+    if run is not None:
+        if not run.expanduser().exists():
+            raise FileError(
+                f"`run` (={str(run)!r}) does not exist: give the folder of a run made by "
+                f"`pcequi train`, or as `--network` one of {shipped}"
+            )
+        checkpoint, name = load_checkpoint(run), str(run)
+    elif network is not None:
+        if network not in network_names():
+            raise ArgumentError(f"`network` (={network!r}) must be one of {shipped}")
+        checkpoint, name = load_network(network), network
+    else:
+        name = preset or "default"
+        if name not in PRESETS:
+            raise ArgumentError(f"`preset` (={name!r}) must be one of {', '.join(PRESETS)}")
+        return list(preset_settings(name)["levels"]), None, name
+    return list(checkpoint.model.levels), checkpoint, name
 
 
 def _target(color: str, class_name: str | None, checkpoint) -> int | None:
@@ -208,7 +241,7 @@ def _target(color: str, class_name: str | None, checkpoint) -> int | None:
     if checkpoint is None:
         raise ArgumentError(
             "`color` (='evidence') needs a trained network: leave out `--preset`, or pass `--run`, "
-            "the folder of a run made by `pcequi train`"
+            "the folder of a run made by `pcequi train`, or `--network`, one that comes with pcequi"
         )
     if class_name is None:
         return None
@@ -219,22 +252,25 @@ def _target(color: str, class_name: str | None, checkpoint) -> int | None:
     return checkpoint.classes.index(class_name)
 
 
-def _with_evidence(views: list, checkpoint, network: list, level: int, target: int | None):
-    """All views with the evidence for one class, and its figures."""
+def _with_evidence(
+    views: list, titles: list, checkpoint, network_levels: list, level: int, target: int | None
+):
+    """All views with the evidence for one class, and its figures under their titles."""
     from pcequi.viz.evidence import with_evidence
 
     result, figures = [], []
-    for view in views:
-        view, found = with_evidence(view, checkpoint.model, network, level, target)
+    for view, title in zip(views, titles):
+        view, found = with_evidence(view, checkpoint.model, network_levels, level, target)
         target = found.pop("target")
         result.append(view)
-        figures.append({"class": checkpoint.classes[target]} | found)
+        figures.append({"cloud": title, "class": checkpoint.classes[target]} | found)
     return result, figures
 
 
 def _explain(scene) -> None:
     """What a picture says below the clouds, and how to use the window."""
-    show(f"From left to right: {' | '.join(part.title for part in scene.parts)}")
+    rows = ", row by row" * (scene.rows > 1)
+    show(f"From left to right{rows}: {' | '.join(part.title for part in scene.parts)}")
     ends = f" ({' to '.join(scene.scale)})" if any(scene.scale) else ""
     show(f"{scene.legend[:1].upper()}{scene.legend[1:]}{ends}.")
     show("Drag to turn, Ctrl and drag to move, wheel to come closer, Q or Esc to close.")
@@ -269,8 +305,8 @@ def _show(result: dict) -> None:
         )
     for found in result["evidence"] or []:
         rows.add_row(
-            f"evidence for {found['class']}",
-            f"points add up to {found['total']:.3g}, logit {found['logit']:.3g}",
+            f"{found['cloud']}, evidence for {found['class']}",
+            f"probability {found['probability']:.1%}, logit {found['logit']:.3g}",
         )
     if result["copy"]:
         found = result["copy"]

@@ -130,7 +130,14 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
 
         **Equivariance:** as the class.
         """
-        return self.head(self.pooled(data))
+        pooled = self.pooled(data)
+        alone = type(self.head[1]) is torch.nn.BatchNorm1d  # not one that several processes share
+        if self.training and len(pooled) == 1 and alone:
+            raise ArgumentError(
+                "`data` (=one cloud) is too few for batch norm in training, which needs two; take "
+                "DataLoader(..., drop_last=True), or call model.eval()"
+            )
+        return self.head(pooled)
 
     def pooled(self, data) -> Tensor:
         """What the head sees: mean and maximum of each level above the first,
@@ -139,14 +146,24 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         **Equivariance:** invariant, as the logits are.
         """
         graph = data if isinstance(data, PoseGraph) else PoseGraph.load(data)
+        features = self.level_features(graph)
+        pairs = zip(features[1:], graph.levels[1:], strict=True)
+        return torch.cat([self.pool(x, level) for x, level in pairs], 1)
+
+    def level_features(self, data) -> list[Tensor]:
+        """Features of the representatives [M, C] of each level, the lifting one first.
+
+        ``PoseGraph.to_points`` brings them to the points of the clouds.
+
+        **Equivariance:** invariant, while the representatives move with the clouds.
+        """
+        graph = data if isinstance(data, PoseGraph) else PoseGraph.load(data)
         self._check_graph(graph)
-        x, pooled, below = None, [], None
+        features, below = [], None
         for number, level in enumerate(graph.levels):
-            x = self.run_level(number, x, level, below)
+            features.append(self.run_level(number, features[-1] if number else None, level, below))
             below = level.count
-            if number:
-                pooled.append(self.pool(x, level))
-        return torch.cat(pooled, 1)
+        return features
 
     def _check_graph(self, graph: PoseGraph) -> None:
         """Whether a graph was built with levels like the network's."""
@@ -158,12 +175,6 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
                 f"`data` (=a graph with {found} basis functions on its levels) was built with "
                 f"other levels than the network's, which have {own}; build it with "
                 "BuildPoseGraph(model.levels), and process the data set anew if it keeps graphs"
-            )
-        alone = type(self.head[1]) is torch.nn.BatchNorm1d  # not one that several processes share
-        if self.training and len(first.count) == 1 and alone:
-            raise ArgumentError(
-                "`data` (=one cloud) is too few for batch norm in training, which needs two; take "
-                "DataLoader(..., drop_last=True), or call model.eval()"
             )
 
     def run_level(self, number: int, x: Tensor | None, level, sources) -> Tensor:

@@ -26,6 +26,7 @@ __all__ = [
     "LevelGraph",
     "LevelStep",
     "PoseEdges",
+    "PointRows",
     "PoseGraph",
     "SampledLevel",
     "batch_levels",

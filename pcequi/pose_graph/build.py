@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -20,8 +21,12 @@ from pcequi.pose_graph.edges import pose_operator
 from pcequi.pose_graph.graph import LevelGraph, PoseGraph
 from pcequi.pose_graph.level import Level
 from pcequi.pose_graph.orbit_rows import orbit_turns
+from pcequi.pose_graph.point_rows import point_rows
 from pcequi.poses import ALIGNMENTS, CentroidPoses, NormalPoses, Poses
 from pcequi.sampling import Representatives
+
+# A cloud's size in units of the first radius: times the root of its points, and at least.
+_ALONE, _CROWDED = 4.0, 0.02
 
 
 @dataclass
@@ -41,6 +46,7 @@ def build_pose_graph(
     normal: Tensor | None = None,
     generator: torch.Generator | None = None,
     embeddings: bool = False,
+    points: bool = False,
     dtype: torch.dtype | None = None,
 ):
     """The precomputed graph of one cloud, from its geometry alone.
@@ -53,6 +59,8 @@ def build_pose_graph(
         normal: unit normals [N, 3]; estimated where a level needs them.
         generator: for levels sampled at random.
         embeddings: also return what each level sampled.
+        points: also keep what the points of the cloud read of each level, for
+            ``PoseGraph.to_points``.
         dtype: of the result; by default that of ``pos``, single for half precision.
 
     Returns:
@@ -71,7 +79,7 @@ def build_pose_graph(
     for number in range(len(builder.levels)):
         step = builder.level(number)
         chosen = step.sample(generator=generator)
-        graphs.append(builder.finish(step, chosen))
+        graphs.append(builder.finish(step, chosen, points))
         if embeddings:
             sampled.append(builder.sampled(step, chosen))
     # Half precision has neither kernels on the CPU nor digits for what is kept here.
@@ -120,9 +128,11 @@ class GraphBuilder:
             check_normals(pos, normal)
             read = any(level.takes_normals for level in self.levels)
             normal = unit_normals(pos, normal, 0).double() if read else None
+        centered = _centered(pos, self.origin)
+        _warn_of_scale(centered, self.levels[0].radius)
         # Rows and frames below are the canonical ones; results are turned back.
         self.frame, self.rows, self.pos, self.normal = canonical_pose(
-            _centered(pos, self.origin), self._allowed_frames(), normal
+            centered, self._allowed_frames(), normal
         )
         self._estimated: dict[int, Tensor] = {}
         self._frames: dict[str, Tensor] = {}
@@ -227,8 +237,9 @@ class GraphBuilder:
         count = min(len(self.pos), max(*wanted, 1))
         return farthest_point_sampling(self.pos, count)[0]
 
-    def finish(self, step: LevelStep, chosen: Representatives) -> LevelGraph:
-        """The graph of a level whose representatives are chosen."""
+    def finish(self, step: LevelStep, chosen: Representatives, points: bool = False) -> LevelGraph:
+        """The graph of a level whose representatives are chosen; with ``points`` also what
+        the points of the cloud read of it."""
         poses = step.poses
         pos, rot = poses.at(chosen.index)
         graph = LevelGraph(
@@ -252,6 +263,8 @@ class GraphBuilder:
             graph.entries = (entries[1:] - entries[:-1]).to(torch.int32)
         size = (*poses.rot.shape[:2], -1)
         self.below = _Below(poses, chosen.shared.view(size), chosen.share.view(size), chosen.num)
+        if points:
+            graph.points = point_rows(**vars(self.below), pos=self.pos, rows=self.rows)
         return graph
 
 
@@ -265,6 +278,20 @@ def _centered(pos: Tensor, origin: Tensor) -> Tensor:
             "scale the cloud to unit radius"
         )
     return torch.zeros_like(centered) if size <= ROUNDING * origin.abs().max() else centered
+
+
+def _warn_of_scale(centered: Tensor, radius: float) -> None:
+    """Say it where hardly a point of the first level can have a neighbour, or all are of all."""
+    size, num = float(centered.norm(dim=1).max()), len(centered)
+    # Points on a surface lie about size / sqrt(num) apart; few of them say nothing.
+    alone = num >= 32 and size > _ALONE * radius * num**0.5
+    if alone or 0 < size < _CROWDED * radius:
+        warnings.warn(
+            "the points of a cloud are too far apart, or too close, for the radius of the first "
+            "level: every pose sees the same; scale clouds first (transforms.NormalizeRadius) or "
+            "choose other radii",
+            stacklevel=4,
+        )
 
 
 @dataclass

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError
 from pcequi.ops import RowTurns
+from pcequi.pose_graph.point_rows import PointRows
 
 
 @dataclass
@@ -31,6 +32,7 @@ class LevelGraph:
         turned: how the rows of all poses follow, where ``entries`` or ``blocks`` are of the
             first pose of each point alone.
         each: representatives of every cloud, where all have as many and it is known.
+        points: what the points of the clouds read of the representatives, where asked for.
 
     **Equivariance:** only ``pos`` and ``rot`` move with the cloud.
     """
@@ -47,6 +49,7 @@ class LevelGraph:
     blocks: Tensor | None = None
     turned: RowTurns | None = None
     each: int | None = None
+    points: PointRows | None = None
 
     @property
     def num(self) -> int:
@@ -67,6 +70,8 @@ class LevelGraph:
         def move(value):
             if isinstance(value, RowTurns):
                 return value.to(*kinds, **kept)
+            if isinstance(value, PointRows):
+                return value.to(*args, **kwargs)
             if not isinstance(value, Tensor):
                 return value
             if not value.is_floating_point():
@@ -85,11 +90,14 @@ def batch_levels(parts: list[LevelGraph]) -> LevelGraph:
     for name in TENSORS:
         tensors = [getattr(part, name) for part in parts]
         values[name] = None if tensors[0] is None else torch.cat(tensors)
+    points = [part.points for part in parts]
+    values["points"] = None if points[0] is None else PointRows.batch(points)
     return LevelGraph(basis=parts[0].basis, **values)
 
 
 _KEY = re.compile(r"graph\d+_.*")
 TENSORS = ("count", "weight", "pos", "rot", "lift", "entries", "col", "val")
+_POINTS = tuple(field.name for field in fields(PointRows))
 
 
 def _check_level(level: LevelGraph, number: int) -> None:
@@ -104,8 +112,10 @@ def _check_level(level: LevelGraph, number: int) -> None:
         fits = fits and len(level.entries) == level.basis * num and len(level.col) == len(level.val)
     if level.count.device.type == "cpu":  # looking would make a GPU wait
         fits = fits and int(level.count.sum()) == num
-        if level.entries is not None:
-            fits = fits and int(level.entries.sum()) == len(level.col)
+        rows = [row for row in (level, level.points) if row is not None and row.entries is not None]
+        fits = fits and all(int(row.entries.sum()) == len(row.col) for row in rows)
+        points = level.points
+        fits = fits and (points is None or int(points.count.sum()) == len(points.entries))
     if not fits:
         raise ArgumentError(
             f"`data.graph{number}_*` (={num} representatives) has tensors that do not belong "
@@ -136,6 +146,8 @@ class PoseGraph:
                 value = getattr(level, name)
                 if value is not None:
                     setattr(data, f"graph{number}_{name}", value)
+            for name in _POINTS if level.points is not None else ():
+                setattr(data, f"graph{number}_point_{name}", getattr(level.points, name))
         return data
 
     @classmethod
@@ -151,6 +163,9 @@ class PoseGraph:
             values = {name: getattr(data, prefix + name, None) for name in TENSORS}
             entries = values["entries"]
             basis = 0 if entries is None else len(entries) // max(1, len(values["weight"]))
+            if (first := getattr(data, prefix + "point_count", None)) is not None:
+                rest = (getattr(data, f"{prefix}point_{name}") for name in _POINTS[1:])
+                values["points"] = PointRows(first, *rest)
             levels.append(LevelGraph(basis=basis, **values))
             _check_level(levels[-1], len(levels) - 1)
         if not levels:
@@ -162,6 +177,30 @@ class PoseGraph:
     def to(self, *args, **kwargs) -> PoseGraph:
         """Move every tensor, as ``Tensor.to`` (a dtype applies to floating ones)."""
         return PoseGraph([level.to(*args, **kwargs) for level in self.levels])
+
+    def to_points(self, x: Tensor, level: int) -> Tensor:
+        """Features of every point of the clouds [N, C] from those of a level's
+        representatives ``x`` [M, C]: each point has the mean of its poses, and a point without
+        poses that of the nearest point that has some.
+
+        Args:
+            x: differentiable.
+            level: 0 is the lifting level.
+
+        Raises:
+            ArgumentError: there is no such level, or the graph was built without points.
+
+        **Equivariance:** invariant where ``x`` is, up to the cloud's own symmetries, which
+        exchange points; rows follow the order of the points.
+        """
+        if not 0 <= level < len(self.levels):
+            raise ArgumentError(f"`level` (={level}) must be 0 to {len(self.levels) - 1}")
+        points = self.levels[level].points
+        if points is None:
+            raise ArgumentError(
+                "the graph does not say what its points read; build it with `points=True`"
+            )
+        return points.read(x, self.levels[level].count)
 
     @classmethod
     def batch(cls, graphs: list[PoseGraph]) -> PoseGraph:

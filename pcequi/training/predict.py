@@ -13,7 +13,7 @@ from pcequi.outliers import kept_points
 from pcequi.pose_graph import build_pose_graph
 from pcequi.training.checkpoints import Checkpoint
 
-__all__ = ["predict_cloud", "predict_files"]
+__all__ = ["predict_cloud", "predict_files", "sparse_warning"]
 
 # Share of the points of training below which a cloud is called sparse: with a quarter of
 # them the shipped network has lost a third of its accuracy (docs/claims.md, 7).
@@ -123,8 +123,7 @@ def predict_files(
     from pcequi.datasets.readers import read_points
 
     networks = _same_classes(checkpoint)
-    trained = networks[0].extra.get("num_points") or 1024
-    num_points = trained if num_points is None else num_points
+    num_points = _trained_points(networks[0]) if num_points is None else num_points
     for name, value, least in (("top", top, 1), ("num_points", num_points, 1), ("seed", seed, 0)):
         check_count(name, value, least)
     options = {"top": top, "drop_outliers": drop_outliers, "device": device}
@@ -133,14 +132,28 @@ def predict_files(
         try:
             pos = read_points(file, num_points, seed).pos
             result = {"predictions": predict_cloud(networks, pos, **options)}
-            if len(pos) < _SPARSE * trained:
-                result["warning"] = (
-                    f"{len(pos)} points, where the network was trained on {trained}: too few to "
-                    "trust the answer"
-                )
+            if warning := sparse_warning(networks[0], len(pos)):
+                result["warning"] = warning
         except (PcequiError, OSError, MemoryError) as error:
             result = {"error": str(error) or type(error).__name__}
         results.append({"file": str(file)} | result)
         if progress:
             progress(len(results), len(files))
     return results
+
+
+def sparse_warning(checkpoint: Checkpoint, points: int) -> str | None:
+    """What to tell of a cloud of fewer than a quarter of the points of training; else None.
+
+    **Equivariance:** does not apply.
+    """
+    trained = _trained_points(checkpoint)
+    if points >= _SPARSE * trained:
+        return None
+    return (
+        f"{points} points, where the network was trained on {trained}: too few to trust the answer"
+    )
+
+
+def _trained_points(checkpoint: Checkpoint) -> int:
+    return checkpoint.extra.get("num_points") or 1024

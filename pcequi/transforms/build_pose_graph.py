@@ -24,6 +24,8 @@ class BuildPoseGraph(BaseTransform):
     Args:
         levels: of the network; one ``Level`` alone will do for a graph of one level.
         seed: of levels that are sampled at random; the same for every cloud.
+        points: also keep what the points read of each level, for features of points
+            (``PoseGraph.to_points``).
 
     Raises:
         ArgumentError: no levels.
@@ -32,21 +34,24 @@ class BuildPoseGraph(BaseTransform):
     **Equivariance:** as ``build_pose_graph``.
     """
 
-    def __init__(self, levels: Sequence[Level], seed: int = 0):
+    def __init__(self, levels: Sequence[Level], seed: int = 0, points: bool = False):
         self.levels = [levels] if isinstance(levels, Level) else list(levels)
         if not self.levels:
             raise ArgumentError(
                 "`levels` (=[]) must be at least one Level; take those of the network, model.levels"
             )
-        self.seed = seed
+        self.seed, self.points = seed, points
 
     def forward(self, data: Data) -> Data:
         pos = points_of_one_cloud(data)
         generator = torch.Generator().manual_seed(self.seed)
-        graph = build_pose_graph(pos, self.levels, normal=data.get("normal"), generator=generator)
+        graph = build_pose_graph(
+            pos, self.levels, normal=data.get("normal"), generator=generator, points=self.points
+        )
         return graph.store(data)
 
     def __repr__(self) -> str:
         # PyG warns where a data set was processed with a transform of another name.
-        digest = hashlib.sha256(repr([self.levels, self.seed]).encode()).hexdigest()[:12]
+        settings = repr([self.levels, self.seed, self.points]).encode()
+        digest = hashlib.sha256(settings).hexdigest()[:12]
         return f"BuildPoseGraph({len(self.levels)} levels, settings {digest})"

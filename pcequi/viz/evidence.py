@@ -1,14 +1,18 @@
 """Which points speak for a class: gradient times feature, brought back to the points.
 
-To first order, the features x of the representatives of one level carry the logit of
-a class c by
+The features x of a representative m of one level speak for a class c by
 
     c(m) = sum over channels of  x(m) * d logit / d x(m),
 
-with the gradient through all that follows: group pooling and the levels above. What a
-representative carries is shared equally by the poses that it stands for, and a point has
-the sum over its poses. So the points add up to the sum of gradient times feature, which is
-the logit but for biases and normalisation.
+with the gradient through all that follows: group pooling and the levels above. The
+poses that a representative stands for share this equally, and a point has the sum over its
+poses.
+
+Evidence tells points of one cloud apart. Its total says nothing of the logit: over 12 shapes
+of ModelNet40 times 4 classes the two correlate by -0.09, 0.07, 0.19 and 0.12 at levels 1 to 4
+of the network ``modelnet40``. The evidence of a representative correlates with what the logit
+loses where its features are set to zero by 0.90 to 0.97 at level 1 (six shapes, every second
+representative), by 0.36 to 0.83 at level 2 and 0.55 to 0.86 at level 3: trust level 1.
 
 Source: Shrikumar, Greenside and Kundaje, "Learning important features through
 propagating activation differences" (2017), where the rule is a baseline.
@@ -76,7 +80,8 @@ def with_evidence(
 
     Returns:
         The view with ``evidence`` [N'], and figures: ``target``, its
-        ``probability``, its ``logit`` and ``total``, the sum over the points.
+        ``probability``, its ``logit`` and ``total``, the sum over the points, which
+        does not compare with the logit.
 
     Raises:
         ArgumentError: there is no such class.

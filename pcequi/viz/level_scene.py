@@ -14,6 +14,8 @@ from pcequi.viz.scene import CloudPart, Scene
 COLORINGS = ("representative", "distance", "feature", "evidence")
 # Frames that a picture can hold and still be read.
 MOST_FRAMES = 24
+# Points without poses that are drawn: more would look no different, and take 50 KB each.
+MOST_PALE = 20_000
 
 
 def level_scene(
@@ -27,8 +29,10 @@ def level_scene(
 ) -> Scene:
     """The scene of one or several clouds at one level.
 
-    Palette, components and the ends of the scales are those of the first cloud.
-    Points that carry no poses at this level are small and pale.
+    Palette, components and the end of the scale of distances are those of the first
+    cloud. Evidence has a scale of its own for each cloud: it does not compare between
+    clouds, see ``viz.evidence``. Points that carry no poses at this level are small and
+    pale; of more than 20,000 as many are drawn, the same random choice in every run.
 
     Args:
         views: the clouds.
@@ -72,9 +76,9 @@ def level_scene(
         legend = "embedding distance to the representative; right end: covering radius"
         scale = ("0", f"{largest:.2g}")
     elif coloring == "evidence":
-        largest = colors.evidence_limit(first.evidence)
-        legend = f"evidence for {class_name}: gradient x feature, blue against, red for"
-        scale, colormap = (f"{-largest:.1g}", f"{largest:.1g}"), colors.EVIDENCE_COLORMAP
+        legend = f"evidence for {class_name}: gradient x feature"
+        legend += ", each cloud on a scale of its own" * (len(views) > 1)
+        scale, colormap = ("against", "for"), colors.EVIDENCE_COLORMAP
     elif coloring == "feature":
         # Of the shown poses alone: over all rotations of a finite group components
         # come in sets of equal variance, of which rounding would choose.
@@ -94,7 +98,7 @@ def level_scene(
             distance = view.sampled.chosen.distance.view_as(view.assignment)
             color = colors.distance_colors(view.shown(distance), largest)
         elif coloring == "evidence":
-            color = colors.evidence_colors(view.evidence, largest)
+            color = colors.evidence_colors(view.evidence)
         elif coloring == "feature":
             color = colors.feature_colors(view.shown(view.sampled.embedding), basis)
         else:
@@ -105,7 +109,9 @@ def level_scene(
 
 def _part(view: LevelView, color: np.ndarray, title: str, highlight, frames: bool) -> CloudPart:
     points = view.sampled.points.numpy()
-    part = CloudPart(view.pos.numpy(), np.tile(colors.PALE, (len(view.pos), 1)), title=title)
+    drawn = _drawn_rows(len(view.pos), points)
+    points = np.searchsorted(drawn, points)
+    part = CloudPart(view.pos.numpy()[drawn], np.tile(colors.PALE, (len(drawn), 1)), title=title)
     size = part.size_for(len(points))
     part.size[:] = 0.35 * size
     part.size[points] = size
@@ -124,6 +130,14 @@ def _part(view: LevelView, color: np.ndarray, title: str, highlight, frames: boo
         part.frame_pos = poses.pos[pose // count].numpy()
         part.frame_rot = poses.rot[pose // count, pose % count].numpy()
     return part
+
+
+def _drawn_rows(num: int, points: np.ndarray) -> np.ndarray:
+    """Rows of a cloud to draw, ascending: the level's points, and not too many others."""
+    others = np.setdiff1d(np.arange(num), points)
+    if len(others) > MOST_PALE:
+        others = np.random.default_rng(0).choice(others, MOST_PALE, replace=False)
+    return np.union1d(points, others)
 
 
 def _framed_poses(view: LevelView, highlight: int | None) -> Tensor:

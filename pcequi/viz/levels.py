@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError
 from pcequi.pose_graph import SampledLevel, build_pose_graph
+from pcequi.poses import CentroidPoses
 
 
 @dataclass
@@ -84,22 +85,28 @@ def sample_level(pos: Tensor, levels, level: int = 1, rotation: int = 0) -> Leve
     **Equivariance:** with data-driven frames embeddings, ids and distances are
     invariant to SE(3); positions and frames move with the cloud.
     """
-    if not 1 <= level <= len(levels):
-        raise ArgumentError(f"`level` (={level}) must be 1 to {len(levels)}, as the network has")
+    shown = [number for number in range(1, len(levels) + 1) if _can_be_shown(levels, number)]
+    if level not in shown:
+        raise ArgumentError(
+            f"`level` (={level}) must be one of {', '.join(map(str, shown))}: only there has this "
+            "network representatives on points (a level may be dense, or at the centroid)"
+        )
     # Levels above cost time and change nothing here.
     _, sampled = build_pose_graph(pos.double(), levels[:level], embeddings=True)
     sampled = sampled[-1]
-    if sampled.points is None or sampled.embedding is None:
-        raise ArgumentError(
-            f"`level` (={level}) keeps every pose at the centroid or is dense: it has no "
-            "representatives on points to show; choose a lower level"
-        )
     count = sampled.poses.num_rotations
     if not 0 <= rotation < count:
         raise ArgumentError(f"`rotation` (={rotation}) must be 0 to {count - 1} at this level")
     turn = torch.full((len(sampled.points),), rotation)
     names = torch.arange(sampled.chosen.num)
     return LevelView(pos.double(), sampled, turn, names, names, torch.zeros(len(names)))
+
+
+def _can_be_shown(levels, number: int) -> bool:
+    """Whether a level, 1 for the first, has poses on points and their embeddings."""
+    level = levels[number - 1]
+    dense = number > 1 and level.sampling.is_dense
+    return not dense and not isinstance(level.poses, CentroidPoses)
 
 
 def describe(view: LevelView, highlight: int | None = None) -> dict:

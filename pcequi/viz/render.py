@@ -7,6 +7,7 @@ that says what to do.
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import subprocess
@@ -27,6 +28,11 @@ DEBIAN_PACKAGES = "libusb-1.0-0 libegl1 libgl1 libgl1-mesa-dri libx11-6 libudev1
 _INSTALL = f'pip install "pcequi[viz]", and on Debian or Ubuntu apt-get install {DEBIAN_PACKAGES}'
 # Pictures are drawn larger and made smaller: the edges of the spheres are smooth.
 _OVERSAMPLING = 2
+# Width and height of what is drawn at once. Drivers' buffers end at 16,384, where those of
+# Mesa on the CPU would take 8 GB; these take 2.
+_MOST_DRAWN = 8192
+_MOST_PIXELS = 2**29  # of all frames of a file together: 1.6 GB
+FRAMES = 36  # of a turn, where no other number is asked
 _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
@@ -48,6 +54,39 @@ def has_display() -> bool:
     return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in _DISPLAYS)
 
 
+def check_display() -> None:
+    """Make sure that a window can be opened, before anything is computed.
+
+    Raises:
+        RenderError: there is no display, or it does not answer.
+
+    **Equivariance:** does not apply.
+    """
+    if not has_display():
+        raise RenderError(NO_DISPLAY)
+    if not _display_answers():
+        raise RenderError(
+            f"no window could be opened (the display {os.environ.get('DISPLAY')!r} of $DISPLAY "
+            "does not answer): save a picture instead"
+        )
+
+
+def _display_answers() -> bool:
+    """Whether $DISPLAY can be reached. Where it cannot, Open3D would draw off-screen instead,
+    and wait for a user who sees nothing."""
+    if sys.platform != "linux" or os.environ.get("WAYLAND_DISPLAY"):
+        return True
+    try:
+        x11 = ctypes.CDLL("libX11.so.6")
+    except OSError:
+        return True  # Nobody to ask: Open3D, which needs the library too, says what is missing.
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    display = x11.XOpenDisplay(None)
+    if display:
+        x11.XCloseDisplay(ctypes.c_void_p(display))
+    return bool(display)
+
+
 def check_open3d() -> None:
     """Make sure that Open3D is installed, without importing it.
 
@@ -65,7 +104,7 @@ def save_picture(
     path: str | Path,
     *,
     size: int = 640,
-    frames: int = 36,
+    frames: int = FRAMES,
     renderer: str = "auto",
     timeout: float | None = None,
 ) -> Path:
@@ -79,19 +118,21 @@ def save_picture(
         renderer: "egl" (the machine's own driver, no display), "software"
             (Mesa on the CPU, no display), "window" (a hidden window on the
             display); "auto" tries them in this order.
-        timeout: seconds after which an attempt is given up; by default 60, and
-            5 more for each frame.
+        timeout: seconds after which an attempt is given up; by default 60, and for
+            each cloud of each frame 5, or more where ``size`` is above 700.
 
     Returns:
         The path.
 
     Raises:
-        ArgumentError: an ending, a renderer or a number that cannot be.
+        ArgumentError: an ending, a renderer or a number that cannot be, or a picture
+            that is too large.
         FileError: the folder cannot be written to.
         MissingPackageError: Open3D or a system library is missing.
         RenderError: no renderer drew the picture.
 
-    **Equivariance:** colours are those of the scene; the camera stands still.
+    **Equivariance:** colours are those of the scene; the camera stands still. All
+    clouds are drawn from one direction, in one scale.
     """
     path = check_picture_path(path)
     if renderer not in RENDERERS:
@@ -99,10 +140,12 @@ def save_picture(
     for name, value, least in (("size", size, 32), ("frames", frames, 2)):
         if value < least:
             raise ArgumentError(f"`{name}` (={value}) must be at least {least}")
-    check_open3d()
     count = frames if path.suffix.lower() == ".gif" else 1
-    pixels = [size * len(scene.parts) * _OVERSAMPLING, size * _OVERSAMPLING]
-    timeout = 60.0 + 5 * count if timeout is None else timeout
+    check_picture_size(size, len(scene.parts), count)
+    check_open3d()
+    drawings = count * len(scene.parts)
+    pixels = min(size * _OVERSAMPLING, _MOST_DRAWN)
+    timeout = 60.0 + drawings * max(5, pixels**2 / 4e5) if timeout is None else timeout
     attempts = RENDERERS[1:] if renderer == "auto" else (renderer,)
     failures = []
     with tempfile.TemporaryDirectory() as folder:
@@ -112,10 +155,10 @@ def save_picture(
             if attempt == "window" and not has_display():
                 failures.append("window: no display ($DISPLAY is not set)")
                 continue
-            arguments = ["draw", saved, folder, *pixels, count]
+            arguments = ["draw", saved, folder, pixels, count]
             problem = _run_worker(arguments, _environment(attempt), timeout)
             drawn = sorted(Path(folder).glob("[0-9]*.png"))
-            if problem is None and len(drawn) == count:
+            if problem is None and len(drawn) == drawings:
                 _write(path, annotate(scene, drawn, size))
                 return path
             failures.append(f"{attempt}: {problem or 'it wrote no picture'}")
@@ -137,8 +180,7 @@ def show_window(scene: Scene, title: str = "pcequi") -> None:
 
     **Equivariance:** does not apply.
     """
-    if not has_display():
-        raise RenderError(NO_DISPLAY)
+    check_display()
     check_open3d()
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "scene.npz"
@@ -153,16 +195,46 @@ def check_picture_path(path: str | Path) -> Path:
 
     Raises:
         ArgumentError: not a ``.png`` or ``.gif``.
-        FileError: its folder does not exist.
+        FileError: it is a folder, or its folder does not exist or cannot be written to.
 
     **Equivariance:** does not apply.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise FileError(
+            f"`path` (={str(path)!r}) is a folder: name a file in it, such as "
+            f"{str(path / 'out.png')!r}"
+        )
     if path.suffix.lower() not in ENDINGS:
         raise ArgumentError(f"`path` (={str(path)!r}) must end in {' or '.join(ENDINGS)}")
     if not path.parent.is_dir():
         raise FileError(f"`path` (={str(path)!r}): its folder does not exist; make it first")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise FileError(
+            f"`path` (={str(path)!r}) cannot be written: choose a folder and a file that are yours"
+        )
     return path
+
+
+def check_picture_size(size: int, clouds: int, frames: int = 1) -> None:
+    """Make sure that a picture can be drawn and held in memory.
+
+    Args:
+        size: pixels for each cloud (width and height).
+        clouds: how many.
+        frames: pictures of a turn.
+
+    Raises:
+        ArgumentError: ``size`` is too large.
+
+    **Equivariance:** does not apply.
+    """
+    largest = min(_MOST_DRAWN, int((_MOST_PIXELS / clouds / frames) ** 0.5))
+    if size > largest:
+        raise ArgumentError(
+            f"`size` (={size}) must be at most {largest} for {clouds} cloud{'s' * (clouds > 1)}"
+            f"{f' in {frames} frames' * (frames > 1)}"
+        )
 
 
 def _environment(renderer: str) -> dict[str, str]:
@@ -196,8 +268,8 @@ def _run_worker(arguments: list, environment: dict, timeout: float | None) -> st
         raise MissingPackageError(f"drawing needs Open3D, which does not load ({last}): {_INSTALL}")
     if done.returncode == worker.NO_CONTEXT:
         return "no graphics context"
-    if done.returncode == worker.DEAD_DISPLAY:
-        return f"the display {environment.get('DISPLAY')!r} of $DISPLAY does not answer"
+    if done.returncode == worker.BAD_PICTURE:
+        return "the driver drew a bad picture (none, or its background is not white)"
     if done.returncode < 0:
         return f"the driver crashed (signal {-done.returncode})"
     return f"status {done.returncode}: {last}"

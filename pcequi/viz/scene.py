@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ AXIS_COLORS = ((0.85, 0.10, 0.10), (0.10, 0.60, 0.15), (0.10, 0.25, 0.85))
 SPACING = 2.05
 _STICK = 0.15  # length of a frame's axes, in radii of the cloud
 _SPHERE = 8  # resolution of Open3D's sphere: 224 triangles
+# Of a cloud; with more, spheres are coarser, down to octahedra. Each takes about 200 bytes.
+_MOST_TRIANGLES = 5_000_000
+_ROW = 4  # clouds that stand side by side before there is a second row
 
 
 @dataclass
@@ -65,14 +69,19 @@ class CloudPart:
     @property
     def radius(self) -> float:
         """Of the sphere about ``center`` that holds all points; 1 for a single place."""
-        return float(np.linalg.norm(self.pos - self.center, axis=1).max()) or 1.0
+        radius = float(np.linalg.norm(self.pos - self.center, axis=1).max())
+        # The mean of equal points is theirs to rounding alone.
+        return radius if radius > 1e-12 * float(np.abs(self.pos).max()) else 1.0
 
     @property
     def reach(self) -> float:
-        """Radius of the sphere about ``center`` that holds all that is drawn."""
+        """Radius of the sphere about ``center`` that holds all that is drawn.
+
+        No less than ``radius``: a single place is a small ball, not a full picture.
+        """
         points = np.linalg.norm(self.pos - self.center, axis=1) + self.size
         frames = np.linalg.norm(self.frame_pos - self.center, axis=1) + _STICK * self.radius
-        return float(max(points.max(), frames.max(initial=0.0)))
+        return float(max(self.radius, points.max(), frames.max(initial=0.0)))
 
     def size_for(self, num: int) -> float:
         """Radius of ``num`` spheres that about cover a surface of this size."""
@@ -81,11 +90,11 @@ class CloudPart:
 
 @dataclass
 class Scene:
-    """Clouds side by side.
+    """Clouds side by side, in rows where they are more than four.
 
     Attributes:
         parts: at least one.
-        legend: one line written on the picture.
+        legend: written below them all.
         scale: ends of a colour scale, as text; ("", "") for none.
         colormap: the scale's, by matplotlib's name.
 
@@ -109,6 +118,18 @@ class Scene:
         """Largest reach of a part."""
         return max(part.reach for part in self.parts)
 
+    @property
+    def columns(self) -> int:
+        """Clouds in a row."""
+        num = len(self.parts)
+        rows = math.ceil(num / max(_ROW, math.ceil(math.sqrt(1.5 * num))))
+        return math.ceil(num / rows)
+
+    @property
+    def rows(self) -> int:
+        """Rows of clouds; the last may be shorter."""
+        return math.ceil(len(self.parts) / self.columns)
+
     def save(self, path: str | Path) -> None:
         """Write the arrays that ``load`` needs to draw, as ``.npz``."""
         arrays = {
@@ -130,10 +151,22 @@ class Scene:
                 ]
             )
 
-    def offsets(self, right: np.ndarray) -> np.ndarray:
-        """Where the parts' centres go: side by side along ``right`` [3] -> [parts, 3]."""
-        place = np.arange(len(self.parts)) - (len(self.parts) - 1) / 2
-        return place[:, None] * SPACING * self.radius * np.asarray(right)
+    def offsets(self, right: np.ndarray, up: np.ndarray) -> np.ndarray:
+        """Where the parts' centres go in one space: rows along ``right`` [3], the first
+        of them highest along ``up`` [3] -> [parts, 3]."""
+        row, column = np.divmod(np.arange(len(self.parts)), self.columns)
+        aside = (column - (self.columns - 1) / 2)[:, None] * np.asarray(right)
+        above = ((self.rows - 1) / 2 - row)[:, None] * np.asarray(up)
+        return SPACING * self.radius * (aside + above)
+
+
+def sphere_resolution(num: int) -> int:
+    """How finely Open3D is to draw each of ``num`` spheres: 4 r (r - 1) triangles.
+
+    **Equivariance:** does not apply.
+    """
+    fine = range(_SPHERE, 2, -1)
+    return next((r for r in fine if 4 * r * (r - 1) * num <= _MOST_TRIANGLES), 2)
 
 
 def part_geometry(part: CloudPart, offset: np.ndarray):
@@ -147,7 +180,7 @@ def part_geometry(part: CloudPart, offset: np.ndarray):
     """
     import open3d as o3d
 
-    ball = o3d.geometry.TriangleMesh.create_sphere(1.0, _SPHERE)
+    ball = o3d.geometry.TriangleMesh.create_sphere(1.0, sphere_resolution(len(part.pos)))
     vertices, faces = np.asarray(ball.vertices), np.asarray(ball.triangles)
     where = part.pos - part.center + offset
     count = len(where)

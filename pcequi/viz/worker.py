@@ -5,42 +5,52 @@ A driver that crashes takes this process down, not the user's.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from pcequi.viz.scene import SPACING, Scene, part_geometry
+from pcequi.viz.scene import SPACING, CloudPart, Scene, part_geometry
 
 # Exit statuses that render.py translates; above those of Python itself.
-NO_OPEN3D, NO_CONTEXT, BAD_PICTURE, DEAD_DISPLAY = 40, 41, 42, 43
+NO_OPEN3D, NO_CONTEXT, BAD_PICTURE = 40, 41, 42
 
 UP = np.array([0.0, 0.0, 1.0])
 FRONT = np.array([0.55, -1.0, 0.45]) / np.linalg.norm([0.55, -1.0, 0.45])
 RIGHT = np.cross(UP, FRONT) / np.linalg.norm(np.cross(UP, FRONT))
-FIELD_OF_VIEW = 24.0  # degrees, vertical; narrow: both clouds are seen alike
+ABOVE = np.cross(FRONT, RIGHT)  # up in the picture
+# Degrees, of the longer side; narrow, so that clouds in one window are seen alike. Open3D
+# takes no less than 5 of the height: four clouds in a row leave 6.
+FIELD_OF_VIEW = 24.0
 _MARGIN = 1.04
 _LIGHT = FRONT + 0.6 * UP - 0.5 * RIGHT
 _AMBIENT = 0.60
+_WINDOW = (1800, 900)  # the largest that is opened, in pixels
+_CLOUD = 600  # of a window, where there is room
 
 
-def camera(scene: Scene, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pinhole intrinsics [3, 3] and extrinsics [4, 4] that show all of a scene.
+def camera(
+    radius: float, width: int, height: int, columns: int = 1, rows: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pinhole intrinsics [3, 3] and extrinsics [4, 4] that show rows of clouds.
+
+    Args:
+        radius: of the sphere that holds each of them.
+        width, height: of the picture, in pixels.
+        columns, rows: of clouds, see ``Scene.offsets``.
 
     **Equivariance:** does not apply: the camera stands still.
     """
-    half = np.deg2rad(FIELD_OF_VIEW) / 2
-    # A sphere is seen under an angle whose sine is radius over distance.
-    high = scene.radius * _MARGIN / np.sin(half)
-    half_wide = np.arctan(np.tan(half) * width / height)
-    aside = SPACING * scene.radius * (len(scene.parts) - 1) / 2
-    wide = scene.radius * _MARGIN / np.sin(half_wide) + aside / np.tan(half_wide)
-    distance = max(high, wide)
-    focal = height / 2 / np.tan(half)
+    focal = max(width, height) / 2 / np.tan(np.deg2rad(FIELD_OF_VIEW) / 2)
+    distance = 0.0
+    for pixels, num in ((width, columns), (height, rows)):
+        half = np.arctan(pixels / 2 / focal)
+        aside = SPACING * radius * (num - 1) / 2
+        # A sphere is seen under an angle whose sine is radius over distance.
+        distance = max(distance, radius * _MARGIN / np.sin(half) + aside / np.tan(half))
     intrinsic = np.array([[focal, 0, width / 2 - 0.5], [0, focal, height / 2 - 0.5], [0, 0, 1.0]])
-    rotation = np.stack([RIGHT, -np.cross(FRONT, RIGHT), -FRONT])
+    rotation = np.stack([RIGHT, -ABOVE, -FRONT])
     extrinsic = np.eye(4)
     extrinsic[:3, :3] = rotation
     extrinsic[:3, 3] = -rotation @ (FRONT * distance)
@@ -63,62 +73,64 @@ def shade(mesh, color: np.ndarray) -> None:
     mesh.vertex_colors = o3d.utility.Vector3dVector(color * factor[:, None])
 
 
-def draw_frames(scene: Scene, folder: Path, width: int, height: int, count: int) -> int:
-    """Write ``count`` pictures of the turning clouds as ``0000.png`` and on."""
+def draw_frames(scene: Scene, folder: Path, size: int, count: int) -> int:
+    """Write ``count`` pictures of each turning cloud: ``FRAME-PART.png``, from 0000-0000.
+
+    Each cloud is drawn alone, from one distance: equal clouds give equal pictures.
+    """
     import open3d as o3d
 
-    opened = _open(scene, "pcequi", width, height, visible=False)
-    if opened is None:
+    visualizer = _window("pcequi", size, size, visible=False)
+    if visualizer is None:
         return NO_CONTEXT
-    visualizer, meshes, colors = opened
-    offsets = scene.offsets(RIGHT)
     step = o3d.geometry.get_rotation_matrix_from_axis_angle(UP * 2 * np.pi / count)
-    for number in range(count):
-        if number:
-            for mesh, color, offset in zip(meshes, colors, offsets):
-                mesh.rotate(step, center=offset)
+    for number, part in enumerate(scene.parts):
+        mesh, color = _shaded(part, np.zeros(3))
+        visualizer.clear_geometries()
+        visualizer.add_geometry(mesh)
+        _aim(visualizer, size, size, *camera(scene.radius, size, size))
+        for frame in range(count):
+            if frame:
+                mesh.rotate(step, center=np.zeros(3))
                 shade(mesh, color)
                 visualizer.update_geometry(mesh)
-        visualizer.poll_events()
-        visualizer.update_renderer()
-        file = folder / f"{number:04d}.png"
-        visualizer.capture_screen_image(str(file), do_render=True)
-        if not file.exists():
-            return BAD_PICTURE
+            visualizer.poll_events()
+            visualizer.update_renderer()
+            file = folder / f"{frame:04d}-{number:04d}.png"
+            visualizer.capture_screen_image(str(file), do_render=True)
+            if not file.exists() or not white_corners(np.asarray(o3d.io.read_image(str(file)))):
+                return BAD_PICTURE
     visualizer.destroy_window()
     return 0
 
 
+def white_corners(image: np.ndarray) -> bool:
+    """Whether a picture [height, width, channels] has its background where no cloud reaches.
+
+    Where it is larger than a driver's buffers, the driver fails silently, in black.
+    """
+    corners = image[:: max(1, image.shape[0] - 1), :: max(1, image.shape[1] - 1)]
+    return corners.size > 0 and bool((corners[..., :3] == 255).all())
+
+
 def show(scene: Scene, title: str) -> int:
     """Open a window until the user closes it."""
-    if not _display_answers():
-        return DEAD_DISPLAY
-    opened = _open(scene, title, 600 * len(scene.parts), 600, visible=True)
-    if opened is None:
+    columns, rows = scene.columns, scene.rows
+    cloud = min(_CLOUD, _WINDOW[0] // columns, _WINDOW[1] // rows)
+    width, height = cloud * columns, cloud * rows
+    visualizer = _window(title, width, height, visible=True)
+    if visualizer is None:
         return NO_CONTEXT
-    opened[0].run()
-    opened[0].destroy_window()
+    for part, offset in zip(scene.parts, scene.offsets(RIGHT, ABOVE)):
+        visualizer.add_geometry(_shaded(part, offset)[0])
+    _aim(visualizer, width, height, *camera(scene.radius, width, height, columns, rows))
+    visualizer.run()
+    visualizer.destroy_window()
     return 0
 
 
-def _display_answers() -> bool:
-    """Whether $DISPLAY can be reached. Where it cannot, Open3D would draw off-screen instead,
-    and wait for a user who sees nothing."""
-    if sys.platform != "linux" or os.environ.get("WAYLAND_DISPLAY"):
-        return True
-    try:
-        x11 = ctypes.CDLL("libX11.so.6")
-    except OSError:
-        return True  # Nobody to ask: Open3D, which needs the library too, says what is missing.
-    x11.XOpenDisplay.restype = ctypes.c_void_p
-    display = x11.XOpenDisplay(None)
-    if display:
-        x11.XCloseDisplay(ctypes.c_void_p(display))
-    return bool(display)
-
-
-def _open(scene: Scene, title: str, width: int, height: int, visible: bool):
-    """A visualizer with the scene in view, its meshes and their colours in full light."""
+def _window(title: str, width: int, height: int, visible: bool):
+    """A visualizer with an empty white window; None where there is no graphics context."""
     import open3d as o3d
 
     visualizer = o3d.visualization.Visualizer()
@@ -131,21 +143,29 @@ def _open(scene: Scene, title: str, width: int, height: int, visible: bool):
     # The renderer's own lights differ from driver to driver and wash colours out.
     option.light_on = False
     option.mesh_show_back_face = False
-    meshes = [part_geometry(*pair) for pair in zip(scene.parts, scene.offsets(RIGHT))]
-    colors = [np.asarray(mesh.vertex_colors).copy() for mesh in meshes]
-    for mesh, color in zip(meshes, colors):
-        shade(mesh, color)
-        visualizer.add_geometry(mesh)
+    return visualizer
+
+
+def _shaded(part: CloudPart, offset: np.ndarray):
+    """The mesh of a cloud, and its colours in full light [V, 3]."""
+    mesh = part_geometry(part, offset)
+    color = np.asarray(mesh.vertex_colors).copy()
+    shade(mesh, color)
+    return mesh, color
+
+
+def _aim(visualizer, width: int, height: int, intrinsic: np.ndarray, extrinsic: np.ndarray) -> None:
+    import open3d as o3d
+
     parameters = o3d.camera.PinholeCameraParameters()
-    intrinsic, parameters.extrinsic = camera(scene, width, height)
+    parameters.extrinsic = extrinsic
     parameters.intrinsic = o3d.camera.PinholeCameraIntrinsic(width, height, intrinsic)
     view = visualizer.get_view_control()
     view.convert_from_pinhole_camera_parameters(parameters, allow_arbitrary=True)
-    return visualizer, meshes, colors
 
 
 def main(arguments: list[str]) -> int:
-    """``draw SCENE FOLDER WIDTH HEIGHT COUNT`` or ``show SCENE TITLE``."""
+    """``draw SCENE FOLDER SIZE COUNT`` or ``show SCENE TITLE``."""
     try:
         import open3d  # noqa: F401
     except (ImportError, OSError) as error:
@@ -154,7 +174,7 @@ def main(arguments: list[str]) -> int:
     scene = Scene.load(arguments[1])
     if arguments[0] == "show":
         return show(scene, arguments[2])
-    return draw_frames(scene, Path(arguments[2]), *map(int, arguments[3:6]))
+    return draw_frames(scene, Path(arguments[2]), *map(int, arguments[3:5]))
 
 
 if __name__ == "__main__":

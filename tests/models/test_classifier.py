@@ -81,6 +81,15 @@ def test_a_ratio_and_a_tolerance_run_too(network, make_blob, levels_of):
         assert torch.isfinite(model(build_pose_graph(make_blob(25), levels))).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_network_in_half_precision_gives_nearly_the_same(dtype, levels_of, network, make_blob):
+    model = network(levels_of(num=8))
+    graph = build_pose_graph(make_blob(30), model.levels)
+    half = copy.deepcopy(model).to(dtype)(graph)
+    assert half.dtype == dtype
+    torch.testing.assert_close(half.double(), model(graph), atol=0.1, rtol=0.1)
+
+
 def test_one_cloud_alone_cannot_train(levels_of, network, make_blob):
     model = copy.deepcopy(network(levels_of(num=8))).train()
     graph = build_pose_graph(make_blob(30), model.levels)

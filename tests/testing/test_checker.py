@@ -260,6 +260,16 @@ def test_ties_do_not_hide_another_cause():
     assert report.cause == "point order"
 
 
+def test_the_action_that_was_asked_about_is_no_explanation():
+    def leader(pos):
+        """The point farthest from the centroid, which on a lattice ties."""
+        centered = pos - pos.mean(0)
+        return centered[centered.norm(dim=1).argmax()]
+
+    report = check_equivariance(leader, action=as_vectors, tolerance_float32=None)
+    assert not report.ok and report.cause == "ties"
+
+
 def test_the_default_radius_search_of_torch_cluster_is_caught():
     torch_cluster = pytest.importorskip("torch_cluster")
 

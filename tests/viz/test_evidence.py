@@ -1,5 +1,7 @@
 """Evidence is what the logit changes by, and it turns with the cloud."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -82,11 +84,18 @@ def test_colours_and_errors(make_blob, levels_of, network):
     plain = sample_level(make_blob(), levels)
     view, _ = with_evidence(plain, network(levels), levels, 1, 0)
     scene = level_scene([view], [""], coloring="evidence", class_name="cup")
-    assert "cup" in scene.legend and scene.colormap == "coolwarm" and scene.scale[0][0] == "-"
+    assert "cup" in scene.legend and scene.colormap == "coolwarm"
+    assert scene.scale == ("against", "for")
     color = scene.parts[0].color[view.sampled.points.numpy()]
     warm = color[:, 0] - color[:, 2]
     clear = np.abs(view.evidence.numpy()) > 0.2 * view.evidence.abs().max().item()
     assert clear.any() and (np.sign(warm) == np.sign(view.evidence.numpy()))[clear].all()
+    # A cloud keeps its colours beside another, of ten times the evidence.
+    louder = replace(view, evidence=10 * view.evidence)
+    both = level_scene([louder, view], ["", ""], coloring="evidence", class_name="cup")
+    np.testing.assert_allclose(both.parts[1].color, scene.parts[0].color)
+    np.testing.assert_allclose(both.parts[0].color, scene.parts[0].color, atol=0.01)
+    assert "scale of its own" in both.legend and "scale of its own" not in scene.legend
     with pytest.raises(ArgumentError, match="needs the evidence of a trained network"):
         level_scene([view, plain], ["", ""], coloring="evidence")
     with pytest.raises(ArgumentError, match=r"`target` \(=4\) must be a class, 0 to 3"):

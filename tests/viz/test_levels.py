@@ -7,7 +7,8 @@ import torch
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.poses import GridPoses, NormalPoses, TangentPoses
 from pcequi.rotations import random_rotations
-from pcequi.viz.colors import MEMBER, REPRESENTATIVE
+from pcequi.viz import level_scene as level_scene_module
+from pcequi.viz.colors import MEMBER, PALE, REPRESENTATIVE, highlight_colors
 from pcequi.viz.level_scene import COLORINGS, level_scene
 from pcequi.viz.levels import describe, sample_level
 from pcequi.viz.matching import match_copy, match_shape
@@ -141,15 +142,40 @@ def test_degenerate_clouds_have_a_scene(degenerate_cloud, levels_of):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"level": 0}, r"`level` \(=0\) must be 1 to 3"),
-        ({"level": 4}, r"`level` \(=4\) must be 1 to 3"),
-        ({"level": 3}, r"`level` \(=3\) .* choose a lower level"),
+        ({"level": 0}, r"`level` \(=0\) must be one of 1, 2: "),
+        ({"level": 4}, r"`level` \(=4\) must be one of 1, 2: "),
+        ({"level": 3}, r"`level` \(=3\) must be one of 1, 2: .* at the centroid"),
         ({"rotation": 24}, r"`rotation` \(=24\) must be 0 to 23"),
     ],
 )
 def test_levels_that_cannot_be_shown(make_blob, levels_of, options, message):
     with pytest.raises(ArgumentError, match=message):
         sample_level(make_blob(), levels_of(), **options)
+
+
+def test_dense_levels_cannot_be_shown_but_for_the_first(make_blob, levels_of):
+    levels = levels_of(num=None)
+    assert sample_level(make_blob(), levels).sampled.chosen.num == 20 * 24
+    with pytest.raises(ArgumentError, match=r"`level` \(=2\) must be one of 1: .* dense"):
+        sample_level(make_blob(), levels, 2)
+
+
+def test_of_many_pale_points_some_are_drawn(make_blob, levels_of, monkeypatch):
+    monkeypatch.setattr(level_scene_module, "MOST_PALE", 7)
+    pos = make_blob()
+    view, copy, _, turn = compare(pos, levels_of())
+    first, second = level_scene([view, copy], ["", ""], highlight=3, frames=True).parts
+    assert len(first.pos) == len(second.pos) == 20 + 7 < len(pos)
+    # The same ones in the copy, and all points with poses, in their colours.
+    np.testing.assert_allclose(second.pos, first.pos @ turn.numpy().T)
+    np.testing.assert_allclose(second.color, first.color)
+    whole = highlight_colors(view.assignment, view.sampled.chosen.index, 3)
+    for row, color in zip(view.sampled.points.tolist(), whole):
+        (place,) = np.flatnonzero((first.pos == pos[row].numpy()).all(1))
+        np.testing.assert_array_equal(first.color[place], color)
+    with_poses = pos[view.sampled.points].numpy()
+    pale = ~(first.pos[:, None] == with_poses).all(2).any(1)
+    assert pale.sum() == 7 and (first.color[pale] == PALE).all()
 
 
 def test_colourings_that_do_not_exist(make_blob, levels_of):

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from pcequi.errors import ArgumentError, FileError, MissingPackageError
-from pcequi.viz import RenderError, has_display, save_picture, show_window
+from pcequi.viz import CloudPart, RenderError, Scene, has_display, save_picture, show_window
 from pcequi.viz import render as rendering
-from pcequi.viz.worker import NO_CONTEXT, NO_OPEN3D
+from pcequi.viz.worker import BAD_PICTURE, NO_CONTEXT, NO_OPEN3D, white_corners
 
 
 def pixels(picture, size):
@@ -55,6 +55,8 @@ def test_a_gif_turns(first_picture, two_clouds, tmp_path):
         ({"renderer": "crayon"}, r"`renderer` \(='crayon'\) must be one of auto, egl"),
         ({"size": 3}, r"`size` \(=3\) must be at least 32"),
         ({"frames": 1}, r"`frames` \(=1\) must be at least 2"),
+        ({"size": 8193}, r"`size` \(=8193\) must be at most 8192 for 2 clouds"),
+        ({"size": 5000, "path": "out.gif"}, r"`size` .* at most 2730 for 2 clouds in 36 frames"),
     ],
 )
 def test_arguments_that_cannot_be(two_clouds, tmp_path, options, message):
@@ -67,6 +69,64 @@ def test_arguments_that_cannot_be(two_clouds, tmp_path, options, message):
 def test_the_folder_must_exist(two_clouds, tmp_path):
     with pytest.raises(FileError, match="its folder does not exist"):
         save_picture(two_clouds, tmp_path / "none" / "out.png")
+
+
+def test_a_picture_of_a_folder_or_where_nothing_may_be_written(tmp_path, monkeypatch):
+    (tmp_path / "here.png").mkdir()
+    for folder in (tmp_path, tmp_path / "here.png"):
+        with pytest.raises(FileError, match="is a folder: name a file in it"):
+            rendering.check_picture_path(folder)
+    asked = []
+    monkeypatch.setattr(rendering.os, "access", lambda path, mode: asked.append(path))
+    (tmp_path / "old.png").write_bytes(b"")
+    for name in ("new.png", "old.png"):
+        with pytest.raises(FileError, match=f"`path` .*{name}'\\) cannot be written"):
+            rendering.check_picture_path(tmp_path / name)
+    # A file that is there is written over; else one is made in the folder.
+    assert asked == [tmp_path, tmp_path / "old.png"]
+
+
+@pytest.mark.render
+def test_equal_clouds_have_equal_pictures_wherever_they_stand(first_picture, tmp_path):
+    pos = np.random.default_rng(0).normal(size=(60, 3))
+    red = np.tile([0.9, 0.1, 0.1], (60, 1))
+    half = CloudPart(pos / 2, red)
+    scene = Scene([CloudPart(pos, red), half, *[CloudPart(pos + 9, red)] * 4])
+    file = save_picture(scene, tmp_path / "out.png", size=80)
+    with Image.open(file) as picture:
+        assert picture.width == 3 * 80
+        image = np.asarray(picture.convert("RGB"), dtype=int)
+    clouds = [image[y : y + 80, x : x + 80] for y in (0, 80) for x in (0, 80, 160)]
+    for number in (2, 3, 4, 5):
+        assert np.abs(clouds[number] - clouds[0]).mean() < 0.5
+    # One scale for all: a cloud of half the size looks half as large.
+    wide = [(cloud < 250).any(2).any(0).sum() for cloud in clouds[:2]]
+    assert wide[1] == pytest.approx(wide[0] / 2, rel=0.15)
+
+
+@pytest.mark.parametrize(("size", "drawn"), [(100, 200), (4096, 8192), (4100, 8192), (8192, 8192)])
+def test_what_would_be_too_large_is_drawn_with_less_oversampling(
+    two_clouds, monkeypatch, tmp_path, size, drawn
+):
+    found = []
+    monkeypatch.setattr(rendering, "check_open3d", lambda: None)
+    monkeypatch.setattr(
+        rendering, "_run_worker", lambda arguments, *_: found.append(arguments) or "stopped"
+    )
+    with pytest.raises(RenderError):
+        save_picture(two_clouds, tmp_path / "out.png", size=size, renderer="egl")
+    assert found[0][3:] == [drawn, 1]
+
+
+def test_a_black_picture_is_noticed():
+    image = np.full((40, 50, 3), 255, dtype=np.uint8)
+    image[5:-5, 5:-5] = 10
+    assert white_corners(image)
+    for y, x in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
+        spoilt = image.copy()
+        spoilt[y, x] = 0
+        assert not white_corners(spoilt)
+    assert not white_corners(np.zeros((0, 0, 3)))
 
 
 def test_without_open3d(two_clouds, monkeypatch, tmp_path):
@@ -116,7 +176,8 @@ def broken_worker(monkeypatch):
         (1, None, "status 1: last words"),
         (NO_CONTEXT, None, "no graphics context"),
         (0, None, "it wrote no picture"),
-        (0, subprocess.TimeoutExpired("x", 65), "gave up after 65 s"),
+        (BAD_PICTURE, None, "the driver drew a bad picture"),
+        (0, subprocess.TimeoutExpired("x", 70), "gave up after 70 s"),
     ],
 )
 def test_a_driver_that_fails_is_reported(

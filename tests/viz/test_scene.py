@@ -5,7 +5,8 @@ import pytest
 
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.viz import CloudPart, Scene
-from pcequi.viz.worker import RIGHT, camera
+from pcequi.viz.scene import sphere_resolution
+from pcequi.viz.worker import ABOVE, RIGHT, camera
 
 
 def part(num=5, **options):
@@ -21,24 +22,56 @@ def test_saved_and_loaded(tmp_path):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
-@pytest.mark.parametrize("num", [1, 2, 3])
+@pytest.mark.parametrize("num", [1, 2, 3, 5, 13])
 @pytest.mark.parametrize("height", [200, 400, 1000])
 def test_the_camera_sees_every_cloud_however_it_is_turned(num, height):
     scene = Scene([part(scale) for scale in range(40, 40 + num)])
     width = 400
-    intrinsic, extrinsic = camera(scene, width, height)
+    intrinsic, extrinsic = camera(scene.radius, width, height, scene.columns, scene.rows)
     ball = np.random.default_rng(1).normal(size=(500, 3))
     ball *= scene.radius / np.linalg.norm(ball, axis=1, keepdims=True)
-    for offset in scene.offsets(RIGHT):
+    places = []
+    for offset in scene.offsets(RIGHT, ABOVE):
         seen = (ball + offset) @ extrinsic[:3, :3].T + extrinsic[:3, 3]
         assert (seen[:, 2] > 0).all()
         pixel = (seen @ intrinsic.T)[:, :2] / seen[:, 2:]
         assert (pixel > 0).all() and (pixel < [width, height]).all()
+        places.append(pixel.mean(0))
+    # In the order of reading: to the right in a row, each row below the one before.
+    for number, (one, other) in enumerate(zip(places, places[1:]), 1):
+        below = number % scene.columns == 0
+        assert other[1] > one[1] + 5 if below else other[0] > one[0] + 5
     assert np.isclose(np.linalg.det(extrinsic[:3, :3]), 1)
 
 
-def test_a_single_place_has_a_size():
-    assert CloudPart(np.ones((3, 3)), np.zeros((3, 3))).radius == 1
+@pytest.mark.parametrize(
+    ("num", "grid"),
+    [(1, (1, 1)), (4, (1, 4)), (5, (2, 3)), (8, (2, 4)), (12, (3, 4)), (13, (3, 5)), (60, (6, 10))],
+)
+def test_more_than_four_clouds_stand_in_rows(num, grid):
+    scene = Scene([part()] * num)
+    assert (scene.rows, scene.columns) == grid
+    # No row is empty.
+    assert (scene.rows - 1) * scene.columns < num <= scene.rows * scene.columns
+
+
+@pytest.mark.parametrize("where", [0.0, 1.0, 0.1, -317.3])
+def test_a_single_place_is_a_small_ball(where):
+    for num in (1, 3, 50):
+        found = CloudPart(np.full((num, 3), where), np.zeros((num, 3)))
+        assert found.radius == 1
+        assert found.reach > 5 * found.size.max()
+    # Two places, however near, are no single one.
+    near = CloudPart(np.array([[1.0, 0, 0], [1.0, 2e-6, 0]]), np.zeros((2, 3)))
+    assert near.radius == pytest.approx(1e-6)
+
+
+def test_many_spheres_are_coarse():
+    numbers = [1, 20_000, 50_000, 100_000, 200_000, 1_000_000]
+    found = [sphere_resolution(num) for num in numbers]
+    assert found[0] == found[1] == 8 and found[-1] == 2
+    assert found == sorted(found, reverse=True)
+    assert all(4 * r * (r - 1) * num <= 5e6 for r, num in zip(found[:-1], numbers))
 
 
 def test_wrong_shapes_are_named():

@@ -62,7 +62,7 @@ def test_a_turned_copy_as_json(view, drawn):
 
 
 def test_for_people_and_in_a_window(view, drawn, monkeypatch):
-    monkeypatch.setattr(render, "has_display", lambda: True)
+    monkeypatch.setattr(render, "check_display", lambda: None)
     code, out, err = view(*TINY, "--rotated", "--highlight", 0, "--color", "distance")
     assert code == 0, err
     assert len(drawn) == 1 and "same representative" in out and "100.00%" in out
@@ -80,9 +80,12 @@ def test_for_people_and_in_a_window(view, drawn, monkeypatch):
         ([], "there is no display for a window"),
         (["--save", "out.jpg"], "must end in .png or .gif"),
         (["--save", "out.png", "--color", "x"], "`color` (='x')"),
-        (["--save", "out.png", "--level", 9], "`level` (=9) must be 1 to 3"),
+        (["--save", "out.png", "--level", 9], "`level` (=9) must be one of 1, 2:"),
+        (["--save", "."], "is a folder: name a file in it"),
+        (["--save", "out.png", "--size", 9000], "`size` (=9000) must be at most 8192"),
         (["--save", "out.png", "--highlight", 500], "`highlight` (=500)"),
         (["--save", "out.png", "--run", "nowhere"], "give one of them"),
+        (["--save", "out.png", "--network", "modelnet40"], "give one of them"),
     ],
 )
 def test_errors_come_without_a_traceback(view, monkeypatch, arguments, message):
@@ -91,6 +94,57 @@ def test_errors_come_without_a_traceback(view, monkeypatch, arguments, message):
     assert code == 1 and message in err and "Traceback" not in err and out == ""
     code, out, _ = view(*TINY, *arguments, "--json")
     assert code == 1 and message in json.loads(out)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "huge"], "`preset` (='huge') must be one of default, small, pairs"),
+        (["--network", "huge"], "`network` (='huge') must be one of modelnet40, modelnet40-pairs"),
+        (["--run", "nowhere"], "`run` (='nowhere') does not exist: give the folder of a run"),
+        (["--run", "r", "--network", "n"], "`run` (='r') and `network` (='n'): give one of them"),
+    ],
+)
+def test_networks_that_do_not_exist(view, monkeypatch, arguments, message):
+    monkeypatch.setattr(render, "check_open3d", lambda: None)
+    code, _, err = view("cloud.xyz", "--save", "out.png", *arguments)
+    assert code == 1 and message in err
+
+
+def test_a_display_that_is_not_there(view, monkeypatch):
+    monkeypatch.setattr(render, "has_display", lambda: True)
+    monkeypatch.setattr(render, "_display_answers", lambda: False)
+    monkeypatch.setenv("DISPLAY", ":4711")
+    # Before anything is read or computed: the file does not exist.
+    code, _, err = view("nowhere.xyz")
+    assert code == 1 and "':4711' of $DISPLAY does not answer" in err
+
+
+@pytest.mark.parametrize("color", ["representative", "distance"])
+def test_a_network_of_pcequi(view, drawn, color):
+    options = ["--network", "modelnet40-small", "--color", color, "--save", "out.png"]
+    code, out, err = view("cloud.xyz", *options, "--json")
+    assert code == 0, err
+    assert json.loads(out)["network"] == "modelnet40-small"
+    code, out, _ = view("cloud.xyz", *options)
+    assert code == 0 and "level 1 of modelnet40-small" in out
+
+
+def test_clouds_of_few_points_come_with_a_warning(view, drawn, make_blob):
+    few = len(make_blob())
+    assert few < 256
+    np.savetxt("many.xyz", np.random.default_rng(0).normal(size=(300, 3)))
+    options = ["--network", "modelnet40-small", "--save", "out.png"]
+    code, _, err = view("cloud.xyz", "many.xyz", *options)
+    assert code == 0
+    assert f"Warning: cloud.xyz: {few} points, where the network was trained on 1024" in err
+    assert "many.xyz" not in err
+    code, out, _ = view("many.xyz", "cloud.xyz", *options, "--json")
+    found = json.loads(out)
+    assert found["warning"] is None and "too few" in found["others"][0]["warning"]
+    # An untrained network gives no answer that could be trusted.
+    code, _, err = view(*TINY, "--save", "out.png")
+    assert code == 0 and "Warning" not in err
 
 
 def test_several_files(view, drawn, make_blob):
@@ -122,7 +176,10 @@ def test_evidence_of_a_run(view, drawn, run):
     first, second = drawn[0].parts
     np.testing.assert_allclose(first.color, second.color, atol=0.01)  # 256 colours
     code, out, _ = view("cloud.xyz", *options, "--class", "c")
-    assert code == 0 and "evidence for c" in out and "evidence for c" in drawn[1].legend
+    assert code == 0 and "evidence for c" in drawn[1].legend
+    for name in ("cloud.xyz", "turned copy"):
+        assert f"{name}, evidence for c" in out
+    assert "add up" not in out
     code, _, err = view("cloud.xyz", *options, "--class", "e")
     assert code == 1 and "`class` (='e') must be one of a, b, c, d" in err
 
@@ -131,6 +188,12 @@ def test_evidence_without_a_run_is_of_the_network_that_comes_with_pcequi(view, d
     code, out, err = view("cloud.xyz", "--color", "evidence", "--class", "cup", "--save", "o.png")
     assert code == 0, err
     assert "evidence for cup" in out and "evidence for cup" in drawn[0].legend
+    assert "level 1 of modelnet40" in out and drawn[0].parts[0].title.startswith("cloud.xyz: cup ")
+    options = ["--color", "evidence", "--network", "modelnet40-small", "--save", "o.png", "--json"]
+    code, out, _ = view("cloud.xyz", *options)
+    found = json.loads(out)
+    assert code == 0 and found["network"] == "modelnet40-small"
+    assert found["evidence"][0]["cloud"] == "cloud.xyz"
 
 
 def test_evidence_of_an_untrained_network_is_refused(view, drawn):
@@ -157,6 +220,7 @@ def test_help_names_every_choice(view):
         "feature",
         "evidence",
         "--class",
+        "--network",
         "software",
     ):
         assert word in out
