@@ -3,7 +3,7 @@
 Training clouds are never rotated; test clouds all are. The pose graphs are
 made once, by a pre-transform, and kept with the data set.
 
-    python examples/classify_in_a_pyg_loop.py [--quick]   # quick: that it runs, figures mean nothing
+    python examples/classify_in_a_pyg_loop.py [--quick]   # quick: figures mean nothing
 """
 
 import sys

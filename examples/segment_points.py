@@ -4,7 +4,7 @@ Clouds are made of a ball, a box and a rod, thrown together. The network is a cl
 body, whose features of each level are brought back to the points; what comes out of it is
 invariant, so it is trained on clouds as they are made and tested on turned ones.
 
-    python examples/segment_points.py [--quick]   # quick: that it runs, figures mean nothing
+    python examples/segment_points.py [--quick]   # quick: figures mean nothing
 """
 
 import sys
