@@ -29,6 +29,7 @@ from pcequi.graph_build import ChunkJob, clear_leftovers, is_good, pack, run_job
 from pcequi.graph_chunks import Chunk, open_chunk, read_graphs, tensor_names
 from pcequi.ops import RowTurns, dense_blocks, turned_rows
 from pcequi.pose_graph import TENSORS, Level, LevelGraph, PoseGraph, stored_turns
+from pcequi.poses import TangentPoses
 from pcequi.ranks import ALONE, Ranks, local_cores
 
 __all__ = ["GraphStore", "pack", "store_key"]
@@ -36,11 +37,19 @@ __all__ = ["GraphStore", "pack", "store_key"]
 # Of JSON that is nested too deeply, and of values that are no objects.
 _ODD = (RecursionError, AttributeError)
 _LOG = logging.getLogger(__name__)
-# Raise when the content of a store changes for the same settings.
+# Raise when the content of a store changes for the same settings; where it does for some, in
+# ``_changed``.
 VERSION = 2
 CHUNK = 64
 # Seconds in which a network folder shows what another machine wrote; NFS keeps names for 60.
 PATIENCE = 90.0
+
+
+def _changed(level: Level) -> int:
+    """How often graphs of such levels have changed since ``VERSION``."""
+    sampling = level.sampling
+    refined = sampling.tolerance is not None and bool(sampling.refine or sampling.seeds)
+    return int(refined or isinstance(level.poses, TangentPoses))
 
 
 def store_key(clouds: Sequence[Tensor], levels: Sequence[Level], rotations: Tensor | None) -> str:
@@ -56,7 +65,8 @@ def store_key(clouds: Sequence[Tensor], levels: Sequence[Level], rotations: Tens
         digest.update(np.ascontiguousarray(cloud.numpy()).tobytes())
     if rotations is not None:
         digest.update(rotations.contiguous().numpy().tobytes())
-    settings = {"levels": [level.to_dict() for level in levels], "version": VERSION}
+    version = VERSION + max(map(_changed, levels), default=0)
+    settings = {"levels": [level.to_dict() for level in levels], "version": version}
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 

@@ -103,7 +103,9 @@ class FeatureSampler:
         center: what a representative stands for: "medoid" (the member nearest
             to the cluster's mean) or "mean" (the mean of its members' rows).
         seeds: FPS and Lloyd run on the poses of the first ``seeds`` points of
-            a spatial FPS order instead of on all; all are assigned at the end.
+            a spatial FPS order instead of on all; all are assigned at the end. Of
+            no effect where these have fewer poses than the budget, as without ``num`` and
+            ``ratio``.
         blend: nearest representatives of which a pose shares a weighted mean,
             see ``ops.blend_centers``. 1: the output of the nearest. More cost
             entries of the sparse operator and lose less: about half the

@@ -1,8 +1,11 @@
 """Sampling of representatives: budgets, consistency, batches, baselines, errors."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from pcequi import sampling
 from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.sampling import FeatureSampler, sampling_key
 
@@ -107,13 +110,22 @@ def test_budgets(rows):
     assert sample(FeatureSampler(tolerance=1.0, num=5), rows).num == 5
 
 
-@pytest.mark.parametrize("more", [{}, {"refine": 3}, {"refine": 3, "blend": 3}, {"seeds": 12}])
-def test_a_tolerance_holds_whatever_is_done_after_the_picks(more, rows):
-    sampler = FeatureSampler(tolerance=1.6, **more)
-    chosen = sample(sampler, rows, seed_rows=torch.arange(12) if "seeds" in more else None)
-    assert chosen.covering_radius <= 1.6 and chosen.num < 40
-    most = chosen.num - 1
-    assert sample(FeatureSampler(tolerance=1.6, num=most, **more), rows).num <= most
+@pytest.mark.parametrize(
+    "more", [{"refine": 3}, {"refine": 3, "blend": 3}, {"num": 150, "seeds": 90, "refine": 1}]
+)
+def test_a_tolerance_holds_whatever_is_done_after_the_picks(more, generator, monkeypatch):
+    rows = torch.rand(300, 2, dtype=torch.float64, generator=generator)
+    sampler = FeatureSampler(tolerance=0.1, **more)
+    seeds = torch.arange(180) if "seeds" in more else None
+    chosen = sample(sampler, rows, pos=None, seed_rows=seeds)
+    assert chosen.covering_radius <= 0.1 and chosen.num < 100
+    assert len(chosen.index.unique()) == chosen.num
+    fewer = replace(sampler, num=chosen.num - 1)
+    assert sample(fewer, rows, pos=None, seed_rows=seeds).num <= chosen.num - 1
+    monkeypatch.setattr(sampling, "_covering", lambda turned, index, *rest: index)
+    assert sample(sampler, rows, pos=None, seed_rows=seeds).covering_radius > 0.1, (
+        "or it shows nothing"
+    )
 
 
 def test_error_falls_with_the_budget_and_with_refinement(rows):

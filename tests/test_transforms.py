@@ -5,7 +5,7 @@ import torch
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
-from pcequi.errors import ArgumentError, DataError
+from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.models import extract_features
 from pcequi.pose_graph import TENSORS, PoseGraph, build_pose_graph
 from pcequi.poses import GridPoses, TangentPoses
@@ -122,6 +122,11 @@ def test_copies_of_one_point_have_no_size(generator):
     assert NormalizeRadius()(Data(pos=place)).pos.abs().max() == 0
 
 
+def test_a_cloud_too_large_for_squares_is_refused():
+    with pytest.raises(DataError, match="too far for squares"):
+        NormalizeRadius()(Data(pos=torch.tensor([[1e200, 0, 0], [0, 0, 0]], dtype=torch.float64)))
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
 def test_a_cloud_of_another_scale_is_told(make_blob, levels_of, scale):
     data = Data(pos=make_blob(60) * scale)
@@ -157,8 +162,17 @@ def test_features_of_points_move_with_the_points(make_blob, levels_of, network, 
         torch.testing.assert_close(one[order], other)
 
 
+def test_points_in_another_order_are_noticed(make_blob, levels_of, network, generator):
+    levels = levels_of(num=9)
+    data = BuildPoseGraph(levels, points=True)(Data(pos=make_blob(20)))
+    with pytest.raises(ArgumentError, match="drop or reorder points"):
+        network(levels)(data.subgraph(torch.randperm(20, generator=generator)))
+
+
 def test_a_graph_without_points_says_so(make_blob, levels_of):
     graph = build_pose_graph(make_blob(20), levels_of(num=6))
+    with pytest.raises(ShapeError, match=r"`x` \(=\[5, 2\]\) must be .*level 0 \(=6\)"):
+        graph.to_points(torch.zeros(5, 2), 0)
     with pytest.raises(ArgumentError, match="build it with `points=True`"):
         graph.to_points(torch.zeros(6, 2), 0)
     with pytest.raises(ArgumentError, match=r"`level` \(=3\) must be 0 to 2"):

@@ -45,7 +45,13 @@ def describe(thing: Any, above: tuple[int, ...] = ()) -> str:
     if isinstance(thing, types.MethodType):
         thing = ["method", thing.__func__, thing.__self__]
     if isinstance(thing, torch.Tensor):
-        thing = thing.detach().cpu().numpy()
+        if thing.layout != torch.strided or thing.device.type == "meta":
+            return without_addresses(repr(thing))
+        thing = thing.detach().cpu().resolve_conj().resolve_neg()
+        # NumPy has no bfloat16; in single precision its numbers are the same.
+        thing = (thing.float() if thing.dtype == torch.bfloat16 else thing).numpy()
+    if isinstance(thing, np.ndarray) and thing.dtype == object:
+        thing = ["objects", thing.shape, thing.tolist()]  # their bytes are addresses
     if isinstance(thing, np.ndarray):
         digest = hashlib.sha256(np.ascontiguousarray(thing).tobytes()).hexdigest()
         return f"array({thing.shape}, {thing.dtype}, {digest})"
@@ -69,6 +75,8 @@ def describe(thing: Any, above: tuple[int, ...] = ()) -> str:
         kind = type(thing)
         if not hasattr(thing, "__qualname__") and getattr(thing, "__dict__", None):
             return f"{kind.__module__}.{kind.__qualname__}{describe(vars(thing), inside)}"
+        if hasattr(thing, "__wrapped__"):  # by functools.lru_cache, for one
+            return f"{type(thing).__qualname__}({describe(thing.__wrapped__, inside)})"
     name = getattr(thing, "__qualname__", None)
     return f"{thing.__module__}.{name}" if name else without_addresses(repr(thing))
 
@@ -81,7 +89,8 @@ def _settings(function: types.FunctionType) -> list:
             cells.append(cell.cell_contents)
         except ValueError:
             cells.append("a name that is not bound yet")
-    return [function.__defaults__, function.__kwdefaults__, *cells]
+    own = {key: value for key, value in vars(function).items() if key != "__wrapped__"}
+    return [function.__defaults__, function.__kwdefaults__, *cells, *([own] if own else [])]
 
 
 def _code(code: types.CodeType) -> str:

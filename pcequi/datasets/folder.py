@@ -15,7 +15,7 @@ from pcequi.errors import DataError
 __all__ = ["FolderClouds"]
 
 # Raised when files are read or split in another way.
-_VERSION = 1
+_VERSION = 2
 
 
 class FolderClouds(CloudDataset):

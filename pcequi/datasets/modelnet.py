@@ -263,7 +263,8 @@ def _check(source: str | Path, name: str) -> Path:
     if not path.exists():
         raise FileError(f"`source` (={str(source)!r}) does not exist: check the path")
     if path.is_dir():
-        return _inside(path, name) or path
+        classes = any((path / kind).is_dir() for kind in MODELNET_CLASSES[name])
+        return path if classes else _inside(path, name) or path
     if path.name.lower().endswith((".zip", ".npz", ".npz.xz")):
         return path
     raise ArgumentError(

@@ -64,8 +64,12 @@ def read_text(path: Path) -> np.ndarray:
 
 def _by_name(table: np.ndarray, above: str) -> np.ndarray:
     """Coordinates, and normals, from the columns that the line above them names."""
-    words = re.split(r"[\s;,]+", above.strip(" \t\r\n#/,;").lower())
-    names = [word.strip("\"'") for word in words]
+    above = above.strip(" \t\r\n#/").lower()
+    # Between commas a name may be empty: that of an index, say.
+    words = re.split(r"[;,]", above) if re.search(r"[;,]", above) else above.split()
+    names = [word.strip(" \t\"'") for word in words]
+    while len(names) > table.shape[1] and not names[-1]:
+        names.pop()
     given = all(names.count(name) == 1 for name in ("nx", "ny", "nz"))
     wanted = ["x", "y", "z", *(["nx", "ny", "nz"] if given else [])]
     if len(names) != table.shape[1] or any(names.count(name) != 1 for name in wanted):

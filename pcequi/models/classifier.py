@@ -131,12 +131,14 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         **Equivariance:** as the class.
         """
         pooled = self.pooled(data)
-        alone = type(self.head[1]) is torch.nn.BatchNorm1d  # not one that several processes share
-        if self.training and len(pooled) == 1 and alone:
-            raise ArgumentError(
-                "`data` (=one cloud) is too few for batch norm in training, which needs two; take "
-                "DataLoader(..., drop_last=True), or call model.eval()"
-            )
+        if self.training and len(pooled) == 1:
+            # Not frozen ones, nor those that several processes share.
+            norms = [m for m in self.head.modules() if type(m) is torch.nn.BatchNorm1d]
+            if any(norm.training for norm in norms):
+                raise ArgumentError(
+                    "`data` (=one cloud) is too few for batch norm in training, which needs two; "
+                    "take DataLoader(..., drop_last=True), or call model.eval()"
+                )
         return self.head(pooled)
 
     def pooled(self, data) -> Tensor:

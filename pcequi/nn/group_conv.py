@@ -17,6 +17,8 @@ from pcequi.pose_graph import LevelGraph
 
 #: Share of entries that are not zero from which a GPU multiplies dense blocks.
 DENSE_SHARE = 0.02
+#: Channels from which a layer along edges multiplies rows instead of writing messages.
+LEAST_CHANNELS = 4
 #: Channels of features on a GPU are filled up with zeros to a multiple of this.
 ALIGN = 8
 
@@ -122,11 +124,15 @@ class GroupConv(MessagePassing):
             rotation = rotation.to(offset.dtype)
         if size is None:
             size = (len(pair[0]), len(pair[0]) if pair[1] is None else len(pair[1]))
+        if size[0] != len(pair[0]):
+            raise ShapeError(
+                f"`size` (={tuple(size)}) must begin with the sources, which are {len(pair[0])}"
+            )
         phi = self.kernel(offset, rotation).to(pair[0].dtype)
         mass = phi.new_ones(len(offset))
         if self.normalize:
             mass = self.kernel.mass(offset).to(phi.dtype)
-        if self._plain(pair[0], phi):
+        if self._takes_rows(pair[0], phi):
             _check_edges(edge_index, size)
             z, total = _row_sums(pair[0], edge_index, phi, mass, size)
         else:
@@ -139,13 +145,20 @@ class GroupConv(MessagePassing):
             z = z / torch.where(total > torch.finfo(z.dtype).tiny, total, 1)
         return self.combine(z)
 
-    def _plain(self, x: Tensor, phi: Tensor) -> bool:
+    def _takes_rows(self, x: Tensor, phi: Tensor) -> bool:
         """Whether the sparse product can be made of rows, without a message an edge: on a CPU,
-        where geometry is given, and nobody looks at messages."""
+        where geometry is given, nobody looks at messages, and there are channels enough."""
         watched = self.explain or self._message_forward_pre_hooks or self._message_forward_hooks
         watched = watched or self._propagate_forward_pre_hooks or self._propagate_forward_hooks
+        own = type(self).message is GroupConv.message
         traced = torch.compiler.is_compiling() or x.device.type != "cpu"
-        return not (watched or traced or phi.requires_grad)
+        return own and not (
+            watched
+            or traced
+            or phi.requires_grad
+            or self.in_channels < LEAST_CHANNELS
+            or any(map(_transformed, (x, phi)))
+        )
 
     def message(self, x_j: Tensor, phi: Tensor, mass: Tensor) -> Tensor:
         """Products [E, B * C_in] of basis functions and features of each edge; the
@@ -192,16 +205,26 @@ def _check_edges(edge_index: Tensor, size: tuple[int, int]) -> None:
         )
 
 
+def _transformed(x: Tensor) -> bool:
+    """Whether ``torch.func`` or forward-mode differentiation looks through a tensor."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return True
+    return torch.autograd.forward_ad.unpack_dual(x).tangent is not None
+
+
 def _row_sums(x: Tensor, edge_index: Tensor, phi: Tensor, mass: Tensor, size):
     """Sums of phi_b f over the edges of each target [num_dst, B * C], and of the mass
     [num_dst, 1]: a sparse matrix of the entries that are not zero, times ``x``."""
     source, target = edge_index
     basis = phi.shape[1]
-    edge, function = phi.nonzero(as_tuple=True)
+    wide = phi.to(torch.promote_types(phi.dtype, torch.float32))
+    edge, function = wide.nonzero(as_tuple=True)
     rows = target[edge] * basis + function
-    ptr, col, val = coalesce_rows(rows, source[edge], phi[edge, function], size[1] * basis, size[0])
+    ptr, col, val = coalesce_rows(
+        rows, source[edge], wide[edge, function], size[1] * basis, size[0]
+    )
     ends = torch.tensor([0, len(ptr) - 1]), torch.tensor([0, len(x)])
-    z = grouped_spmm(x, ptr, col, val, *ends).view(size[1], -1)
+    z = grouped_spmm(x, ptr, col, val, *ends).view(size[1], basis * x.shape[1])
     return z, mass.new_zeros(size[1]).index_add_(0, target, mass)[:, None]
 
 

@@ -115,7 +115,8 @@ def _check_sizes(x: Tensor, ptr: Tensor, col: Tensor, val: Tensor, rows, columns
         )
     if not HAS_NUMBA:  # whose kernels look at each entry anyway
         width = (columns[1:] - columns[:-1]).repeat_interleave(ptr[rows[1:]] - ptr[rows[:-1]])
-        if ((col < 0) | (col >= width)).any():
+        wide = col.long()  # torch compares no unsigned numbers of 16 bits
+        if ((wide < 0) | (wide >= width)).any():
             raise ArgumentError(_OUTSIDE)
 
 

@@ -282,7 +282,7 @@ def _centered(pos: Tensor, origin: Tensor) -> Tensor:
 
 def _warn_of_scale(centered: Tensor, radius: float) -> None:
     """Say it where hardly a point of the first level can have a neighbour, or all are of all."""
-    size, num = float(centered.norm(dim=1).max()), len(centered)
+    size, num = float(centered.norm(dim=1).median()), len(centered)  # strays say nothing
     # Points on a surface lie about size / sqrt(num) apart; few of them say nothing.
     alone = num >= 32 and size > _ALONE * radius * num**0.5
     if alone or 0 < size < _CROWDED * radius:

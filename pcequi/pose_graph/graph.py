@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, ShapeError
 from pcequi.ops import RowTurns
 from pcequi.pose_graph.point_rows import PointRows
 
@@ -112,10 +112,9 @@ def _check_level(level: LevelGraph, number: int) -> None:
         fits = fits and len(level.entries) == level.basis * num and len(level.col) == len(level.val)
     if level.count.device.type == "cpu":  # looking would make a GPU wait
         fits = fits and int(level.count.sum()) == num
-        rows = [row for row in (level, level.points) if row is not None and row.entries is not None]
-        fits = fits and all(int(row.entries.sum()) == len(row.col) for row in rows)
-        points = level.points
-        fits = fits and (points is None or int(points.count.sum()) == len(points.entries))
+        if level.entries is not None:
+            fits = fits and int(level.entries.sum()) == len(level.col)
+        fits = fits and (level.points is None or level.points.fits())
     if not fits:
         raise ArgumentError(
             f"`data.graph{number}_*` (={num} representatives) has tensors that do not belong "
@@ -189,13 +188,18 @@ class PoseGraph:
 
         Raises:
             ArgumentError: there is no such level, or the graph was built without points.
+            ShapeError: ``x`` is not of the level's representatives.
 
         **Equivariance:** invariant where ``x`` is, up to the cloud's own symmetries, which
         exchange points; rows follow the order of the points.
         """
         if not 0 <= level < len(self.levels):
             raise ArgumentError(f"`level` (={level}) must be 0 to {len(self.levels) - 1}")
-        points = self.levels[level].points
+        points, num = self.levels[level].points, self.levels[level].num
+        if x.dim() != 2 or len(x) != num:
+            raise ShapeError(
+                f"`x` (={list(x.shape)}) must be [representatives of level {level} (={num}), C]"
+            )
         if points is None:
             raise ArgumentError(
                 "the graph does not say what its points read; build it with `points=True`"

@@ -19,6 +19,7 @@ class PointRows:
 
     Attributes:
         count: points of each cloud [G].
+        place: row of each point in its cloud [N].
         entries: representatives that each point reads [N].
         col: which, counted within their cloud [nnz].
         val: how much of each [nnz]; those of a point sum to one.
@@ -27,6 +28,7 @@ class PointRows:
     """
 
     count: Tensor
+    place: Tensor
     entries: Tensor
     col: Tensor
     val: Tensor
@@ -46,7 +48,16 @@ class PointRows:
     def to(self, *args, **kwargs) -> PointRows:
         """Move every tensor, as ``Tensor.to`` (a dtype applies to ``val``)."""
         val = self.val.to(*args, **kwargs)
-        return PointRows(*(t.to(val.device) for t in (self.count, self.entries, self.col)), val)
+        *indices, _ = vars(self).values()
+        return PointRows(*(index.to(val.device) for index in indices), val)
+
+    def fits(self) -> bool:
+        """Whether all points are there, in their order."""
+        starts = self.count.cumsum(0) - self.count
+        if int(self.count.sum()) != len(self.entries) or int(self.entries.sum()) != len(self.col):
+            return False
+        every = torch.arange(len(self.entries)) - starts.repeat_interleave(self.count)
+        return torch.equal(self.place, every)
 
     @classmethod
     def batch(cls, parts: list[PointRows]) -> PointRows:
@@ -80,4 +91,5 @@ def point_rows(
     kept = val > 0
     ptr, col, val = coalesce_rows(row[kept], col[kept], val[kept], len(pos), num)
     count = torch.tensor([len(pos)], device=pos.device)
-    return PointRows(count, ptr[1:] - ptr[:-1], col, val)
+    place = torch.arange(len(pos), device=pos.device)
+    return PointRows(count, place, ptr[1:] - ptr[:-1], col, val)

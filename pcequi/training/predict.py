@@ -123,7 +123,8 @@ def predict_files(
     from pcequi.datasets.readers import read_points
 
     networks = _same_classes(checkpoint)
-    num_points = _trained_points(networks[0]) if num_points is None else num_points
+    if num_points is None:
+        num_points = networks[0].extra.get("num_points") or 1024
     for name, value, least in (("top", top, 1), ("num_points", num_points, 1), ("seed", seed, 0)):
         check_count(name, value, least)
     options = {"top": top, "drop_outliers": drop_outliers, "device": device}
@@ -156,4 +157,5 @@ def sparse_warning(checkpoint: Checkpoint, points: int) -> str | None:
 
 
 def _trained_points(checkpoint: Checkpoint) -> int:
-    return checkpoint.extra.get("num_points") or 1024
+    points = checkpoint.extra.get("num_points")
+    return points if isinstance(points, int) and points > 0 else 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 import torch
@@ -52,6 +53,7 @@ class BuildPoseGraph(BaseTransform):
 
     def __repr__(self) -> str:
         # PyG warns where a data set was processed with a transform of another name.
-        settings = repr([self.levels, self.seed, self.points]).encode()
-        digest = hashlib.sha256(settings).hexdigest()[:12]
+        settings = repr([self.levels, self.seed, self.points])
+        settings = re.sub(r" at 0x[0-9a-fA-F]+", "", settings)  # of a sampler that is a function
+        digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
         return f"BuildPoseGraph({len(self.levels)} levels, settings {digest})"

@@ -7,6 +7,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
 from pcequi.clouds import check_cloud
+from pcequi.errors import DataError
 from pcequi.transforms.checks import points_of_one_cloud
 
 
@@ -17,7 +18,7 @@ class NormalizeRadius(BaseTransform):
     fits a cloud into a cube instead, whose size depends on how the cloud lies.
 
     Raises:
-        DataError: ``data`` has no ``pos``, or is a batch of several clouds.
+        DataError: ``data`` has no ``pos``, is a batch of several clouds, or too large.
 
     **Equivariance:** turns with the points; invariant to translation and scale.
     """
@@ -28,6 +29,10 @@ class NormalizeRadius(BaseTransform):
         if (pos == pos[0]).all():  # the mean of equal numbers can miss them by rounding
             centered = torch.zeros_like(centered)
         size = centered.norm(dim=1).max()
+        if not torch.isfinite(size):
+            raise DataError(
+                f"`data.pos` reaches {float(pos.abs().max()):.2g}, too far for squares of distances"
+            )
         data.pos = (centered / torch.where(size > 0, size, 1)).to(pos.dtype)
         return data
 

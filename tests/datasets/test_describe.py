@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from pcequi.datasets.describe import describe
 
@@ -27,6 +28,14 @@ def with_keyword(value):
     def function(data, *, shift=value):
         return data + shift
 
+    return function
+
+
+def with_attribute(value):
+    def function(data):
+        return data * function.factor
+
+    function.factor = value
     return function
 
 
@@ -50,6 +59,11 @@ OTHERS = [
     (with_default(1), with_default(2)),
     (with_keyword(1), with_keyword(2)),
     (wrapped(wrapped(with_default(1))), wrapped(wrapped(with_default(2)))),
+    (functools.lru_cache(closing_over(1)), functools.lru_cache(closing_over(2))),
+    (with_attribute(1), with_attribute(2)),
+    (closing_over(torch.ones(2).bfloat16()), closing_over(2 * torch.ones(2).bfloat16())),
+    (closing_over(torch.eye(2).to_sparse()), closing_over(torch.ones(2, 2).to_sparse())),
+    (closing_over(np.array([1, "a"], object)), closing_over(np.array([1, "b"], object))),
 ]
 
 

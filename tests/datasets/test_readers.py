@@ -183,6 +183,8 @@ def test_text_of_many_kinds_is_read(tmp_path, text):
         ("cloud.CSV", "x;y;z;label\n1;2;3;0\n4;5;6;1\n"),
         ("cloud.csv", "time, X, Y, Z\n0.1, 1, 2, 3\n0.2, 4, 5, 6\n"),
         ("cloud.csv", "z,y,x\n3,2,1\n6,5,4\n"),
+        ("cloud.csv", ",x,y,z\n0,1,2,3\n1,4,5,6\n"),  # pandas, with its index
+        ("cloud.csv", "x,y,z,\n1,2,3,\n4,5,6,\n"),
         ("cloud.txt", "# intensity x y z\n9 1 2 3\n9 4 5 6\n"),
         ("cloud.pts", "2\n1 2 3 -817 71 61 44\n4 5 6 -735 70 60 43\n"),
         ("cloud.pts", "1 2 3\n4 5 6\n"),

@@ -96,6 +96,10 @@ def test_one_cloud_alone_cannot_train(levels_of, network, make_blob):
     with pytest.raises(ArgumentError, match="drop_last=True"):
         model(graph)
     assert model(PoseGraph.batch([graph, graph])).shape == (2, 4)
+    model.head[1].eval()  # frozen
+    assert model(graph).shape == (1, 4)
+    model.head = torch.nn.Sequential(torch.nn.Linear(model.head[0].in_features, 3).double())
+    assert model(graph).shape == (1, 3)
 
 
 def test_second_derivatives_reach_the_lifting_layer(levels_of, network, make_blob):

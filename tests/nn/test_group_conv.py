@@ -5,7 +5,7 @@ import torch
 
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.kernels import SE3Kernel, anchor_rotations, kernel_points
-from pcequi.nn import GroupConv
+from pcequi.nn import GroupConv, group_conv
 from pcequi.nn.group_conv import ALIGN, filled_up
 from pcequi.pose_graph import Level, build_pose_graph
 from pcequi.poses import GridPoses, TangentPoses
@@ -33,9 +33,15 @@ def conv():
     return layer
 
 
+@pytest.fixture
+def rows(monkeypatch):
+    """A layer of three channels takes rows, too."""
+    monkeypatch.setattr(group_conv, "LEAST_CHANNELS", 1)
+
+
 @pytest.mark.parametrize("messages", [True, False])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_forward_is_the_formula(normalize, messages, generator):
+def test_forward_is_the_formula(normalize, messages, rows, generator):
     torch.manual_seed(0)
     conv = GroupConv(3, 4, SE3Kernel(7, 2), normalize=normalize).double()
     torch.nn.init.normal_(conv.bias)
@@ -53,7 +59,7 @@ def test_forward_is_the_formula(normalize, messages, generator):
 
 
 @pytest.mark.parametrize("seen", ["gradient", "hook", "explain"])
-def test_rows_and_messages_give_the_same(conv, seen, generator):
+def test_rows_and_messages_give_the_same(conv, seen, rows, generator):
     index, (offset, rotation) = edges(generator)
     x = torch.randn(8, 3, dtype=torch.float64, generator=generator, requires_grad=True)
     targets, calls = torch.randn(8, 4, dtype=torch.float64, generator=generator), []
@@ -75,7 +81,50 @@ def test_rows_and_messages_give_the_same(conv, seen, generator):
     assert len(calls) == (seen == "hook")
 
 
-def test_gradcheck(conv, generator):
+@pytest.mark.parametrize("sources, targets", [(3, 0), (0, 0), (3, 5)])
+def test_graphs_without_edges_or_targets(conv, rows, sources, targets):
+    x = torch.ones(sources, 3, dtype=torch.float64)
+    none = (torch.zeros(0, 3, dtype=torch.float64), None)
+    out = conv((x, None), torch.zeros(2, 0, dtype=torch.long), none, size=(sources, targets))
+    torch.testing.assert_close(out, conv.bias.expand(targets, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_near(conv, rows, dtype, generator):
+    index, (offset, rotation) = edges(generator)
+    x = torch.randn(8, 3, dtype=torch.float64, generator=generator)
+    whole = conv(x, index, (offset, rotation))
+    with torch.autocast("cpu", dtype):
+        cast = conv.float()(x.to(dtype), index, (offset, rotation))
+    half = conv.to(dtype)(x.to(dtype), index, (offset, rotation))
+    for found in (half, cast):
+        torch.testing.assert_close(found.double(), whole, atol=0.05, rtol=0.05)
+
+
+def test_a_message_of_ones_own_is_called(rows, generator):
+    class Silent(GroupConv):
+        def message(self, x_j, phi, mass):
+            return 0 * super().message(x_j, phi, mass)
+
+    index, (offset, rotation) = edges(generator)
+    layer = Silent(3, 4, SE3Kernel(7, 4), bias=False).double()
+    assert layer(torch.ones(8, 3, dtype=torch.float64), index, (offset, rotation)).abs().max() == 0
+
+
+def test_functional_transforms_look_through_the_layer(conv, rows, generator):
+    index, (offset, rotation) = edges(generator)
+    x, step = (torch.randn(8, 3, dtype=torch.float64, generator=generator) for _ in range(2))
+    _, tangent = torch.func.jvp(lambda x: conv(x, index, (offset, rotation)), (x,), (step,))
+    torch.testing.assert_close(tangent, conv(step, index, (offset, rotation)) - conv.bias)
+    both = torch.func.vmap(lambda x: conv(x, index, (offset, rotation)))(torch.stack([x, step]))
+    torch.testing.assert_close(both[1], conv(step, index, (offset, rotation)))
+    bend = torch.randn(30, 3, dtype=torch.float64, generator=generator)
+    _, slope = torch.func.jvp(lambda o: conv(x, index, (o, rotation)), (offset,), (bend,))
+    near = [conv(x, index, (offset + t * bend, rotation)) for t in (1e-6, -1e-6)]
+    torch.testing.assert_close(slope, (near[0] - near[1]) / 2e-6, atol=1e-5, rtol=1e-5)
+
+
+def test_gradcheck(conv, rows, generator):
     index, (offset, rotation) = edges(generator, num=12)
     x = torch.randn(8, 3, dtype=torch.float64, generator=generator, requires_grad=True)
 
@@ -219,12 +268,15 @@ def test_wrong_shapes_are_refused(conv):
         conv(torch.zeros(8, 3).double(), index, (torch.zeros(5, 3), None))
     with pytest.raises(ShapeError, match=r"`relative_pose\[1\]` \(=\[6, 9\]\) must be"):
         conv(torch.zeros(8, 3).double(), index, (torch.zeros(6, 3), torch.zeros(6, 9)))
+    with pytest.raises(ShapeError, match=r"`size` \(=\(10, 5\)\) must begin with the sources"):
+        conv(torch.zeros(8, 3).double(), index, (torch.zeros(6, 3), None), size=(10, 5))
+    conv = GroupConv(4, 4, SE3Kernel(7))  # of channels enough for rows
     for bad in (-1, 8):
         far = index.clone()
         far[0, 3] = bad
         for edge_index in (far, far.flip(0)):
             with pytest.raises(ShapeError, match=rf"`edge_index` \(.*{bad}.*\) must"):
-                conv(torch.zeros(8, 3).double(), edge_index, (torch.zeros(6, 3), None))
+                conv(torch.zeros(8, 4), edge_index, (torch.zeros(6, 3), None))
 
 
 def test_channels_that_fill_up_change_nothing(generator):
