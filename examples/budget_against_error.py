@@ -1,6 +1,6 @@
 """How far from the dense network is a compressed one, by budget?
 
-One untrained network, one cloud: the dense logits against those with a growing
+Ten untrained networks, one cloud: the dense logits against those with a growing
 number of representatives a level, and the covering radius of the first level.
 
     python examples/budget_against_error.py
@@ -25,18 +25,28 @@ def levels(num: int | None) -> list[Level]:
     ]
 
 
+def make_model(seed: int) -> GroupConvClassifier:
+    torch.manual_seed(seed)
+    return GroupConvClassifier(levels(None), num_classes=5, channels=[16, 32, 64]).double().eval()
+
+
 def main() -> None:
-    torch.manual_seed(0)
-    cloud = torch.rand(300, 3, dtype=torch.float64) * torch.tensor([1.0, 0.6, 0.3])
+    generator = torch.Generator().manual_seed(0)
+    cloud = torch.rand(300, 3, dtype=torch.float64, generator=generator)
+    cloud = cloud * torch.tensor([1.0, 0.6, 0.3])
     cloud = cloud - cloud.mean(0)
     cloud = cloud / cloud.norm(dim=1).max()
-    model = GroupConvClassifier(levels(None), num_classes=5, channels=[16, 32, 64]).double().eval()
+    models = [make_model(seed) for seed in range(10)]
     with torch.no_grad():
-        dense = model(build_pose_graph(cloud, levels(None)))
-        for num in (8, 32, 128, 512):
+        graph = build_pose_graph(cloud, levels(None))
+        dense = [model(graph) for model in models]
+        for num in (8, 32, 128, 512, 1536):
             graph, sampled = build_pose_graph(cloud, levels(num), embeddings=True)
-            error = (model(graph) - dense).norm() / dense.norm()
-            radius = sampled[0].chosen.covering_radius[0]
+            errors = [
+                (model(graph) - own).norm() / own.norm()
+                for model, own in zip(models, dense, strict=True)
+            ]
+            radius, error = sampled[0].chosen.covering_radius[0], torch.stack(errors).mean()
             print(f"{num:4d} representatives: covering radius {radius:.3f}, error {error:.1e}")
 
 
