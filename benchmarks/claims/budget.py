@@ -56,19 +56,7 @@ def main() -> None:
     for color, (blend, name) in zip(results.COLORS, study.BLENDS.items(), strict=False):
         own = [found[num, blend if num else 1] for num in budgets]
         results.curve(one, shares, own, name, color)
-    dense = found[None, 1]["accuracy"]
-    one.axhspan(
-        dense - 0.5,
-        dense,
-        color="#b5261e",
-        alpha=0.15,
-        lw=0,
-        label="0.5 points below dense",
-    )
-    one.axvline(5, color="#4d4d4d", lw=0.8, ls="--", label="5 % of the poses")
-    results.ticks(one, shares, [f"{share:.3g}" for share in shares])
-    one.set(xlabel="representatives, % of the poses", ylabel="accuracy, %")
-    one.legend(frameon=False, loc="lower right")
+    results.against_share(one, shares, found[None, 1]["accuracy"])
     figures = {
         "data": study.described(train, test),
         "rows": [

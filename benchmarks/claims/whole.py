@@ -69,12 +69,7 @@ def main() -> None:
     figure, (one,) = results.axes()
     shares = [100 * f["share_of_poses"] for f in found.values()]
     results.curve(one, shares, list(found.values()), "default network, six blended")
-    best = next(iter(found.values()))["accuracy"]
-    one.axhspan(best - 0.5, best, color="#b5261e", alpha=0.15, lw=0, label="0.5 points below dense")
-    one.axvline(5, color="#4d4d4d", lw=0.8, ls="--", label="5 % of the poses")
-    results.ticks(one, shares, [f"{share:.3g}" for share in shares])
-    one.set(xlabel="representatives, % of the poses", ylabel="accuracy, %")
-    one.legend(frameon=False, loc="lower right")
+    results.against_share(one, shares, next(iter(found.values()))["accuracy"])
     figures = {
         "data": study.described(train, test),
         "rows": [
