@@ -153,8 +153,16 @@ def coalesce_rows(
     Returns:
         ``ptr`` [num_rows + 1], ``col`` [nnz'], ``val`` [nnz'] with nnz' <= nnz.
 
+    Raises:
+        ArgumentError: a row or a column outside the matrix (on the CPU).
+
     **Equivariance:** none involved; the matrix stays the same.
     """
+    if val.device.type == "cpu" and len(val):
+        for name, index, size in (("row", row, num_rows), ("col", col, num_cols)):
+            least, most = int(index.min()), int(index.max())
+            if least < 0 or most >= size:
+                raise ArgumentError(f"`{name}` (from {least} to {most}) must be in [0, {size})")
     if HAS_NUMBA and val.device.type == "cpu":
         from pcequi.ops.compiled import sparse
 

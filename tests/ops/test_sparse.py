@@ -117,3 +117,9 @@ def test_nothing_to_coalesce(backend):
     none = torch.zeros(0, dtype=torch.long)
     ptr, col, val = coalesce_rows(none, none, torch.zeros(0), 3, 2)
     assert ptr.tolist() == [0, 0, 0, 0] and len(col) == len(val) == 0
+
+
+@pytest.mark.parametrize("row, col, name", [(3, 0, "row"), (-1, 0, "row"), (0, 2, "col")])
+def test_entries_outside_the_matrix_are_refused(backend, row, col, name):
+    with pytest.raises(ArgumentError, match=f"`{name}` .* must be in"):
+        coalesce_rows(torch.tensor([row]), torch.tensor([col]), torch.ones(1), 3, 2)
