@@ -8,7 +8,7 @@ from pcequi.poses import CentroidPoses, GridPoses, NormalPoses
 from pcequi.sampling import FeatureSampler
 
 
-def _network(small: bool) -> dict:
+def _network(small: bool = False, budgets: tuple = (128, 128, 64)) -> dict:
     grid, last = GridPoses("D2", align="manhattan"), CentroidPoses("D2", align="manhattan")
 
     def sampler(num: int) -> FeatureSampler:
@@ -23,9 +23,9 @@ def _network(small: bool) -> dict:
         ]
         return {"levels": levels, "channels": [32, 64, 128]}
     levels = [
-        Level(0.2, grid, sampler(128), num_points=512, kernel_points=27),
-        Level(0.4, grid, sampler(128), num_points=256, kernel_points=15),
-        Level(0.8, grid, sampler(64), num_points=128, kernel_points=15),
+        Level(0.2, grid, sampler(budgets[0]), num_points=512, kernel_points=27),
+        Level(0.4, grid, sampler(budgets[1]), num_points=256, kernel_points=15),
+        Level(0.8, grid, sampler(budgets[2]), num_points=128, kernel_points=15),
         Level(1.4, last, kernel_points=33),
     ]
     return {"levels": levels, "channels": [48, 96, 192, 256]}
@@ -47,8 +47,9 @@ def _pairs() -> dict:
 
 
 PRESETS = {
-    "default": lambda: _network(False),
-    "small": lambda: _network(True),
+    "default": _network,
+    "large": lambda: _network(budgets=(512, 512, 256)),
+    "small": lambda: _network(small=True),
     "pairs": _pairs,
 }
 
