@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError
 from pcequi.graph_store import GraphStore
-from pcequi.ops import RowTurns, dense_blocks
-from pcequi.pose_graph import Level, LevelGraph, PoseGraph, first_rows, stored_turns
+from pcequi.ops import dense_blocks
+from pcequi.pose_graph import Level, LevelGraph, PoseGraph, block_characters, first_rows
 
 __all__ = ["DeviceGraphs"]
 
@@ -55,9 +55,9 @@ class DeviceGraphs:
             done += len(part[0]["weight"])
         self.device = self._tensors[0]["weight"].device
         self._each = [tensors["weight"].shape[1] for tensors in self._tensors]
-        self._turned = [
-            None if turns is None else RowTurns.of(*turns).to(self.device)
-            for turns in stored_turns(self.levels)
+        self._characters = [
+            found if found is None else found.to(self.device)
+            for found in block_characters(self.levels)
         ]
 
     @classmethod
@@ -127,8 +127,8 @@ class DeviceGraphs:
         """
         total, below, width = 0, 0, torch.empty(0, dtype=dtype).element_size()
         for number, values in enumerate(store.packed([0])):
-            each, turns = int(values["count"]), store.turns[number]
-            points = each if turns is None else each // len(turns[0])
+            each, characters = int(values["count"]), store.characters[number]
+            points = each if characters is None else each // characters.size
             total += 4 * each + width * points * store.levels[number].basis * below
             total += values["lift"].nbytes if number == 0 else 0
             below = each
@@ -157,14 +157,14 @@ class DeviceGraphs:
                 count = torch.full((len(rows),), each, dtype=torch.long, device=self.device)
                 basis = self.levels[number].basis if "blocks" in found else 0
                 old = LevelGraph(count, found.pop("weight"), None, None, basis, **found)
-                old.turned, old.each = self._turned[number], each
+                old.characters, old.each = self._characters[number], each
             levels.append(old)
         return PoseGraph(levels)
 
 
 def _from_graph(graph: PoseGraph, levels: Sequence[Level], dtype) -> list[dict[str, Tensor]]:
     part: list[dict[str, Tensor]] = []
-    for level, turns in zip(graph.levels, stored_turns(levels)):
+    for level, characters in zip(graph.levels, block_characters(levels)):
         each, clouds = _even(level.count), len(level.count)
         below = part[-1]["weight"].shape[1] if part else 0
         part.append({"weight": level.weight.float().view(clouds, each)})
@@ -175,9 +175,10 @@ def _from_graph(graph: PoseGraph, levels: Sequence[Level], dtype) -> list[dict[s
             part[-1]["blocks"] = level.blocks
             continue
         sparse = level.entries, level.col, level.val
-        if turns is not None:
-            sparse = first_rows(level, turns[0])
-        part[-1]["blocks"] = dense_blocks(*sparse, clouds, below, dtype)
+        if characters is not None:
+            sparse = first_rows(level, characters.turns)
+            characters = characters.to(level.val.device)
+        part[-1]["blocks"] = dense_blocks(*sparse, clouds, below, dtype, characters)
     return part
 
 

@@ -27,8 +27,15 @@ from pcequi.errors import ArgumentError, DataError, FileError
 from pcequi.files import locked, make_folder, write_bytes
 from pcequi.graph_build import ChunkJob, clear_leftovers, is_good, pack, run_jobs
 from pcequi.graph_chunks import Chunk, open_chunk, read_graphs, tensor_names
-from pcequi.ops import RowTurns, dense_blocks, turned_rows
-from pcequi.pose_graph import TENSORS, Level, LevelGraph, PoseGraph, stored_turns
+from pcequi.ops import dense_blocks, turned_rows
+from pcequi.pose_graph import (
+    TENSORS,
+    Level,
+    LevelGraph,
+    PoseGraph,
+    block_characters,
+    stored_turns,
+)
 from pcequi.poses import TangentPoses
 from pcequi.ranks import ALONE, Ranks, local_cores
 
@@ -82,6 +89,7 @@ class GraphStore:
     Attributes:
         turns: of each level how the rows of all poses follow from those that are kept
             (see ``pose_graph.orbit_turns``); None where all are kept.
+        characters: of each level by what its dense blocks are taken apart, or None.
 
     Raises:
         FileError: the folder holds no finished store, or a chunk is missing, cut
@@ -104,6 +112,7 @@ class GraphStore:
                 f"(store.json: {error}); precompute again, which finishes it"
             ) from error
         self.turns = stored_turns(self.levels)
+        self.characters = block_characters(self.levels)
         self.chunks: list[Chunk] = [
             open_chunk(_path(self.folder, start), len(self.levels), count, key)
             for start, count in _spans(self.size)
@@ -134,12 +143,14 @@ class GraphStore:
         """
         packed, levels = self.packed(rows), []
         dense = blocks is not None and all(len(values["count"].unique()) == 1 for values in packed)
-        for level, values, turns in zip(self.levels, packed, self.turns):
+        parts = zip(self.levels, packed, self.turns, self.characters)
+        for level, values, turns, characters in parts:
             basis = level.basis if "entries" in values else 0
-            if basis and dense and _fill(values, levels[-1]) >= least_fill:
-                values |= self._blocks(values, levels[-1], turns, basis, blocks)
-            elif turns is not None:
+            filled = basis and dense and _fill(values, levels[-1], characters) >= least_fill
+            if turns is not None and not (filled and characters is not None):
                 values |= self._all_rows(values, *turns)
+            if filled:
+                values |= self._blocks(values, levels[-1], characters, basis, blocks)
             levels.append(LevelGraph(basis=basis, **values))
         return PoseGraph(levels)
 
@@ -174,18 +185,17 @@ class GraphStore:
         ptr, col, val = turned_rows(ptr, values["col"], values["val"], turns, products)
         return {"entries": (ptr[1:] - ptr[:-1]).to(torch.int32), "col": col, "val": val}
 
-    def _blocks(self, values: dict[str, Tensor], below: LevelGraph, turns, basis, dtype) -> dict:
+    def _blocks(self, values: dict[str, Tensor], below: LevelGraph, characters, basis, dtype) -> dict:
         """A of some clouds as dense blocks."""
         entries, col, clouds = values.pop("entries"), values.pop("col"), len(values["count"])
         each, seen = int(values["count"][0]), int(below.count[0])
-        points = each if turns is None else each // len(turns[0])
+        points = each if characters is None else each // characters.size
         fits = len(entries) == clouds * points * basis and int(entries.sum()) == len(col)
         # Blocks are filled by these numbers: wrong ones would write elsewhere.
         if not fits or (len(col) and not 0 <= int(col.min()) <= int(col.max()) < seen):
             raise self._damaged()
-        turned = None if turns is None else RowTurns.of(*turns)
-        made = dense_blocks(entries, col, values.pop("val"), clouds, seen, dtype)
-        return {"blocks": made, "turned": turned, "each": each}
+        made = dense_blocks(entries, col, values.pop("val"), clouds, seen, dtype, characters)
+        return {"blocks": made, "characters": characters, "each": each}
 
     def _damaged(self) -> FileError:
         return FileError(
@@ -318,6 +328,7 @@ def _write_header(path: Path, header: dict) -> None:
         write_bytes(path, json.dumps(header, indent=1).encode())
 
 
-def _fill(values: dict[str, Tensor], below: LevelGraph) -> float:
-    """Share of the cells of A, of all clouds the same size, that its entries fill."""
-    return len(values["col"]) / max(1, len(values["entries"]) * int(below.count[0]))
+def _fill(values: dict[str, Tensor], below: LevelGraph, characters) -> float:
+    """Entries of A for each cell of its blocks, of all clouds the same size."""
+    size = 1 if characters is None else characters.size
+    return size * len(values["col"]) / max(1, len(values["entries"]) * int(below.count[0]))

@@ -127,9 +127,11 @@ def test_levels_that_are_hardly_filled_keep_their_entries(network, store):
     network.eval()
     plain = store.batch(batch)
     expected = network(plain.to(torch.float64))
-    shares = [
-        len(level.val) / (3 * int(level.count[0]) * level.basis * int(below.count[0]))
-        for below, level in zip(plain.levels, plain.levels[1:])
+    shares = [  # entries a cell; characters leave a K-th of the cells
+        (1 if characters is None else characters.size)
+        * len(level.val)
+        / (3 * int(level.count[0]) * level.basis * int(below.count[0]))
+        for below, level, characters in zip(plain.levels, plain.levels[1:], store.characters[1:])
     ]
     for least in (min(shares), (min(shares) + max(shares)) / 2, 1.01):
         graph = store.batch(batch, torch.float64, least_fill=least)

@@ -59,8 +59,7 @@ def step_cost(model: GroupConvClassifier, graph: PoseGraph) -> tuple[float, floa
                 moved += 8.0 * rows * (module.in_features + module.out_features)
     for block, level in zip(model.blocks, graph.levels[1:]):
         blocks, conv = level.blocks, block.conv
-        turns = 1 if level.turned is None else level.turned.size
-        flops += 4.0 * blocks.numel() * turns * conv.in_channels
+        flops += 4.0 * blocks.numel() * conv.in_channels
         z = level.num * conv.weight.shape[0]
         flops += 6.0 * z * conv.out_channels
         out = level.num * conv.out_channels

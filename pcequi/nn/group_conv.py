@@ -252,7 +252,7 @@ def sparse_product(x: Tensor, level: LevelGraph, sources: Tensor) -> Tensor:
     if blocks is None and x.is_cuda and not torch.compiler.is_compiling():
         blocks = _as_blocks(level, sources, x.dtype)
     if blocks is not None:
-        return grouped_bmm(x, blocks, level.turned).view(level.num, -1)
+        return grouped_bmm(x, blocks, level.characters).view(level.num, -1)
 
     def pointer(counts: Tensor) -> Tensor:
         return torch.cat([counts.new_zeros(1), counts.cumsum(0)])

@@ -1,89 +1,126 @@
 """The sparse product as batched dense ones, where matrix units make zeros cheap.
 
 On a GPU, and in bfloat16 on CPUs that multiply it, a product with blocks that are one sixth
-full costs less than gathering the entries that are not zero. Of levels whose rows follow from
-those of the first pose of each point (``turned_rows``) only these are kept and read: the
-features are turned instead, and the same block is multiplied with all K turns of them at once.
+full costs less than gathering the entries that are not zero.
+
+Where the rows of all poses of a point follow from those of its first pose (``turned_rows``),
+A is a convolution over the group of their frames. If the group consists of half turns, its
+characters are real and its Fourier transform is a sum with signs: it takes A apart into one
+block for each character, which has a K-th of the columns. So K poses cost what one did.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pcequi.ops.backends import HAS_NUMBA
 
-__all__ = ["RowTurns", "dense_blocks", "grouped_bmm"]
+__all__ = ["Characters", "dense_blocks", "grouped_bmm"]
+
+_COMPILED = (torch.float32, torch.bfloat16)
 
 
 @dataclass(frozen=True)
-class RowTurns:
-    """Places that ``grouped_bmm`` exchanges where rows of one pose stand for all K of its point.
+class Characters:
+    """The characters of a group of half turns, and how it permutes the functions of a kernel.
 
     Attributes:
-        size: K.
-        reads: pose that turn k has in the place of pose q, at [q * K + k]: [K * K].
-        reads_back: place (q, k) in which turn k has pose j, at [j * K + k]: [K * K].
-        writes: place (function, k) of each (k, function) [K * B].
-        writes_back: the inverse permutation [K * B].
+        signs: character a of element k, 1 or -1 [K, K]; K is 2 or 4.
+        turns: function that stands for function b of pose k among those of the first
+            pose, see ``turned_rows`` [K, B].
 
     **Equivariance:** constants of the settings.
     """
 
-    size: int
-    reads: Tensor
-    reads_back: Tensor
-    writes: Tensor
-    writes_back: Tensor
+    signs: Tensor
+    turns: Tensor
+
+    @property
+    def size(self) -> int:
+        """K."""
+        return len(self.signs)
 
     @classmethod
-    def of(cls, turns: Tensor, products: Tensor) -> RowTurns:
-        """From what ``turned_rows`` takes: ``turns`` [K, B] and ``products`` [K, K]."""
-        size = len(turns)
-        every = torch.arange(size, device=turns.device)
-        reads = products.T.contiguous()  # [q, k]
-        back = products.argsort(1).T * size + every  # [j, k]
-        writes = (turns * size + every[:, None]).flatten()
-        return cls(size, reads.flatten(), back.flatten(), writes, writes.argsort())
+    def of(cls, turns: Tensor, products: Tensor) -> Characters | None:
+        """From what ``turned_rows`` takes: ``turns`` [K, B] and ``products`` [K, K]; None where
+        an element is not its own inverse, so that characters are not real."""
+        # With the identity first the product of elements i and j of such a group is i xor j.
+        number = torch.arange(len(products), device=products.device)
+        if len(products) not in (2, 4) or (products != number[:, None] ^ number).any():
+            return None
+        both = number[:, None] & number
+        return cls((1 - 2 * ((both ^ (both >> 1)) & 1)).float(), turns)
 
-    def to(self, *args, **kwargs) -> RowTurns:
+    def to(self, *args, **kwargs) -> Characters:
         """The same on another device, as ``Tensor.to``."""
-        tensors = (self.reads, self.reads_back, self.writes, self.writes_back)
-        return RowTurns(self.size, *(t.to(*args, **kwargs) for t in tensors))
+        return Characters(self.signs.to(*args, **kwargs), self.turns.to(*args, **kwargs))
 
 
-class _Exchange(torch.autograd.Function):
-    """``x.index_select(1, index)`` of x [N, P, C], where each place is read ``fold`` times
-    and ``back`` lists who reads it. The gradient is a sum in a fixed order, without atomics."""
+class _Fourier(torch.autograd.Function):
+    """The transform over the poses of each point, or back, which is its transpose.
+
+    Forth: x [G, P, K, B, C] (point, pose, function) to [G, K, P, B, C] (character, point,
+    function of the first pose).
+    """
 
     @staticmethod
-    def forward(x, index, back, fold):
-        return x.index_select(1, index)
+    def forward(x, signs, turns, back, scale):
+        if HAS_NUMBA and x.device.type == "cpu" and x.dtype in _COMPILED:
+            return _compiled(x, turns, back, scale)
+        signs, (size, basis) = signs.to(x.dtype) * scale, turns.shape
+        shift = torch.arange(size, device=x.device)[:, None] * basis
+        if back:
+            x = torch.einsum("ak,gapbc->gpkbc", signs, x)
+            index = (turns + shift).flatten()
+        else:
+            index = (turns.argsort(1) + shift).flatten()
+        x = x.flatten(2, 3).index_select(2, index).unflatten(2, (size, basis))
+        return x if back else torch.einsum("ak,gpkbc->gapbc", signs, x)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        _, index, back, ctx.fold = inputs
-        ctx.save_for_backward(back)
-        ctx.save_for_forward(index)
+        _, *constants, ctx.back, ctx.scale = inputs
+        ctx.save_for_backward(*constants)
+        ctx.save_for_forward(*constants)
 
     @staticmethod
     def backward(ctx, grad):
-        (back,) = ctx.saved_tensors
-        grad = grad.index_select(1, back)
-        if ctx.fold > 1:
-            grad = grad.view(len(grad), -1, ctx.fold, grad.shape[2]).sum(2)
-        return grad, None, None, None
+        return _Fourier.apply(grad, *ctx.saved_tensors, not ctx.back, ctx.scale), *[None] * 4
 
     @staticmethod
     def jvp(ctx, tangent, *_):
-        (index,) = ctx.saved_tensors
-        return tangent.index_select(1, index)
+        return _Fourier.apply(tangent, *ctx.saved_tensors, ctx.back, ctx.scale)
+
+
+def _compiled(x: Tensor, turns: Tensor, back: bool, scale: float) -> Tensor:
+    from pcequi.ops.compiled import dense
+
+    clouds, first, second, basis, channels = x.shape
+    out = x.new_empty(clouds, second, first, basis, channels)
+    given = x.detach().contiguous()
+    arrays = [given.flatten(3), out] if back else [given, out.flatten(3)]
+    kernel = dense.fourier_back if back else dense.fourier
+    kernel(*map(_array, arrays), turns.argsort(1).numpy(), np.float32(scale))
+    return out
+
+
+def _array(x: Tensor):
+    """As NumPy sees it: the bits of bfloat16."""
+    return (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).numpy()
 
 
 def dense_blocks(
-    entries: Tensor, col: Tensor, val: Tensor, clouds: int, columns: int, dtype: torch.dtype
+    entries: Tensor,
+    col: Tensor,
+    val: Tensor,
+    clouds: int,
+    columns: int,
+    dtype: torch.dtype,
+    characters: Characters | None = None,
 ) -> Tensor:
     """Rows of a batch of clouds with equally many rows and columns each, as dense blocks.
 
@@ -94,50 +131,62 @@ def dense_blocks(
         clouds: G.
         columns: S.
         dtype: of the result.
+        characters: transform the columns (point, pose) of rows of first poses.
 
     Returns:
-        [G, R, S].
+        [G, R, S]; with ``characters`` [G, K, R, S / K].
 
     **Equivariance:** none involved; the matrix stays the same.
     """
-    if HAS_NUMBA and dtype == torch.bfloat16 and col.device.type == "cpu":
+    rows = len(entries) // clouds
+    if HAS_NUMBA and dtype in _COMPILED and col.device.type == "cpu":
         from pcequi.ops.compiled import dense
 
-        out = torch.zeros(len(entries) * columns, dtype=torch.int16)
-        arrays = [t.contiguous().numpy() for t in (entries, col, val.float(), out)]
-        dense.fill_bfloat16(*arrays, columns)
-        return out.view(torch.bfloat16).view(clouds, -1, columns)
+        arrays = [t.contiguous().numpy() for t in (entries, col, val.float())]
+        if characters is not None:
+            size = characters.size
+            out = torch.empty(clouds, size, rows, columns // size, dtype=dtype)
+            dense.fill_characters(*arrays, _array(out))
+            return out
+        out = torch.zeros(len(entries) * columns, dtype=dtype)
+        dense.fill(*arrays, _array(out), columns)
+        return out.view(clouds, rows, columns)
     row = torch.repeat_interleave(
         torch.arange(len(entries), device=col.device), entries.long(), output_size=len(col)
     )
-    out = torch.zeros(len(entries) * columns, dtype=dtype, device=col.device)
-    out[row * columns + col.long()] = val.to(dtype)
-    return out.view(clouds, -1, columns)
+    wide = dtype if characters is None else torch.promote_types(dtype, torch.float32)
+    out = torch.zeros(len(entries) * columns, dtype=wide, device=col.device)
+    out[row * columns + col.long()] = val.to(wide)
+    out = out.view(clouds, rows, columns)
+    if characters is None:
+        return out
+    out = out.unflatten(2, (-1, characters.size))
+    return torch.einsum("ak,grtk->gart", characters.signs.to(out), out).to(dtype)
 
 
-def grouped_bmm(x: Tensor, blocks: Tensor, turned: RowTurns | None = None) -> Tensor:
+def grouped_bmm(x: Tensor, blocks: Tensor, characters: Characters | None = None) -> Tensor:
     """Product of a block-diagonal matrix with features, as ``grouped_spmm``.
 
     Args:
         x: features [G * S, C]; differentiable.
-        blocks: [G, R, S]; with ``turned`` the rows (point, function) of the first pose of
-            each point, and columns (point, pose).
-        turned: how the other poses' rows follow.
+        blocks: [G, R, S]; with ``characters`` [G, K, R, S / K], of the rows (point, function)
+            of the first pose of each point and columns (point, pose), see ``dense_blocks``.
+        characters: of the group of the poses of a point.
 
     Returns:
-        [G * R, C] in the dtype of ``x``; with ``turned`` [G * K * R, C], rows (point, pose,
+        [G * R, C] in the dtype of ``x``; with ``characters`` [G * K * R, C], rows (point, pose,
         function).
 
     **Equivariance:** linear in ``x``; as invariant as the blocks are.
     """
-    clouds, rows, columns = blocks.shape
-    channels = x.shape[1]
+    clouds, channels = len(blocks), x.shape[1]
     blocks = blocks.to(x.dtype)
-    if turned is None:
-        return torch.bmm(blocks, x.view(clouds, columns, channels)).view(-1, channels)
-    size = turned.size
-    x = x.reshape(-1, size, channels)
-    x = _Exchange.apply(x, turned.reads, turned.reads_back, size)
-    z = torch.bmm(blocks, x.view(clouds, columns, size * channels))
-    z = z.view(-1, len(turned.writes), channels)  # [points, (function, turn), C]
-    return _Exchange.apply(z, turned.writes, turned.writes_back, 1).view(-1, channels)
+    if characters is None:
+        return torch.bmm(blocks, x.view(clouds, -1, channels)).view(-1, channels)
+    signs, turns = characters.signs, characters.turns
+    size, basis = turns.shape
+    x = x.reshape(clouds, -1, size, 1, channels)
+    x = _Fourier.apply(x, signs, turns.new_zeros(size, 1), False, 1.0)
+    z = torch.bmm(blocks.flatten(0, 1), x.reshape(clouds * size, -1, channels))
+    z = z.view(clouds, size, -1, basis, channels)
+    return _Fourier.apply(z, signs, turns, True, 1 / size).reshape(-1, channels)

@@ -17,7 +17,7 @@ from pcequi.pose_graph.build import (
 from pcequi.pose_graph.edges import PoseEdges, pose_edges, pose_operator
 from pcequi.pose_graph.graph import TENSORS, LevelGraph, PoseGraph, batch_levels
 from pcequi.pose_graph.level import Level
-from pcequi.pose_graph.orbit_rows import first_rows, orbit_turns, stored_turns
+from pcequi.pose_graph.orbit_rows import block_characters, first_rows, orbit_turns, stored_turns
 
 __all__ = [
     "TENSORS",
@@ -32,6 +32,7 @@ __all__ = [
     "batch_levels",
     "build_pose_graph",
     "build_pose_graphs",
+    "block_characters",
     "first_rows",
     "orbit_turns",
     "pose_edges",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError, ShapeError
-from pcequi.ops import RowTurns
+from pcequi.ops import Characters
 from pcequi.pose_graph.point_rows import PointRows
 
 
@@ -27,10 +27,10 @@ class LevelGraph:
         col: column of each entry, counted within its cloud [nnz].
         val: value of each entry [nnz].
         basis: B.
-        blocks: A as dense blocks [G, R, S], in place of ``entries``, ``col`` and ``val``
-            where a device multiplies these faster, see ``ops.grouped_bmm``.
-        turned: how the rows of all poses follow, where ``entries`` or ``blocks`` are of the
-            first pose of each point alone.
+        blocks: A as dense blocks, in place of ``entries``, ``col`` and ``val`` where a device
+            multiplies these faster, see ``ops.grouped_bmm``.
+        characters: by which ``blocks`` are taken apart, where they are of the first pose of
+            each point alone.
         each: representatives of every cloud, where all have as many and it is known.
         points: what the points of the clouds read of the representatives, where asked for.
 
@@ -47,7 +47,7 @@ class LevelGraph:
     col: Tensor | None = None
     val: Tensor | None = None
     blocks: Tensor | None = None
-    turned: RowTurns | None = None
+    characters: Characters | None = None
     each: int | None = None
     points: PointRows | None = None
 
@@ -68,7 +68,7 @@ class LevelGraph:
         kept = {k: v for k, v in kwargs.items() if k != "dtype"}
 
         def move(value):
-            if isinstance(value, RowTurns):
+            if isinstance(value, Characters):
                 return value.to(*kinds, **kept)
             if isinstance(value, PointRows):
                 return value.to(*args, **kwargs)

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pcequi.ops import Characters
 from pcequi.orbits import basis_turns, group_products
 from pcequi.pose_graph.graph import LevelGraph
 from pcequi.pose_graph.level import Level
 from pcequi.poses import CentroidPoses, GridPoses
 from pcequi.rotations import finite_group
 
-__all__ = ["first_rows", "orbit_turns", "stored_turns"]
+__all__ = ["block_characters", "first_rows", "orbit_turns", "stored_turns"]
 
 
 def orbit_turns(below: Level | None, level: Level) -> tuple[Tensor, Tensor] | None:
@@ -70,6 +71,14 @@ def stored_turns(levels: Sequence[Level]) -> list[tuple[Tensor, Tensor] | None]:
         orbit_turns(below, level) if below is not None and below.sampling.orbits else None
         for below, level in zip([None, *levels], levels)
     ]
+
+
+def block_characters(levels: Sequence[Level]) -> list[Characters | None]:
+    """By what A is taken apart as dense blocks; None where it is kept whole.
+
+    **Equivariance:** a constant of the settings.
+    """
+    return [None if turns is None else Characters.of(*turns) for turns in stored_turns(levels)]
 
 
 def first_rows(level: LevelGraph, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pcequi.ops import RowTurns, dense, dense_blocks, grouped_bmm, grouped_spmm, turned_rows
+from pcequi.ops import Characters, dense, dense_blocks, grouped_bmm, grouped_spmm, turned_rows
 from pcequi.orbits import basis_turns, group_products
 from pcequi.rotations import finite_group
 
@@ -45,36 +45,95 @@ def test_bfloat16_is_rounded_as_torch_does(make, monkeypatch):
     assert torch.equal(found, dense_blocks(*arguments))
 
 
-@pytest.mark.parametrize("name, basis", [("D2", 15), ("C4", 27), ("C2", 7), ("D2", 33)])
-def test_rows_of_one_pose_multiply_as_those_of_all(name, basis, make, generator):
+@pytest.mark.parametrize("name, size", [("D2", 4), ("C2", 2)])
+def test_characters_are_the_homomorphisms_to_signs(name, size):
+    products = group_products(finite_group(name, dtype=torch.float64))
+    signs = Characters.of(torch.zeros(size, 1, dtype=torch.long), products).signs
+    assert signs.shape == (size, size)
+    assert torch.equal(signs[:, products], signs[:, :, None] * signs[:, None, :])
+    assert torch.equal(signs @ signs.T, size * torch.eye(size))
+
+
+@pytest.mark.parametrize("name", ["C1", "C4", "D4", "T"])
+def test_groups_with_other_turns_have_none(name):
+    group = finite_group(name, dtype=torch.float64)
+    assert Characters.of(basis_turns(group, 15), group_products(group)) is None
+
+
+CASES = [("D2", 15), ("C2", 27), ("C2", 7), ("D2", 33)]
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request, make, generator):
+    """Characters, rows of first poses, CSR of all rows with its pointers, and features."""
+    name, basis = request.param
     group = finite_group(name, dtype=torch.float64)
     turns, products, size = basis_turns(group, basis), group_products(group), len(group)
-    blocks = make(POINTS * basis, SEEN * size)
-    x = torch.randn(CLOUDS * SEEN * size, 6, dtype=torch.float64, generator=generator)
-    ptr, col, val = turned_rows(*rows_of(blocks), turns, products)
+    first = rows_of(make(POINTS * basis, SEEN * size))
     clouds = torch.arange(CLOUDS + 1)
-    rows, columns = clouds * POINTS * size * basis, clouds * SEEN * size
-    expected = grouped_spmm(x, ptr, col, val, rows, columns)
-    turned = RowTurns.of(turns, products)
-    torch.testing.assert_close(grouped_bmm(x, blocks, turned), expected)
+    pointers = clouds * POINTS * size * basis, clouds * SEEN * size
+    x = torch.randn(CLOUDS * SEEN * size, 6, dtype=torch.float64, generator=generator)
+    matrix = (*turned_rows(*first, turns, products), *pointers)
+    return Characters.of(turns, products), first, matrix, x
+
+
+def blocks_of(characters, first, dtype=torch.float64):
+    ptr, col, val = first
+    entries = ptr[1:] - ptr[:-1]
+    return dense_blocks(entries, col, val, CLOUDS, SEEN * characters.size, dtype, characters)
+
+
+def test_rows_of_one_pose_multiply_as_those_of_all(case, generator):
+    characters, first, matrix, x = case
+    blocks = blocks_of(characters, first)
+    expected = grouped_spmm(x, *matrix)
+    torch.testing.assert_close(grouped_bmm(x, blocks, characters), expected)
     # Both are linear in x: the gradients of a random functional say whether they agree.
     weight = torch.randn(expected.shape, dtype=torch.float64, generator=generator)
     grads = []
     for product in (
-        lambda x: grouped_bmm(x, blocks, turned),
-        lambda x: grouped_spmm(x, ptr, col, val, rows, columns),
+        lambda x: grouped_bmm(x, blocks, characters),
+        lambda x: grouped_spmm(x, *matrix),
     ):
         own = x.clone().requires_grad_()
         grads += torch.autograd.grad((product(own) * weight).sum(), own)
     torch.testing.assert_close(*grads)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_backends_agree(dtype, case, monkeypatch):
+    """The kernels sum in float32, torch in the type itself."""
+    characters, first, matrix, x = case
+    expected = grouped_spmm(x, *matrix)
+    tolerance = {torch.float32: 1e-5, torch.bfloat16: 0.05}[dtype]
+    for numba in (dense.HAS_NUMBA, False):
+        monkeypatch.setattr(dense, "HAS_NUMBA", numba)
+        own = x.to(dtype).requires_grad_()
+        out = grouped_bmm(own, blocks_of(characters, first, dtype), characters)
+        assert out.dtype == dtype
+        assert (out.double() - expected).abs().max() < tolerance * expected.abs().max()
+        out.backward(torch.ones_like(out))
+        wide = x.clone().requires_grad_()
+        grouped_spmm(wide, *matrix).sum().backward()
+        assert (own.grad.double() - wide.grad).abs().max() < tolerance * wide.grad.abs().max()
+
+
+def test_blocks_in_bfloat16_are_rounded_as_torch_does(case, monkeypatch):
+    characters, (ptr, col, val), *_ = case
+    first = ptr, col, (val * 8).round() / 8  # sums in any order are the same
+    found = blocks_of(characters, first, torch.bfloat16)
+    monkeypatch.setattr(dense, "HAS_NUMBA", False)
+    assert torch.equal(found, blocks_of(characters, first, torch.bfloat16))
+
+
 def test_gradients(make, generator):
     group = finite_group("D2", dtype=torch.float64)
-    turned = RowTurns.of(basis_turns(group, 7), group_products(group))
-    blocks = make(7, 8)
+    characters = Characters.of(basis_turns(group, 7), group_products(group))
+    blocks = make(4 * 7, 2).view(CLOUDS, 4, 7, 2)
     x = torch.randn(CLOUDS * 8, 2, dtype=torch.float64, generator=generator, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: grouped_bmm(x, blocks, turned), (x,))
+    assert torch.autograd.gradcheck(lambda x: grouped_bmm(x, blocks, characters), (x,))
+    assert torch.autograd.gradgradcheck(lambda x: grouped_bmm(x, blocks, characters), (x,))
+    blocks = make(7, 8)
     assert torch.autograd.gradcheck(lambda x: grouped_bmm(x, blocks), (x,))
 
 

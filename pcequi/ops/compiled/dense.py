@@ -1,20 +1,141 @@
-"""Rows of a sparse matrix as a dense one."""
+"""Rows of a sparse matrix as a dense one, and its Fourier transform over a group of half turns.
+
+Of bfloat16, which NumPy does not know, arrays hold the bits in 16-bit integers.
+"""
 
 import numpy as np
-from numba import njit
+from numba import njit, prange, types
+from numba.extending import overload
 
-__all__ = ["fill_bfloat16"]
+from pcequi.ops.compiled.flags import REORDER
+
+__all__ = ["fill", "fill_characters", "fourier", "fourier_back"]
+
+
+def _wide(value):
+    """A number of either kind as a float."""
+
+
+def _put(to, place, value):
+    """``to[place] = value``, rounded to even."""
+
+
+@overload(_wide)
+def _wide_of(value):
+    if isinstance(value, types.Integer):
+        return lambda value: np.int32(np.int32(value) << np.int32(16)).view(np.float32)
+    return lambda value: value
+
+
+@overload(_put)
+def _put_into(to, place, value):
+    if not isinstance(to.dtype, types.Integer):
+
+        def put(to, place, value):
+            to[place] = value
+
+        return put
+
+    def put_bits(to, place, value):
+        bits = np.float32(value).view(np.int32)
+        odd = (bits >> np.int32(16)) & np.int32(1)
+        to[place] = (bits + np.int32(0x7FFF) + odd) >> np.int32(16)
+
+    return put_bits
 
 
 @njit(cache=True, nogil=True)
-def fill_bfloat16(entries, col, val, out, columns):
-    """Put the entries of rows of float32 into the zeros ``out`` [rows * columns], as the bits
-    of bfloat16, rounded to even."""
-    bits = val.view(np.int32)
+def fill(entries, col, val, out, columns):
+    """Put the entries of rows into the zeros ``out`` [rows * columns]."""
     place = 0
     for row in range(len(entries)):
         first = row * columns
         for _ in range(entries[row]):
-            value = bits[place]
-            out[first + col[place]] = (value + 0x7FFF + ((value >> 16) & 1)) >> 16
+            _put(out, first + col[place], val[place])
             place += 1
+
+
+# Walsh-Hadamard transforms of rows; each row by itself, so that the compiler knows that it is
+# contiguous and uses vector registers.
+@njit(cache=True, nogil=True, fastmath=REORDER)
+def _transform2(x0, x1, out0, out1, scale):
+    for c in range(len(x0)):
+        a, b = _wide(x0[c]), _wide(x1[c])
+        _put(out0, c, scale * (a + b))
+        _put(out1, c, scale * (a - b))
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER)
+def _transform4(x0, x1, x2, x3, out0, out1, out2, out3, scale):
+    for c in range(len(x0)):
+        a, b, d, e = _wide(x0[c]), _wide(x1[c]), _wide(x2[c]), _wide(x3[c])
+        a, b, d, e = a + b, a - b, d + e, d - e
+        _put(out0, c, scale * (a + d))
+        _put(out1, c, scale * (b + e))
+        _put(out2, c, scale * (a - d))
+        _put(out3, c, scale * (b - e))
+
+
+@njit(cache=True, nogil=True)
+def fill_characters(entries, col, val, out):
+    """Blocks of each character [G, K, R, T] of rows whose columns are (point, pose)."""
+    clouds, size, rows, points = out.shape
+    row, one = np.zeros((size, points), val.dtype), np.float32(1)
+    place = 0
+    for g in range(clouds):
+        to = out[g]
+        for r in range(rows):
+            stop = place + entries[g * rows + r]
+            for e in range(place, stop):
+                c = np.int64(col[e])
+                row[c % size, c // size] = val[e]
+            if size == 2:
+                _transform2(row[0], row[1], to[0, r], to[1, r], one)
+            else:
+                ends = (to[0, r], to[1, r], to[2, r], to[3, r], one)
+                _transform4(row[0], row[1], row[2], row[3], *ends)
+            for e in range(place, stop):
+                c = np.int64(col[e])
+                row[c % size, c // size] = 0
+            place = stop
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def fourier(x, out, inverse, scale):
+    """x [G, P, K, B, C] to [G, K, P, B * C], see ``ops.dense._Fourier``; ``inverse`` [K, B] is
+    the inverse of each turn."""
+    size, basis = inverse.shape
+    channels = x.shape[4]
+    for g in prange(len(x)):
+        row, to = np.empty((size, basis * channels), x.dtype), out[g]
+        for p in range(x.shape[1]):
+            for k in range(size):
+                for b in range(basis):
+                    source, shift = x[g, p, k, inverse[k, b]], b * channels
+                    for c in range(channels):
+                        row[k, shift + c] = source[c]
+            if size == 2:
+                _transform2(row[0], row[1], to[0, p], to[1, p], scale)
+            else:
+                ends = (to[0, p], to[1, p], to[2, p], to[3, p], scale)
+                _transform4(row[0], row[1], row[2], row[3], *ends)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def fourier_back(x, out, inverse, scale):
+    """x [G, K, P, B * C] to [G, P, K, B, C]."""
+    size, basis = inverse.shape
+    channels = out.shape[4]
+    for g in prange(len(x)):
+        row, given = np.empty((size, basis * channels), x.dtype), x[g]
+        for p in range(x.shape[2]):
+            if size == 2:
+                _transform2(given[0, p], given[1, p], row[0], row[1], scale)
+            else:
+                ends = (row[0], row[1], row[2], row[3], scale)
+                _transform4(given[0, p], given[1, p], given[2, p], given[3, p], *ends)
+            for k in range(size):
+                for b in range(basis):
+                    to, shift = out[g, p, k, inverse[k, b]], b * channels
+                    for c in range(channels):
+                        to[c] = row[k, shift + c]
