@@ -185,7 +185,7 @@ class GraphStore:
         ptr, col, val = turned_rows(ptr, values["col"], values["val"], turns, products)
         return {"entries": (ptr[1:] - ptr[:-1]).to(torch.int32), "col": col, "val": val}
 
-    def _blocks(self, values: dict[str, Tensor], below: LevelGraph, characters, basis, dtype) -> dict:
+    def _blocks(self, values: dict, below: LevelGraph, characters, basis, dtype) -> dict:
         """A of some clouds as dense blocks."""
         entries, col, clouds = values.pop("entries"), values.pop("col"), len(values["count"])
         each, seen = int(values["count"][0]), int(below.count[0])
