@@ -36,8 +36,7 @@ class GroupConvBlock(torch.nn.Module):
         self.pointwise_norm = torch.nn.BatchNorm1d(out_channels)
 
     def forward(self, x: Tensor, level: LevelGraph, sources: Tensor) -> Tensor:
-        x = torch.cat([x, x.new_ones(len(x), 1)], 1)
-        x = F.relu(self.norm(self.conv.compressed(x, level, sources)))
+        x = F.relu(self.norm(self.conv.compressed(x, level, sources, constant=True)))
         return F.relu(x + self.pointwise_norm(self.pointwise(x)))
 
 

@@ -12,7 +12,7 @@ from torch_geometric.nn import MessagePassing
 
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.kernels import SE3Kernel
-from pcequi.ops import coalesce_rows, dense_blocks, grouped_bmm, grouped_spmm
+from pcequi.ops import coalesce_rows, dense_blocks, grouped_bmm, grouped_spmm, with_ones
 from pcequi.pose_graph import LevelGraph
 
 #: Share of entries that are not zero from which a GPU multiplies dense blocks.
@@ -169,20 +169,23 @@ class GroupConv(MessagePassing):
         outer = (phi[:, :, None] * x_j[:, None, :]).flatten(1)
         return torch.cat([mass[:, None], outer], 1) if self.normalize else outer
 
-    def compressed(self, x: Tensor, level: LevelGraph, sources: Tensor) -> Tensor:
+    def compressed(
+        self, x: Tensor, level: LevelGraph, sources: Tensor, *, constant: bool = False
+    ) -> Tensor:
         """The same layer on a level of a pose graph.
 
         Args:
             x: features of the representatives of the level below [S, C_in].
             level: the level, with its sparse matrix A.
             sources: representatives of each cloud in the level below [G].
+            constant: the last of the C_in channels are ones, which ``x`` [S, C_in - 1] leaves out.
 
         Returns:
             [M, C_out].
         """
         if not x.is_cuda:
-            return self.combine(sparse_product(x, level, sources))
-        x, weight = filled_up(x, self.weight)
+            return self.combine(sparse_product(x, level, sources, constant=constant))
+        x, weight = filled_up(with_ones(x) if constant else x, self.weight)
         return self.combine(sparse_product(x, level, sources), weight)
 
     def combine(self, z: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -241,10 +244,13 @@ def filled_up(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return F.pad(x, (0, spare)), weight.flatten(0, 1)
 
 
-def sparse_product(x: Tensor, level: LevelGraph, sources: Tensor) -> Tensor:
+def sparse_product(
+    x: Tensor, level: LevelGraph, sources: Tensor, *, constant: bool = False
+) -> Tensor:
     """z = A x for a batch of clouds: [S, C] to [M, B * C].
 
-    Where A comes as dense blocks, or a GPU multiplies them faster, it is a dense product.
+    Where A comes as dense blocks, or a GPU multiplies them faster, it is a dense product. With
+    ``constant`` a channel of ones is appended to ``x``.
 
     **Equivariance:** as invariant as the entries of A are.
     """
@@ -252,7 +258,8 @@ def sparse_product(x: Tensor, level: LevelGraph, sources: Tensor) -> Tensor:
     if blocks is None and x.is_cuda and not torch.compiler.is_compiling():
         blocks = _as_blocks(level, sources, x.dtype)
     if blocks is not None:
-        return grouped_bmm(x, blocks, level.characters).view(level.num, -1)
+        return grouped_bmm(x, blocks, level.characters, constant=constant).view(level.num, -1)
+    x = with_ones(x) if constant else x
 
     def pointer(counts: Tensor) -> Tensor:
         return torch.cat([counts.new_zeros(1), counts.cumsum(0)])

@@ -8,7 +8,7 @@ are used where they can be imported, pure torch everywhere else. Setting
 from pcequi.ops.backends import HAS_NUMBA, HAS_TORCH_CLUSTER
 from pcequi.ops.blending import blend_centers
 from pcequi.ops.clusters import cluster_means, least_members, nearest_center
-from pcequi.ops.dense import Characters, dense_blocks, grouped_bmm
+from pcequi.ops.dense import Characters, dense_blocks, grouped_bmm, with_ones
 from pcequi.ops.fps import farthest_point_sampling
 from pcequi.ops.neighbors import check_radius, knn, local_moments, pairs_within
 from pcequi.ops.sparse import coalesce_rows, grouped_spmm, turned_rows
@@ -31,4 +31,5 @@ __all__ = [
     "nearest_center",
     "pairs_within",
     "turned_rows",
+    "with_ones",
 ]

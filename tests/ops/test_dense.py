@@ -1,5 +1,7 @@
 """Dense blocks multiply as the sparse rows that they are made of."""
 
+import functools
+
 import pytest
 import torch
 
@@ -88,6 +90,10 @@ def test_rows_of_one_pose_multiply_as_those_of_all(case, generator):
     blocks = blocks_of(characters, first)
     expected = grouped_spmm(x, *matrix)
     torch.testing.assert_close(grouped_bmm(x, blocks, characters), expected)
+    ones = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1)
+    torch.testing.assert_close(
+        grouped_bmm(x, blocks, characters, constant=True), grouped_spmm(ones, *matrix)
+    )
     # Both are linear in x: the gradients of a random functional say whether they agree.
     weight = torch.randn(expected.shape, dtype=torch.float64, generator=generator)
     grads = []
@@ -104,12 +110,13 @@ def test_rows_of_one_pose_multiply_as_those_of_all(case, generator):
 def test_backends_agree(dtype, case, monkeypatch):
     """The kernels sum in float32, torch in the type itself."""
     characters, first, matrix, x = case
-    expected = grouped_spmm(x, *matrix)
+    ones = torch.ones(len(x), 1, dtype=x.dtype)
+    expected = grouped_spmm(torch.cat([x, ones], 1), *matrix)
     tolerance = {torch.float32: 1e-5, torch.bfloat16: 0.05}[dtype]
     for numba in (dense.HAS_NUMBA, False):
         monkeypatch.setattr(dense, "HAS_NUMBA", numba)
         own = x.to(dtype).requires_grad_()
-        out = grouped_bmm(own, blocks_of(characters, first, dtype), characters)
+        out = grouped_bmm(own, blocks_of(characters, first, dtype), characters, constant=True)
         assert out.dtype == dtype
         assert (out.double() - expected).abs().max() < tolerance * expected.abs().max()
         out.backward(torch.ones_like(out))
@@ -131,8 +138,13 @@ def test_gradients(make, generator):
     characters = Characters.of(basis_turns(group, 7), group_products(group))
     blocks = make(4 * 7, 2).view(CLOUDS, 4, 7, 2)
     x = torch.randn(CLOUDS * 8, 2, dtype=torch.float64, generator=generator, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: grouped_bmm(x, blocks, characters), (x,))
-    assert torch.autograd.gradgradcheck(lambda x: grouped_bmm(x, blocks, characters), (x,))
+    for constant in (False, True):
+        both = functools.partial(
+            grouped_bmm, blocks=blocks, characters=characters, constant=constant
+        )
+        assert torch.autograd.gradcheck(both, (x,))
+        assert torch.autograd.gradgradcheck(both, (x,))
+        assert torch.autograd.gradcheck(both, (x,), check_forward_ad=True)
     blocks = make(7, 8)
     assert torch.autograd.gradcheck(lambda x: grouped_bmm(x, blocks), (x,))
 

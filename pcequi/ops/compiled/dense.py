@@ -102,12 +102,13 @@ def fill_characters(entries, col, val, out):
 
 @njit(cache=True, nogil=True, parallel=True)
 def fourier(x, out, inverse, scale):
-    """x [G, P, K, B, C] to [G, K, P, B * C], see ``ops.dense._Fourier``; ``inverse`` [K, B] is
-    the inverse of each turn."""
+    """x [G, P, K, B, C + S] to [G, K, P, B * C], see ``ops.dense._Fourier``; ``inverse`` [K, B]
+    is the inverse of each turn."""
     size, basis = inverse.shape
-    channels = x.shape[4]
+    width = out.shape[3]
+    channels = width // basis
     for g in prange(len(x)):
-        row, to = np.empty((size, basis * channels), x.dtype), out[g]
+        row, to = np.empty((size, width), x.dtype), out[g]
         for p in range(x.shape[1]):
             for k in range(size):
                 for b in range(basis):
@@ -122,12 +123,13 @@ def fourier(x, out, inverse, scale):
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def fourier_back(x, out, inverse, scale):
-    """x [G, K, P, B * C] to [G, P, K, B, C]."""
+def fourier_back(x, out, inverse, scale, spare, last):
+    """x [G, K, P, B * C] to [G, P, K, B, C + S], whose last S are ``last`` [G, P, B]."""
     size, basis = inverse.shape
-    channels = out.shape[4]
+    width = x.shape[3]
+    channels = width // basis
     for g in prange(len(x)):
-        row, given = np.empty((size, basis * channels), x.dtype), x[g]
+        row, given = np.empty((size, width), x.dtype), x[g]
         for p in range(x.shape[2]):
             if size == 2:
                 _transform2(given[0, p], given[1, p], row[0], row[1], scale)
@@ -139,3 +141,5 @@ def fourier_back(x, out, inverse, scale):
                     to, shift = out[g, p, k, inverse[k, b]], b * channels
                     for c in range(channels):
                         to[c] = row[k, shift + c]
+                    for c in range(channels, channels + spare):
+                        to[c] = last[g, p, b]
