@@ -36,28 +36,41 @@ EXPLANATIONS = {
     "train_bfloat16_ms_per_shape": "the same with automatic casts to bfloat16",
     "predict_shapes_per_s": "from cached graphs, batch 64",
     "predict_raw_shapes_per_s": "from points to class, a process a core",
-    "dense_time_ratio": "training step of the same network on all its poses",
+    "dense_time_ratio": "training step of the same network on all its poses, float32",
     "dense_memory_ratio": "peak memory of the same two steps",
-    "dense_24_time_ratio": "the same with 24 frames a point, equal budgets",
+    "dense_bfloat16_time_ratio": "ours with casts to bfloat16, dense in its faster precision",
+    "dense_bfloat16_memory_ratio": "peak memory, dense in the precision that takes less",
+    "dense_24_time_ratio": "with 24 frames a point, equal budgets, float32",
     "dense_24_memory_ratio": "peak memory of those two steps",
+    "dense_24_bfloat16_time_ratio": "24 frames, ours with casts, dense in its faster precision",
+    "dense_24_bfloat16_memory_ratio": "peak memory, dense in the precision that takes less",
     "rotation_scaling_ratio": "training step, 64 rotations a point over 8, equal budgets",
     "dgcnn_time_ratio": "training step of DGCNN (PyG layers) over ours, 1,024 points",
 }
 
 
 class _Step:
-    """A training step of a network on the graphs of a few clouds, repeated."""
+    """A training step of a network on the graphs of a few clouds, repeated; A as ``fit``
+    takes it in this precision."""
 
-    def __init__(self, levels: list[Level], clouds: list[Tensor], channels: list[int]):
-        self.batch = PoseGraph.batch(
-            [build_pose_graph(cloud, levels, dtype=torch.float32) for cloud in clouds]
-        )
+    def __init__(
+        self,
+        levels: list[Level],
+        clouds: list[Tensor],
+        channels: list[int],
+        precision: str = "float32",
+    ):
         self.model = GroupConvClassifier(levels, 40, channels=channels)
-        self.target = torch.arange(len(clouds)) % 40
+        rows, blocks = torch.arange(len(clouds)), fast_blocks(precision, "cpu")
+        with tempfile.TemporaryDirectory() as folder:
+            store = GraphStore.build(folder, clouds, levels, workers=1)
+            self.batch = load_batch(self.model, store, rows, "cpu", blocks)
+        self.target, self.casts = rows % 40, precision == "bfloat16"
         self.optimizer = torch.optim.AdamW(self.model.parameters(), 1e-3, fused=True)
 
     def __call__(self) -> None:
-        _train(self.model, self.optimizer, self.batch, self.target)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.casts):
+            _train(self.model, self.optimizer, self.batch, self.target)
 
 
 def _train(model, optimizer, batch, target) -> None:
@@ -123,9 +136,9 @@ def bench_figures(
         dense.append(("dense_24", with_rotations(levels, "O"), 4 if quick else 8))
     for label, own, size in dense:
         some = clouds[:size]
-        ratio, memory, timing = _against_dense(label, own, some, channels, 2 if quick else 5)
+        found, timing = _against_dense(label, own, some, channels, 2 if quick else 5)
         keep(timing)
-        figures[f"{label}_time_ratio"], figures[f"{label}_memory_ratio"] = ratio, memory
+        figures.update(found)
     tell("rotations")
     some = clouds[: 4 if quick else 8]
     if turning:  # others have no number of rotations to change
@@ -231,19 +244,27 @@ def _raw(name, clouds, workers, count) -> float:
         return count / (time.perf_counter() - start)
 
 
-def _against_dense(label, levels, clouds, channels, rounds) -> tuple[float, float | None, Timing]:
+def _against_dense(label, levels, clouds, channels, rounds) -> tuple[dict, Timing]:
+    """Our step against that of the dense network, both in float32; and ours with casts to
+    bfloat16 against the dense one in whichever precision suits it."""
+    dense = [level.with_budget() for level in levels]
     steps = {
         f"{label}_compressed": _Step(levels, clouds, channels),
-        label: _Step([level.with_budget() for level in levels], clouds, channels),
+        label: _Step(dense, clouds, channels),
+        f"{label}_compressed_bfloat16": _Step(levels, clouds, channels, "bfloat16"),
+        f"{label}_bfloat16": _Step(dense, clouds, channels, "bfloat16"),
     }
     for step in steps.values():
         step()  # from here on AdamW has its state, and only a step's own memory is counted
-    memory = {key: peak_bytes(step) for key, step in steps.items()}
+    memory = [peak_bytes(step) for step in steps.values()]
     timing = interleaved(steps, rounds, warmup=0)
-    ours, dense = steps
-    ratio = summary(timing[dense])["median"] / summary(timing[ours])["median"]
-    kept = memory[dense] / memory[ours] if memory[ours] else None
-    return ratio, kept, timing
+    time = [summary(timing[key])["median"] for key in steps]
+    found = {}
+    for kind, (ours, whole, ours_cast, whole_cast) in {"time": time, "memory": memory}.items():
+        found[f"{label}_{kind}_ratio"] = whole / ours if ours else None
+        least = min(whole or 0, whole_cast or 0)
+        found[f"{label}_bfloat16_{kind}_ratio"] = least / ours_cast if ours_cast else None
+    return found, timing
 
 
 def with_rotations(levels: list[Level], rotations: str | int) -> list[Level]:
