@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--source", required=True, help="packed file or folder of ModelNet40")
     parser.add_argument("--protocol", nargs="+", default=list(PROTOCOLS), choices=list(PROTOCOLS))
     parser.add_argument("--preset", default="default")
+    parser.add_argument("--start", help="run whose weights the network begins with")
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -56,6 +57,7 @@ def main() -> None:
                 protocol=protocol,
                 also=PROTOCOLS[protocol],
                 preset=args.preset,
+                start=args.start,
                 resamplings=args.resamplings,
                 resample_as=args.resample_as,
                 fit=FitSettings(
@@ -70,6 +72,7 @@ def main() -> None:
                 ),
             )
             kind = "" if args.resample_as == "shape" else f"{args.resample_as}-"
+            kind += "started-" if args.start else ""
             name = f"accuracy-{kind}{args.preset}-{protocol.replace('/', '-')}-{seed}"
             run = Path(args.runs) / name
             report = train_run(
@@ -97,6 +100,8 @@ def merge(report: dict, preset: str) -> None:
         }
     )
     settings = {k: v for k, v in report["settings"].items() if k not in ("source", "root")}
+    if settings["start"]:
+        settings["start"] = Path(settings["start"]).name
     for protocol, accuracy in report["accuracy"].items():
         row = {
             "protocol": protocol,
@@ -121,7 +126,8 @@ def merge(report: dict, preset: str) -> None:
 
 def _key(row: dict) -> tuple:
     kind = row["settings"].get("resample_as", "shape")
-    return row["protocol"], row["preset"], row["seed"], kind
+    started = bool(row["settings"].get("start"))
+    return row["protocol"], row["preset"], row["seed"], kind, started
 
 
 if __name__ == "__main__":

@@ -46,6 +46,13 @@ def train(
         list[str] | None, typer.Option(help="Evaluate under this protocol too (repeatable).")
     ] = None,
     preset: Preset = "default",
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="Begin with the weights of a trained network (a name, a run or a file) of the "
+            "same layers; budgets and classes may differ."
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training clouds.")] = 30,
     batch_size: Annotated[int, typer.Option(help="Clouds of a step.")] = 32,
     lr: Annotated[float, typer.Option(help="Largest learning rate.")] = 3e-3,
@@ -112,6 +119,7 @@ def train(
         protocol=protocol,
         also=tuple(also or ()),
         preset=preset,
+        start=start,
         test_share=test_share,
         test_list=text(test_list),
         val_share=val_share,

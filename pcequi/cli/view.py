@@ -19,7 +19,8 @@ def view(
         ),
     ],
     preset: Annotated[
-        str | None, typer.Option(help="Network: default, large, small or pairs.", show_default="default")
+        str | None,
+        typer.Option(help="Network: default, large, small or pairs.", show_default="default"),
     ] = None,
     run: Annotated[
         Path | None, typer.Option(help="Or the network of a run made by `pcequi train`.")

@@ -28,6 +28,7 @@ from pcequi.training.progress import progress_bar
 from pcequi.training.protocols import parse_protocol
 from pcequi.training.resample import check_kind, resampled_clouds
 from pcequi.training.splits import Split, load_split, precompute_shown
+from pcequi.training.start import start_from
 
 __all__ = [
     "RunSettings",
@@ -64,6 +65,7 @@ class RunSettings:
         also: further protocols under which it is evaluated, with the same
             training rotations.
         preset: name of the network's settings.
+        start: a trained network whose weights it begins with, see ``start.start_from``.
         test_share, test_list: of a folder of own files, see ``splits.load_split``.
         val_share: share of the training split that is held out and measured.
         resamplings: further versions of the training clouds, see
@@ -87,6 +89,7 @@ class RunSettings:
     protocol: str = "z/SO3"
     also: tuple[str, ...] = ()
     preset: str = "default"
+    start: str | None = None
     test_share: float = 0.2
     test_list: str | None = None
     val_share: float = 0.0
@@ -273,6 +276,8 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GroupConvClassifier.from_preset(settings.preset, len(train.classes))
+    if settings.start and not (resume and (folder / "state.safetensors").exists()):
+        start_from(model, train.classes, settings.start)
     if ranks.first:
         _start_folder(folder, settings, overwrite)
     ranks.wait()
@@ -302,6 +307,8 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
         "seed": seed,
         "epochs": settings.fit.epochs,
     }
+    if settings.start:
+        about["start"] = settings.start
     if ranks.first:
         save_checkpoint(folder, model, train.classes, about)
     reports, logits = {}, {}
