@@ -8,24 +8,30 @@ from pcequi.poses import CentroidPoses, GridPoses, NormalPoses
 from pcequi.sampling import FeatureSampler
 
 
-def _network(small: bool = False, budgets: tuple = (128, 128, 64)) -> dict:
-    grid, last = GridPoses("D2", align="manhattan"), CentroidPoses("D2", align="manhattan")
+def _grid_levels() -> tuple[GridPoses, CentroidPoses]:
+    return GridPoses("D2", align="manhattan"), CentroidPoses("D2", align="manhattan")
 
-    def sampler(num: int) -> FeatureSampler:
-        blend = {} if small else {"blend": 6, "orbits": True}
-        return FeatureSampler(num=num, refine=2, seeds=256, **blend)
 
-    if small:
-        levels = [
-            Level(0.25, grid, sampler(128), num_points=256, kernel_points=15),
-            Level(0.5, grid, sampler(64), num_points=128, kernel_points=15),
-            Level(1.4, last, kernel_points=27),
-        ]
-        return {"levels": levels, "channels": [32, 64, 128]}
+def _orbits(num: int) -> FeatureSampler:
+    return FeatureSampler(num=num, refine=2, seeds=256, blend=6, orbits=True)
+
+
+def _small() -> dict:
+    grid, last = _grid_levels()
     levels = [
-        Level(0.2, grid, sampler(budgets[0]), num_points=512, kernel_points=27),
-        Level(0.4, grid, sampler(budgets[1]), num_points=256, kernel_points=15),
-        Level(0.8, grid, sampler(budgets[2]), num_points=128, kernel_points=15),
+        Level(0.25, grid, _orbits(256), num_points=256, kernel_points=15),
+        Level(0.5, grid, _orbits(128), num_points=128, kernel_points=15),
+        Level(1.4, last, kernel_points=27),
+    ]
+    return {"levels": levels, "channels": [32, 64, 128]}
+
+
+def _default(budgets: tuple[int, int, int] = (128, 128, 64)) -> dict:
+    grid, last = _grid_levels()
+    levels = [
+        Level(0.2, grid, _orbits(budgets[0]), num_points=512, kernel_points=27),
+        Level(0.4, grid, _orbits(budgets[1]), num_points=256, kernel_points=15),
+        Level(0.8, grid, _orbits(budgets[2]), num_points=128, kernel_points=15),
         Level(1.4, last, kernel_points=33),
     ]
     return {"levels": levels, "channels": [48, 96, 192, 256]}
@@ -47,9 +53,9 @@ def _pairs() -> dict:
 
 
 PRESETS = {
-    "default": _network,
-    "large": lambda: _network(budgets=(512, 512, 256)),
-    "small": lambda: _network(small=True),
+    "default": _default,
+    "large": lambda: _default(budgets=(512, 512, 256)),
+    "small": _small,
     "pairs": _pairs,
 }
 
