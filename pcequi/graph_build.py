@@ -25,7 +25,7 @@ from pcequi.pose_graph import (
     TENSORS,
     Level,
     PoseGraph,
-    build_pose_graph,
+    build_stored_graph,
     first_rows,
     stored_turns,
 )
@@ -160,8 +160,7 @@ def _graphs(job: ChunkJob) -> list[dict[str, Tensor]]:
             if job.rotations is not None:
                 pos = pos @ job.rotations[local].double().T
             try:
-                graph = build_pose_graph(pos, job.levels, dtype=torch.float32)
-                graphs.append(pack(graph, job.levels))
+                graphs.append(pack(build_stored_graph(pos, job.levels), job.levels))
             except PcequiError as error:
                 raise type(error)(f"cloud {job.start + local}: {error}") from error
     return graphs
@@ -171,13 +170,13 @@ def pack(graph: PoseGraph, levels: Sequence[Level]) -> dict[str, Tensor]:
     """The tensors of one cloud's graph in the types in which a store keeps them.
 
     Where the rows of A of all poses of a point follow from those of its first pose
-    (``pose_graph.stored_turns``), only these are kept.
+    (``pose_graph.stored_turns``), only these are kept, or were made.
 
     **Equivariance:** as the graph, to the 16 bits that are kept.
     """
     packed = {}
     for number, (level, turns) in enumerate(zip(graph.levels, stored_turns(levels))):
-        if turns is not None:
+        if turns is not None and len(level.entries) == level.num * level.basis:
             entries, col, val = first_rows(level, turns[0])
             level = replace(level, entries=entries, col=col, val=val)
         for name in TENSORS:

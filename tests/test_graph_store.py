@@ -8,7 +8,8 @@ import torch
 from pcequi import graph_build, graph_store
 from pcequi.errors import DataError, FileError
 from pcequi.graph_store import GraphStore, pack, store_key
-from pcequi.pose_graph import PoseGraph, build_pose_graph
+from pcequi.models import preset
+from pcequi.pose_graph import PoseGraph, build_pose_graph, build_stored_graph
 from pcequi.rotations import random_rotations
 
 
@@ -109,6 +110,18 @@ def test_unusable_clouds_are_named(tmp_path, clouds, levels_of):
         GraphStore.build(tmp_path, clouds, levels_of(num=6), workers=1)
     with pytest.raises(DataError, match=r"`clouds` \(=\[\]\) is empty"):
         GraphStore.build(tmp_path, [], levels_of())
+
+
+@pytest.mark.parametrize("name", ["default", "pairs", "small"])
+@pytest.mark.parametrize("dense", [False, True])
+def test_what_a_store_keeps_is_made_without_the_rest(name, dense, make_blob):
+    levels = preset(name)["levels"]
+    if dense:  # rows of all poses where nothing asks for orbits
+        levels = [level.with_budget() for level in levels]
+    found = pack(build_stored_graph(make_blob(60), levels), levels)
+    whole = pack(build_pose_graph(make_blob(60), levels, dtype=torch.float32), levels)
+    assert found.keys() == whole.keys()
+    assert all(torch.equal(value, whole[key]) for key, value in found.items())
 
 
 def test_large_columns_do_not_overflow(make_blob, levels_of):

@@ -20,7 +20,7 @@ from pcequi.orbits import basis_turns, group_products
 from pcequi.pose_graph.edges import pose_operator
 from pcequi.pose_graph.graph import LevelGraph, PoseGraph
 from pcequi.pose_graph.level import Level
-from pcequi.pose_graph.orbit_rows import orbit_turns
+from pcequi.pose_graph.orbit_rows import orbit_turns, stored_turns
 from pcequi.pose_graph.point_rows import point_rows
 from pcequi.poses import ALIGNMENTS, CentroidPoses, NormalPoses, Poses
 from pcequi.sampling import Representatives
@@ -88,6 +88,22 @@ def build_pose_graph(
     return (graph, sampled) if embeddings else graph
 
 
+def build_stored_graph(pos: Tensor, levels) -> PoseGraph:
+    """The graph of one cloud as a store keeps it: as ``build_pose_graph`` in single precision,
+    with the rows of A of the first pose of each point alone where those of the others follow
+    (``stored_turns``).
+
+    **Equivariance:** as ``build_pose_graph``.
+    """
+    builder, graphs = GraphBuilder(pos, levels), []
+    turns = stored_turns(builder.levels)
+    builder.first_only = {number for number, found in enumerate(turns) if found is not None}
+    for number in range(len(builder.levels)):
+        step = builder.level(number)
+        graphs.append(builder.finish(step, step.sample()))
+    return PoseGraph(graphs).to(torch.float32)
+
+
 @dataclass
 class SampledLevel:
     """What one level sampled.
@@ -122,6 +138,7 @@ class GraphBuilder:
                 "`levels[0].poses` cannot be CentroidPoses: it lifts local geometry"
             )
         self.levels = list(levels)
+        self.first_only: set[int] = set()  # levels of which no other rows are made
         pos = pos.detach().double()
         self.origin = pos.mean(0)
         if normal is not None:
@@ -370,7 +387,7 @@ class LevelStep:
         ptr, col, val = pose_operator(
             *self.poses.at(index), below.poses, below.shared, below.share, below.num, self.level
         )
-        if turns is not None:
+        if turns is not None and self.number not in self.builder.first_only:
             return turned_rows(ptr, col, val, *(t.to(col.device) for t in turns))
         if target is None:
             return ptr, col, val
