@@ -59,7 +59,9 @@ def step_cost(model: GroupConvClassifier, graph: PoseGraph) -> tuple[float, floa
                 moved += 8.0 * rows * (module.in_features + module.out_features)
     for block, level in zip(model.blocks, graph.levels[1:]):
         blocks, conv = level.blocks, block.conv
-        flops += 4.0 * blocks.numel() * conv.in_channels
+        # Where blocks are taken apart, the constant channel is the sums of their rows.
+        channels = conv.in_channels - (level.characters is not None)
+        flops += 4.0 * blocks.numel() * channels
         z = level.num * conv.weight.shape[0]
         flops += 6.0 * z * conv.out_channels
         out = level.num * conv.out_channels
