@@ -189,8 +189,9 @@ class GraphStore:
         """A of some clouds as dense blocks."""
         entries, col, clouds = values.pop("entries"), values.pop("col"), len(values["count"])
         each, seen = int(values["count"][0]), int(below.count[0])
-        points = each if characters is None else each // characters.size
-        fits = len(entries) == clouds * points * basis and int(entries.sum()) == len(col)
+        size = 1 if characters is None else characters.size
+        fits = len(entries) == clouds * (each // size) * basis and int(entries.sum()) == len(col)
+        fits = fits and each % size == seen % size == 0 and not bool((entries < 0).any())
         # Blocks are filled by these numbers: wrong ones would write elsewhere.
         if not fits or (len(col) and not 0 <= int(col.min()) <= int(col.max()) < seen):
             raise self._damaged()

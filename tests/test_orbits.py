@@ -157,22 +157,29 @@ def test_a_store_keeps_the_rows_of_one_pose_a_point(poses, make_blob, tmp_path):
             assert kept * turns == len(a.col)
 
 
-def test_rows_that_do_not_fit_are_damage_and_no_crash(make_blob, tmp_path, monkeypatch):
+@pytest.mark.parametrize("blocks", [None, torch.float32, torch.bfloat16], ids=str)
+def test_rows_that_do_not_fit_are_damage_and_no_crash(blocks, make_blob, tmp_path, monkeypatch):
     grid = GridPoses("D2", "manhattan")
     sampler = FeatureSampler(num=8, orbits=True)
     levels = [Level(0.5, grid, sampler), Level(0.9, grid, sampler, kernel_points=7)]
     store = GraphStore.build(tmp_path, [make_blob(20)], levels, workers=1)
     read = graph_store.read_graphs
-    for name, wrong in (("entries", -1), ("entries", 30000), ("col", -1)):
+    first = [("1.entries", 3, -1), ("1.entries", 3, 30000), ("1.col", 3, -1)]
+    # Numbers of representatives that are no whole orbits.
+    counts = [("1.col", 3, 30000), ("0.count", 0, 7), ("1.count", 0, 7)]
+    for name, row, wrong in first if blocks is None else first + counts:
 
-        def damaged(*args, name=name, wrong=wrong):
+        def damaged(*args, name=name, row=row, wrong=wrong):
             tensors = read(*args)
-            tensors[f"1.{name}"][3] = wrong
+            old = int(tensors[name][row])
+            tensors[name][row] = wrong
+            if name == "1.entries" and wrong < 0:  # the sum stays what it was
+                tensors[name][0] += old - wrong
             return tensors
 
         monkeypatch.setattr(graph_store, "read_graphs", damaged)
         with pytest.raises(FileError, match="rows do not fit its entries.*precompute again"):
-            store.batch([0])
+            store.batch([0], blocks)
 
 
 def test_dense_stores_are_kept_whole(make_blob, tmp_path):
