@@ -313,3 +313,16 @@ def test_settings_without_orbits_keep_their_names():
     assert "orbits" not in plain["sampling"]
     level = Level(0.5, GridPoses("D2"), FeatureSampler(num=4, orbits=True))
     assert Level.from_dict(level.to_dict()) == level
+
+
+@pytest.mark.parametrize("name", ["C2", "D2", "C4", "D4"])
+def test_what_the_first_pose_is_given_turns_with_the_others(name, generator):
+    group = finite_group(name, dtype=torch.float64)
+    size = len(group)
+    code = torch.randint(5 * size, (6, 3), generator=generator)
+    found = Orbits(size, group_products(group)).spread(code).view(6, size, 3)
+    for place in torch.cartesian_prod(torch.arange(6), torch.arange(size), torch.arange(3)):
+        point, pose, rank = place.tolist()
+        given, got = int(code[point, rank]), int(found[point, pose, rank])
+        assert got // size == given // size
+        torch.testing.assert_close(group[got % size], group[given % size] @ group[pose])
