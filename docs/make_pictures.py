@@ -3,7 +3,7 @@
     python docs/make_pictures.py [NAME ...]
 
 Every picture of a shape is a ``pcequi view`` command, which is printed. All of
-them together take about two minutes of one core; most of that trains a small
+them together take about half a minute of one core; a third of that trains a small
 network, whose evidence is shown.
 """
 
@@ -31,7 +31,7 @@ VIEWS = {
     "furniture-representatives": "chair.off table.off stool.off --budget 24 --preset small "
     "--size 320",
     "furniture-highlight": "chair.off table.off stool.off --budget 24 --preset small "
-    "--highlight 18 --size 320",
+    "--highlight 4 --size 320",
     "chair-frames": "chair.off --rotated --budget 24 --preset small --highlight 3 --frames "
     "--size 420",
     "chair-distance": "chair.off --budget 24 --preset small --color distance --size 420",

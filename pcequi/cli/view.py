@@ -35,9 +35,9 @@ def view(
     color: Annotated[
         str,
         typer.Option(
-            help="representative (points of one colour share one output), distance (of the "
-            "embedding to the representative's), feature (principal components) or evidence (for "
-            "a class, of the network given by --run or --network, else of modelnet40)."
+            help="representative (points of one colour have the same nearest one), distance (of "
+            "the embedding to the representative's), feature (principal components) or evidence "
+            "(for a class, of the network given by --run or --network, else of modelnet40)."
         ),
     ] = "representative",
     class_name: Annotated[

@@ -67,13 +67,17 @@ def level_scene(
         )
     # A turned copy bears the first cloud's embeddings; another shape does not.
     others = any(float(view.gap.max()) > 1e-6 for view in views[1:])
+    # Where a pose shares a mean of several, only the nearest can be shown.
+    blended = any(bool((view.sampled.chosen.share > 0).sum(1).gt(1).any()) for view in views)
     scale, palette, basis, colormap = ("", ""), None, None, colors.COLORMAP
     if highlight is not None:
-        legend = f"representative {highlight} (red) and the points that share its output (orange)"
+        members = "whose nearest it is" if blended else "that share its output"
+        legend = f"representative {highlight} (red) and the points {members} (orange)"
         legend += "; on further shapes the nearest one" * others
     elif coloring == "distance":
         largest = float(first.sampled.chosen.covering_radius.max())
-        legend = "embedding distance to the representative; right end: covering radius"
+        nearest = "nearest " * blended
+        legend = f"embedding distance to the {nearest}representative; right end: covering radius"
         scale = ("0", f"{largest:.2g}")
     elif coloring == "evidence":
         legend = f"evidence for {class_name}: gradient x feature"
@@ -86,7 +90,8 @@ def level_scene(
         legend = "first three principal components of the embedding as red, green, blue"
     else:
         palette = colors.representative_palette(first.centers())
-        legend = "points of one colour share the output of one representative"
+        have = "have the same nearest" if blended else "share the output of one"
+        legend = f"points of one colour {have} representative"
         legend += "; further shapes: colour of the nearest one" * others
     legend += "; axes: their frames" * frames
     parts = []

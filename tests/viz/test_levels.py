@@ -132,6 +132,32 @@ def test_highlight_and_frames_turn_with_the_cloud(make_blob, levels_of):
     assert found["highlight"]["points"] <= found["points_with_poses"] == 20
 
 
+@pytest.mark.parametrize("coloring", SAMPLED)
+def test_orbits_that_blend(make_blob, levels_of, coloring):
+    levels = levels_of(GridPoses("D2", "manhattan"), num=20, refine=1, blend=6, orbits=True)
+    view, copy, figures, _ = compare(make_blob(), levels, rotation=1)
+    scene = level_scene([view, copy], ["", ""], coloring=coloring)
+    first, second = scene.parts
+    np.testing.assert_allclose(first.color, second.color, atol=1e-6)
+    assert figures["same_representative"] == 1 and figures["embedding_difference"] < 1e-9
+    # A pose shares several outputs: only of the nearest may the legend speak.
+    assert "share" not in scene.legend and ("nearest" in scene.legend) == (coloring != "feature")
+    # The representatives of an orbit stand for the same points, each in frames of its own.
+    found = [level_scene([view], [""], highlight=number, frames=True) for number in range(4, 8)]
+    for other in found:
+        np.testing.assert_array_equal(other.parts[0].color, found[0].parts[0].color)
+        assert "whose nearest it is" in other.legend
+    frames = np.stack([np.sort(other.parts[0].frame_rot[:, 0, 0]) for other in found])
+    assert len(np.unique(frames.round(6), axis=0)) > 1
+
+
+def test_the_legend_of_outputs_that_are_shared_whole(make_blob, levels_of):
+    view = sample_level(make_blob(), levels_of())
+    assert "share the output of one representative" in level_scene([view], [""]).legend
+    assert "share its output" in level_scene([view], [""], highlight=3).legend
+    assert "nearest" not in level_scene([view], [""], coloring="distance").legend
+
+
 def test_degenerate_clouds_have_a_scene(degenerate_cloud, levels_of):
     view, copy, _, _ = compare(degenerate_cloud, levels_of())
     for coloring in SAMPLED:
