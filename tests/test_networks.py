@@ -25,7 +25,13 @@ NAMES = network_names()
 
 
 def test_all_are_there():
-    assert NAMES == ["modelnet40", "modelnet40-pairs", "modelnet40-scan", "modelnet40-small"]
+    assert NAMES == [
+        "modelnet40",
+        "modelnet40-large",
+        "modelnet40-pairs",
+        "modelnet40-scan",
+        "modelnet40-small",
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)

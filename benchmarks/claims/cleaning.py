@@ -2,8 +2,8 @@
 
     python benchmarks/claims/cleaning.py --source FILE
 
-What `pcequi predict` asks by default (`modelnet40` and `modelnet40-pairs` together), its first
-network alone, and `modelnet40-scan`, on damaged test clouds under SO3, as they are and after
+Two networks together (`modelnet40` and `modelnet40-pairs`), the first of them alone, and
+`modelnet40-scan`, on damaged test clouds under SO3, as they are and after
 `pcequi.outliers.kept_points` (`pcequi predict --drop-outliers`). Nothing is trained.
 """
 
@@ -15,11 +15,15 @@ from damage import DAMAGE, damaged, panels
 from torch import Tensor
 
 from pcequi.datasets.meshes import normalize_cloud
-from pcequi.networks import TOGETHER, load_network
+from pcequi.networks import load_network
 from pcequi.outliers import kept_points
 from pcequi.training.fit import predict_logits
 
-NETWORKS = {"default": TOGETHER, TOGETHER[0]: TOGETHER[:1], "scan": ("modelnet40-scan",)}
+NETWORKS = {
+    "default": ("modelnet40", "modelnet40-pairs"),
+    "modelnet40": ("modelnet40",),
+    "scan": ("modelnet40-scan",),
+}
 
 
 def cleaned(clouds: list[Tensor]) -> list[Tensor]:
@@ -33,7 +37,7 @@ def main() -> None:
     _, test = study.load(args, "modelnet40", 1, 600)
     asked = {name for names in NETWORKS.values() for name in names}
     networks = {name: load_network(name) for name in sorted(asked)}
-    classes = networks[TOGETHER[0]].classes
+    classes = networks["modelnet40"].classes
     labels = test.labels
     if not args.quick:
         order = {name: place for place, name in enumerate(classes)}

@@ -38,7 +38,7 @@ POSES = (1024, 512)
 CHANNELS = preset("small")["channels"]
 # The claims are of free poses: the preset itself samples whole orbits.
 FREE = FeatureSampler(refine=2, seeds=256)
-# Representatives that a pose shares: the nearest alone, as the preset has it, or a mean.
+# Representatives that a pose shares: the nearest alone, or a mean.
 BLENDS = {1: "nearest", 6: "six blended"}
 
 

@@ -25,7 +25,7 @@ def predict(
         typer.Option(
             help="Trained network of pcequi, used where no run is given (repeatable: the mean of "
             "their probabilities).",
-            show_default="modelnet40 and modelnet40-pairs",
+            show_default="modelnet40-large and modelnet40-pairs",
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to name.")] = 3,

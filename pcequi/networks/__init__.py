@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent
 
 #: Networks of the same classes whose mistakes differ: the mean of their probabilities is
 #: right more often than either. What ``pcequi predict`` asks where no network is named.
-TOGETHER = ("modelnet40", "modelnet40-pairs")
+TOGETHER = ("modelnet40-large", "modelnet40-pairs")
 
 
 def network_names() -> list[str]:

@@ -100,7 +100,7 @@ def test_errors_come_without_a_traceback(view, monkeypatch, arguments, message):
     ("arguments", "message"),
     [
         (["--preset", "huge"], "`preset` (='huge') must be one of default, large, small, pairs"),
-        (["--network", "huge"], "`network` (='huge') must be one of modelnet40, modelnet40-pairs"),
+        (["--network", "huge"], "`network` (='huge') must be one of modelnet40, modelnet40-large"),
         (["--run", "nowhere"], "`run` (='nowhere') does not exist: give the folder of a run"),
         (["--run", "r", "--network", "n"], "`run` (='r') and `network` (='n'): give one of them"),
     ],
