@@ -72,7 +72,7 @@ def main() -> None:
                 ),
             )
             kind = "" if args.resample_as == "shape" else f"{args.resample_as}-"
-            kind += "started-" if args.start else ""
+            kind += f"from-{Path(args.start).name}-" if args.start else ""
             name = f"accuracy-{kind}{args.preset}-{protocol.replace('/', '-')}-{seed}"
             run = Path(args.runs) / name
             report = train_run(
@@ -126,8 +126,7 @@ def merge(report: dict, preset: str) -> None:
 
 def _key(row: dict) -> tuple:
     kind = row["settings"].get("resample_as", "shape")
-    started = bool(row["settings"].get("start"))
-    return row["protocol"], row["preset"], row["seed"], kind, started
+    return row["protocol"], row["preset"], row["seed"], kind, row["settings"].get("start")
 
 
 if __name__ == "__main__":

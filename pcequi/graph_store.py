@@ -134,7 +134,8 @@ class GraphStore:
             rows: of the clouds [G].
             blocks: A as dense blocks of this type, where all these clouds have the same
                 numbers of representatives; None: as its entries.
-            least_fill: levels keep their entries where these fill a smaller share of A.
+            least_fill: levels keep their entries where these are fewer for each cell of the
+                blocks, of which there are a K-th of A's where K characters take it apart.
 
         Raises:
             ArgumentError: a row is outside the store.

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcequi.errors import ArgumentError
 from pcequi.ops.backends import HAS_NUMBA
 
 __all__ = ["Characters", "dense_blocks", "grouped_bmm", "with_ones"]
@@ -38,6 +39,13 @@ class Characters:
 
     signs: Tensor
     turns: Tensor
+
+    def __post_init__(self):
+        if len(self.signs) not in (2, 4) or len(self.turns) != len(self.signs):
+            raise ArgumentError(
+                f"`signs` (={list(self.signs.shape)}) must be of 2 or 4 elements, and `turns` "
+                f"(={list(self.turns.shape)}) of as many poses; make them by `Characters.of`"
+            )
 
     @property
     def size(self) -> int:
@@ -72,19 +80,7 @@ class _Fourier(torch.autograd.Function):
     def forward(x, signs, turns, back, scale, spare, last):
         if HAS_NUMBA and x.device.type == "cpu" and x.dtype in _COMPILED:
             return _compiled(x, turns, back, scale, spare, last)
-        signs, (size, basis) = signs.to(x.dtype) * scale, turns.shape
-        shift = torch.arange(size, device=x.device)[:, None] * basis
-        if back:
-            x = torch.einsum("ak,gapbc->gpkbc", signs, x)
-            if spare:
-                one = x.new_zeros(1) if last is None else last.to(x.dtype)[:, :, None, :, None]
-                x = torch.cat([x, one.expand(*x.shape[:4], spare)], 4)
-            index = (turns + shift).flatten()
-        else:
-            x = x[..., : x.shape[4] - spare]
-            index = (turns.argsort(1) + shift).flatten()
-        x = x.flatten(2, 3).index_select(2, index).unflatten(2, (size, basis))
-        return x if back else torch.einsum("ak,gpkbc->gapbc", signs, x)
+        return _transformed(x, signs, turns, back, scale, spare, last)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -101,6 +97,27 @@ class _Fourier(torch.autograd.Function):
     def jvp(ctx, tangent, *_):
         rest = (ctx.back, ctx.scale, ctx.spare, None)
         return _Fourier.apply(tangent, *ctx.saved_tensors, *rest)
+
+
+def _fourier(x: Tensor, *rest) -> Tensor:
+    # Traced (torch.compile, torch.export): plain operations, which have gradients themselves.
+    return (_transformed if torch.compiler.is_compiling() else _Fourier.apply)(x, *rest)
+
+
+def _transformed(x, signs, turns, back, scale, spare, last) -> Tensor:
+    signs, (size, basis) = signs.to(x.dtype) * scale, turns.shape
+    shift = torch.arange(size, device=x.device)[:, None] * basis
+    if back:
+        x = torch.einsum("ak,gapbc->gpkbc", signs, x)
+        if spare:
+            one = x.new_zeros(1) if last is None else last.to(x.dtype)[:, :, None, :, None]
+            x = torch.cat([x, one.expand(*x.shape[:4], spare)], 4)
+        index = (turns + shift).flatten()
+    else:
+        x = x[..., : x.shape[4] - spare]
+        index = (turns.argsort(1) + shift).flatten()
+    x = x.flatten(2, 3).index_select(2, index).unflatten(2, (size, basis))
+    return x if back else torch.einsum("ak,gpkbc->gapbc", signs, x)
 
 
 def _compiled(x: Tensor, turns: Tensor, back: bool, scale: float, spare: int, last) -> Tensor:
@@ -200,11 +217,11 @@ def grouped_bmm(
     (size, basis), channels = turns.shape, x.shape[1]
     sums = blocks[:, 0].sum(2).view(clouds, -1, basis) if constant else None
     x = x.reshape(clouds, -1, size, 1, channels)
-    x = _Fourier.apply(x, signs, turns.new_zeros(size, 1), False, 1.0, 0, None)
+    x = _fourier(x, signs, turns.new_zeros(size, 1), False, 1.0, 0, None)
     # Without the ones, whose odd number of channels costs a fifth of the product's time.
     z = torch.bmm(blocks.flatten(0, 1), x.reshape(clouds * size, -1, channels))
     z = z.view(clouds, size, -1, basis, channels)
-    z = _Fourier.apply(z, signs, turns, True, 1 / size, int(constant), sums)
+    z = _fourier(z, signs, turns, True, 1 / size, int(constant), sums)
     return z.reshape(-1, channels + constant)
 
 

@@ -16,8 +16,9 @@ from pcequi.pose_graph import PoseGraph
 
 __all__ = ["device_graphs", "fast_blocks", "load_batch", "prefetch", "split_rows"]
 
-#: Share of A that entries must fill for dense blocks to be faster on a CPU (``docs/decisions.md``,
-#: 17): zeros are multiplied too, and a dense network's A has 1 to 5 % of entries.
+#: Entries for each cell of dense blocks from which these are faster on a CPU
+#: (``docs/decisions.md``, 17 and 23): zeros are multiplied too. Blocks that K characters take
+#: apart have a K-th of the cells of A.
 LEAST_FILL = 0.15
 
 # Share of a GPU's free memory that graphs may take, and bytes that they leave for steps.

@@ -40,15 +40,16 @@ def start_from(model: GroupConvClassifier, classes: list[str], place: str | Path
     found = find_network(place)
     given, own = found.model.state_dict(), model.state_dict()
     same = list(found.classes) == list(classes)
-    for name in own:
+    for name in sorted(own.keys() | given.keys()):
         if name in _NAMES and not same:
             given[name] = own[name]
-        elif name not in given or given[name].shape != own[name].shape:
-            shape = list(given[name].shape) if name in given else "missing"
+            continue
+        shapes = [list(part[name].shape) if name in part else "absent" for part in (given, own)]
+        if shapes[0] != shapes[1]:
             raise ArgumentError(
                 f"`start` (={str(place)!r}) is another kind of network: its weight {name} is "
-                f"{shape}, not {list(own[name].shape)}; give the preset with which it was trained, "
-                "or one that differs from it in its budgets alone"
+                f"{shapes[0]}, not {shapes[1]}; give the preset with which it was trained, or one "
+                "that differs from it in its budgets alone"
             )
     with torch.no_grad():
         model.load_state_dict({name: given[name].to(own[name].dtype) for name in own})

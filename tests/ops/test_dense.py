@@ -5,6 +5,7 @@ import functools
 import pytest
 import torch
 
+from pcequi.errors import ArgumentError
 from pcequi.ops import Characters, dense, dense_blocks, grouped_bmm, grouped_spmm, turned_rows
 from pcequi.orbits import basis_turns, group_products
 from pcequi.rotations import finite_group
@@ -153,3 +154,31 @@ def test_precision_is_that_of_the_features(make):
     blocks = make(6, 7)
     out = grouped_bmm(torch.randn(CLOUDS * 7, 3, dtype=torch.bfloat16), blocks)
     assert out.dtype == torch.bfloat16
+
+
+def test_it_is_traced_by_operations_that_can_be(case):
+    """The kernels of numba cannot be looked into."""
+    characters, first, matrix, x = case
+    blocks, x = blocks_of(characters, first, torch.float32), x.float()
+    expected = grouped_bmm(x, blocks, characters)
+
+    class Product(torch.nn.Module):
+        def forward(self, x):
+            return grouped_bmm(x, blocks, characters)
+
+    compiled = torch.compile(Product(), backend="eager")
+    torch.testing.assert_close(compiled(x), expected, atol=1e-5, rtol=1e-5)
+    own = x.clone().requires_grad_()
+    compiled(own).sum().backward()
+    wide = x.double().requires_grad_()
+    grouped_spmm(wide, *matrix).sum().backward()
+    torch.testing.assert_close(own.grad, wide.grad.float(), atol=1e-4, rtol=1e-4)
+    exported = torch.export.export(Product(), (x,)).module()
+    torch.testing.assert_close(exported(x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_characters_of_other_sizes_are_refused():
+    with pytest.raises(ArgumentError, match=r"`signs` \(=\[8, 8\]\) must be of 2 or 4"):
+        Characters(torch.ones(8, 8), torch.zeros(8, 7, dtype=torch.long))
+    with pytest.raises(ArgumentError, match="`turns` .*of as many poses"):
+        Characters(torch.ones(2, 2), torch.zeros(4, 7, dtype=torch.long))
