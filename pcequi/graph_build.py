@@ -23,15 +23,23 @@ from pcequi.files import locked
 from pcequi.graph_chunks import open_chunk, write_chunk
 from pcequi.pose_graph import (
     TENSORS,
+    GraphBuilder,
     Level,
     PoseGraph,
-    build_stored_graph,
     first_rows,
     stored_turns,
 )
 from pcequi.workers import one_thread, worker_map
 
-__all__ = ["ChunkJob", "build_chunk", "clear_leftovers", "is_good", "pack", "run_jobs"]
+__all__ = [
+    "ChunkJob",
+    "build_chunk",
+    "build_stored_graph",
+    "clear_leftovers",
+    "is_good",
+    "pack",
+    "run_jobs",
+]
 
 _LOG = logging.getLogger(__name__)
 _PACKED = {"entries": torch.int16, "col": torch.int16, "val": torch.float16}
@@ -164,6 +172,29 @@ def _graphs(job: ChunkJob) -> list[dict[str, Tensor]]:
             except PcequiError as error:
                 raise type(error)(f"cloud {job.start + local}: {error}") from error
     return graphs
+
+
+def build_stored_graph(pos: Tensor, levels: Sequence[Level]) -> PoseGraph:
+    """The graph of one cloud as a store keeps it: as ``build_pose_graph`` in single precision,
+    with the rows of A of the first pose of each point alone where those of the others follow
+    (``pose_graph.stored_turns``).
+
+    Args:
+        pos: one cloud [N, 3].
+        levels: of the network.
+
+    Raises:
+        ShapeError, DataError: the cloud is unusable.
+
+    **Equivariance:** as ``build_pose_graph``.
+    """
+    builder, graphs = GraphBuilder(pos, levels), []
+    turns = stored_turns(builder.levels)
+    builder.first_only = {number for number, found in enumerate(turns) if found is not None}
+    for number in range(len(builder.levels)):
+        step = builder.level(number)
+        graphs.append(builder.finish(step, step.sample()))
+    return PoseGraph(graphs).to(torch.float32)
 
 
 def pack(graph: PoseGraph, levels: Sequence[Level]) -> dict[str, Tensor]:

@@ -7,9 +7,10 @@ import torch
 
 from pcequi import graph_build, graph_store
 from pcequi.errors import DataError, FileError
+from pcequi.graph_build import build_stored_graph
 from pcequi.graph_store import GraphStore, pack, store_key
 from pcequi.models import preset
-from pcequi.pose_graph import PoseGraph, build_pose_graph, build_stored_graph
+from pcequi.pose_graph import PoseGraph, build_pose_graph
 from pcequi.rotations import random_rotations
 
 

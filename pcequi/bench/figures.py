@@ -18,9 +18,10 @@ from pcequi.bench.dgcnn import DGCNN
 from pcequi.bench.measure import Timing, interleaved, peak_bytes, summary
 from pcequi.datasets.meshes import normalize_cloud, sample_mesh
 from pcequi.datasets.shapes import SHAPE_CLASSES, make_shape
-from pcequi.graph_store import GraphStore, pack
+from pcequi.graph_build import build_stored_graph, pack
+from pcequi.graph_store import GraphStore
 from pcequi.models import GroupConvClassifier, preset
-from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, build_stored_graph
+from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
 from pcequi.poses import GridPoses
 from pcequi.training.rows import fast_blocks, load_batch
 from pcequi.training.settings import FitSettings

@@ -13,7 +13,6 @@ from pcequi.pose_graph.build import (
     LevelStep,
     SampledLevel,
     build_pose_graph,
-    build_stored_graph,
 )
 from pcequi.pose_graph.edges import PoseEdges, pose_edges, pose_operator
 from pcequi.pose_graph.graph import TENSORS, LevelGraph, PoseGraph, batch_levels
@@ -33,7 +32,6 @@ __all__ = [
     "batch_levels",
     "build_pose_graph",
     "build_pose_graphs",
-    "build_stored_graph",
     "block_characters",
     "first_rows",
     "orbit_turns",

@@ -20,7 +20,7 @@ from pcequi.orbits import basis_turns, group_products
 from pcequi.pose_graph.edges import pose_operator
 from pcequi.pose_graph.graph import LevelGraph, PoseGraph
 from pcequi.pose_graph.level import Level
-from pcequi.pose_graph.orbit_rows import orbit_turns, stored_turns
+from pcequi.pose_graph.orbit_rows import orbit_turns
 from pcequi.pose_graph.point_rows import point_rows
 from pcequi.poses import ALIGNMENTS, CentroidPoses, NormalPoses, Poses
 from pcequi.sampling import Representatives
@@ -86,22 +86,6 @@ def build_pose_graph(
     own = pos.dtype if pos.dtype in (torch.float32, torch.float64) else torch.float32
     graph = PoseGraph(graphs).to(dtype or own)
     return (graph, sampled) if embeddings else graph
-
-
-def build_stored_graph(pos: Tensor, levels) -> PoseGraph:
-    """The graph of one cloud as a store keeps it: as ``build_pose_graph`` in single precision,
-    with the rows of A of the first pose of each point alone where those of the others follow
-    (``stored_turns``).
-
-    **Equivariance:** as ``build_pose_graph``.
-    """
-    builder, graphs = GraphBuilder(pos, levels), []
-    turns = stored_turns(builder.levels)
-    builder.first_only = {number for number, found in enumerate(turns) if found is not None}
-    for number in range(len(builder.levels)):
-        step = builder.level(number)
-        graphs.append(builder.finish(step, step.sample()))
-    return PoseGraph(graphs).to(torch.float32)
 
 
 @dataclass
