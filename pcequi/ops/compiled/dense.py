@@ -77,6 +77,15 @@ def _transform4(x0, x1, x2, x3, out0, out1, out2, out3, scale):
 
 
 @njit(cache=True, nogil=True)
+def _transform(size, x, out, scale):
+    """Of ``size`` rows, 2 or 4: the first two and the last two, which may be the same."""
+    if size == 2:
+        _transform2(x[0], x[1], out[0], out[1], scale)
+    else:
+        _transform4(x[0], x[1], x[2], x[3], out[0], out[1], out[2], out[3], scale)
+
+
+@njit(cache=True, nogil=True)
 def fill_characters(entries, col, val, out):
     """Blocks of each character [G, K, R, T] of rows whose columns are (point, pose)."""
     clouds, size, rows, points = out.shape
@@ -89,11 +98,8 @@ def fill_characters(entries, col, val, out):
             for e in range(place, stop):
                 c = np.int64(col[e])
                 row[c % size, c // size] = val[e]
-            if size == 2:
-                _transform2(row[0], row[1], to[0, r], to[1, r], one)
-            else:
-                ends = (to[0, r], to[1, r], to[2, r], to[3, r], one)
-                _transform4(row[0], row[1], row[2], row[3], *ends)
+            ends = (to[0, r], to[1, r], to[size - 2, r], to[size - 1, r])
+            _transform(size, (row[0], row[1], row[size - 2], row[size - 1]), ends, one)
             for e in range(place, stop):
                 c = np.int64(col[e])
                 row[c % size, c // size] = 0
@@ -115,11 +121,8 @@ def fourier(x, out, inverse, scale):
                     source, shift = x[g, p, k, inverse[k, b]], b * channels
                     for c in range(channels):
                         row[k, shift + c] = source[c]
-            if size == 2:
-                _transform2(row[0], row[1], to[0, p], to[1, p], scale)
-            else:
-                ends = (to[0, p], to[1, p], to[2, p], to[3, p], scale)
-                _transform4(row[0], row[1], row[2], row[3], *ends)
+            ends = (to[0, p], to[1, p], to[size - 2, p], to[size - 1, p])
+            _transform(size, (row[0], row[1], row[size - 2], row[size - 1]), ends, scale)
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -131,11 +134,9 @@ def fourier_back(x, out, inverse, scale, spare, last):
     for g in prange(len(x)):
         row, given = np.empty((size, width), x.dtype), x[g]
         for p in range(x.shape[2]):
-            if size == 2:
-                _transform2(given[0, p], given[1, p], row[0], row[1], scale)
-            else:
-                ends = (row[0], row[1], row[2], row[3], scale)
-                _transform4(given[0, p], given[1, p], given[2, p], given[3, p], *ends)
+            begins = (given[0, p], given[1, p], given[size - 2, p], given[size - 1, p])
+            ends = (row[0], row[1], row[size - 2], row[size - 1])
+            _transform(size, begins, ends, scale)
             for k in range(size):
                 for b in range(basis):
                     to, shift = out[g, p, k, inverse[k, b]], b * channels
