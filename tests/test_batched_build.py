@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -315,3 +316,15 @@ def test_the_number_of_calls_does_not_grow_with_the_batch(generator):
 
     few, many = calls(4), calls(12)
     assert many < few + 200  # PyTorch itself copies and concatenates a little more
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_clouds_of_another_scale_are_told(scale, generator):
+    clouds = generic_clouds(3, least=45, most=60, generator=generator)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build_pose_graphs(clouds, grids())
+    for odd in range(3):
+        scaled = [cloud * (scale if c == odd else 1) for c, cloud in enumerate(clouds)]
+        with pytest.warns(UserWarning, match="scale clouds first"):
+            build_pose_graphs(scaled, grids())

@@ -130,7 +130,8 @@ class GraphBuilder:
             read = any(level.takes_normals for level in self.levels)
             normal = unit_normals(pos, normal, 0).double() if read else None
         centered = _centered(pos, self.origin)
-        _warn_of_scale(centered, self.levels[0].radius)
+        size = centered.norm(dim=1).median()  # strays say nothing
+        warn_of_scale(size, len(centered), self.levels[0].radius)
         # Rows and frames below are the canonical ones; results are turned back.
         self.frame, self.rows, self.pos, self.normal = canonical_pose(
             centered, self._allowed_frames(), normal
@@ -281,12 +282,19 @@ def _centered(pos: Tensor, origin: Tensor) -> Tensor:
     return torch.zeros_like(centered) if size <= ROUNDING * origin.abs().max() else centered
 
 
-def _warn_of_scale(centered: Tensor, radius: float) -> None:
-    """Say it where hardly a point of the first level can have a neighbour, or all are of all."""
-    size, num = float(centered.norm(dim=1).median()), len(centered)  # strays say nothing
+def warn_of_scale(size: Tensor, num: int | Tensor, radius: float) -> None:
+    """Say it where hardly a point of the first level can have a neighbour, or all are of all.
+
+    Args:
+        size: median distance of a cloud's points from its mean, or of each of several clouds.
+        num: points of the cloud, or of each.
+        radius: of the first level.
+
+    **Equivariance:** invariant.
+    """
     # Points on a surface lie about size / sqrt(num) apart; few of them say nothing.
-    alone = num >= 32 and size > _ALONE * radius * num**0.5
-    if alone or 0 < size < _CROWDED * radius:
+    alone = (size > _ALONE * radius * num**0.5) & (num >= 32)
+    if (alone | (size > 0) & (size < _CROWDED * radius)).any():
         warnings.warn(
             "the points of a cloud are too far apart, or too close, for the radius of the first "
             "level: every pose sees the same; scale clouds first (transforms.NormalizeRadius) or "

@@ -10,11 +10,16 @@ from torch import Tensor
 
 from pcequi.clouds import check_cloud
 from pcequi.errors import ArgumentError
-from pcequi.pose_graph.batched.canonical import canonical_poses, is_plain, pad_clouds
+from pcequi.pose_graph.batched.canonical import (
+    canonical_poses,
+    is_plain,
+    median_sizes,
+    pad_clouds,
+)
 from pcequi.pose_graph.batched.covered import least_points, level_points, levels_covered
 from pcequi.pose_graph.batched.frames import MOST_POINTS
 from pcequi.pose_graph.batched.levels import BatchBuilder
-from pcequi.pose_graph.build import build_pose_graph
+from pcequi.pose_graph.build import build_pose_graph, warn_of_scale
 from pcequi.pose_graph.graph import LevelGraph, PoseGraph
 from pcequi.pose_graph.level import Level
 from pcequi.poses import CentroidPoses
@@ -114,6 +119,7 @@ def _build_usual(clouds: list[Tensor], levels: list[Level], device):
         return built, None
     if len(built) < len(clouds):
         padded, axes = padded.select(built), axes[torch.tensor(built, device=device)]
+    warn_of_scale(median_sizes(padded), padded.num, levels[0].radius)
     return built, BatchBuilder(canonical_poses(padded, axes), levels).build()
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from pcequi.canonical import ORDER, PHASE, SAME, TIE, WAVES, orders_and_signs
 from pcequi.clouds import ROUNDING
 
-__all__ = ["PaddedClouds", "canonical_poses", "is_plain", "pad_clouds"]
+__all__ = ["PaddedClouds", "canonical_poses", "is_plain", "median_sizes", "pad_clouds"]
 
 
 @dataclass
@@ -65,6 +65,15 @@ def _centred(pos: Tensor, valid: Tensor, origin: Tensor) -> Tensor:
     pos = torch.where(valid[:, :, None], pos - origin[:, None], 0.0)
     same = pos.abs().amax((1, 2)) <= ROUNDING * origin.abs().amax(1)
     return pos.masked_fill_(same[:, None, None], 0.0)
+
+
+def median_sizes(clouds: PaddedClouds) -> Tensor:
+    """Median distance of each cloud's points from its mean [B], the lower one of two.
+
+    **Equivariance:** invariant.
+    """
+    size = clouds.pos.norm(dim=2).masked_fill(~clouds.valid, torch.inf).sort(dim=1).values
+    return size.gather(1, (clouds.num[:, None] - 1) // 2)[:, 0]
 
 
 def is_plain(clouds: PaddedClouds) -> tuple[Tensor, Tensor]:
