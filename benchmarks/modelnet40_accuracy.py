@@ -17,7 +17,8 @@ from common import RESULTS, circumstances
 
 from pcequi.training.fit import FitSettings
 from pcequi.training.resample import KINDS
-from pcequi.training.runs import RunSettings, train_run
+from pcequi.training.run_settings import RunSettings
+from pcequi.training.runs import train_run
 from pcequi.training.threads import choose_device, set_threads
 
 PROTOCOLS = {"z/SO3": ("z/z",), "SO3/SO3": ()}

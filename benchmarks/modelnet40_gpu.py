@@ -35,7 +35,7 @@ from pcequi.training.files import write_json
 from pcequi.training.fit import FitSettings, predict_logits
 from pcequi.training.protocols import parse_protocol, protocol_rotations
 from pcequi.training.resample import KINDS, resampled_clouds
-from pcequi.training.runs import RunSettings, load_run_split
+from pcequi.training.run_settings import RunSettings, load_run_split
 from pcequi.training.schedule import epoch_batches, number_of_batches, one_cycle
 from pcequi.training.state import TrainingState
 from pcequi.training.step import BatchLoss, GraphedSteps, Totals, set_rate

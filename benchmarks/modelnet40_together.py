@@ -18,7 +18,7 @@ from common import RESULTS, circumstances
 
 from pcequi.networks import find_network, network_names
 from pcequi.training.evaluate import agreement, evaluate_together
-from pcequi.training.runs import load_run_settings, load_run_split
+from pcequi.training.run_settings import load_run_settings, load_run_split
 from pcequi.training.threads import set_threads
 
 

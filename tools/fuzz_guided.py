@@ -26,7 +26,7 @@ PACKAGE = "atheris==3.0.0"
 MEASURED = [
     "pcequi.datasets", "pcequi.graph_chunks", "pcequi.graph_store", "pcequi.models.weights",
     "pcequi.report", "pcequi.tensor_files", "pcequi.training.checkpoints",
-    "pcequi.training.files", "pcequi.training.runs", "trimesh.exchange",
+    "pcequi.training.files", "pcequi.training.run_settings", "trimesh.exchange",
 ]  # fmt: skip
 
 

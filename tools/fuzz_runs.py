@@ -21,7 +21,7 @@ from pcequi.sampling import FeatureSampler
 from pcequi.training import FitSettings, RunSettings, fit, load_checkpoint, save_checkpoint
 from pcequi.training.files import read_tensors
 from pcequi.training.predict import predict_files
-from pcequi.training.runs import load_run_settings
+from pcequi.training.run_settings import load_run_settings
 
 #: What an error may call the file of a target.
 RUN_NAMES = {

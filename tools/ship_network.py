@@ -21,7 +21,7 @@ from pcequi.training.checkpoints import load_checkpoint, save_checkpoint
 from pcequi.training.evaluate import evaluate_protocol
 from pcequi.training.files import read_json
 from pcequi.training.resample import SCAN
-from pcequi.training.runs import load_run_settings, load_run_split
+from pcequi.training.run_settings import load_run_settings, load_run_split
 
 MOST = 5 * 2**20
 SEEN = {

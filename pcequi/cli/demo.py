@@ -45,7 +45,8 @@ def demo(
     from pcequi.training.checkpoints import load_checkpoint
     from pcequi.training.fit import FitSettings
     from pcequi.training.predict import predict_files
-    from pcequi.training.runs import RunSettings, train_run
+    from pcequi.training.run_settings import RunSettings
+    from pcequi.training.runs import train_run
     from pcequi.training.threads import choose_device, set_threads
 
     set_threads(threads)

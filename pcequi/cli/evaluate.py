@@ -79,7 +79,7 @@ def evaluate(
     from pcequi.networks import find_network
     from pcequi.training.checkpoints import load_checkpoint
     from pcequi.training.evaluate import MODES, compare_modes, evaluate_together
-    from pcequi.training.runs import load_run_settings, load_run_split
+    from pcequi.training.run_settings import load_run_settings, load_run_split
     from pcequi.training.threads import choose_device, set_threads
 
     set_threads(threads)

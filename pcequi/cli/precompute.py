@@ -62,7 +62,8 @@ def precompute(
     from pcequi.training.fit import FitSettings
     from pcequi.training.launch import launched
     from pcequi.training.protocols import parse_protocol
-    from pcequi.training.runs import RunSettings, load_run_split, precompute_train
+    from pcequi.training.run_settings import RunSettings, load_run_split
+    from pcequi.training.versions import precompute_train
 
     settings = RunSettings(
         data=data,

@@ -106,7 +106,8 @@ def train(
     """
     from pcequi.training.fit import FitSettings
     from pcequi.training.launch import launched
-    from pcequi.training.runs import RunSettings, train_run
+    from pcequi.training.run_settings import RunSettings
+    from pcequi.training.runs import train_run
     from pcequi.training.threads import set_threads
 
     set_threads(threads)

@@ -9,7 +9,8 @@ from pcequi.training.evaluate import (
 )
 from pcequi.training.fit import FitSettings, fit, predict_logits
 from pcequi.training.protocols import PROTOCOLS, parse_protocol, protocol_rotations
-from pcequi.training.runs import RunSettings, train_run
+from pcequi.training.run_settings import RunSettings
+from pcequi.training.runs import train_run
 from pcequi.training.splits import DATA, Split, load_split, precompute
 
 __all__ = [

@@ -24,7 +24,18 @@ from pcequi.training.state import TrainingState
 from pcequi.training.step import BatchLoss
 from pcequi.training.sync_norm import synchronized_norms
 
-__all__ = ["FitSettings", "fit", "one_cycle", "predict_logits", "prefetch", "split_rows"]
+__all__ = [
+    "FitSettings",
+    "MakeStore",
+    "fit",
+    "one_cycle",
+    "predict_logits",
+    "prefetch",
+    "split_rows",
+]
+
+#: Makes the graphs of the training clouds.
+MakeStore = Callable[[], GraphStore]
 
 
 @torch.no_grad()
@@ -74,7 +85,7 @@ def predict_logits(
 
 def fit(
     model: nn.Module,
-    stores: GraphStore | DeviceGraphs | Sequence[GraphStore | DeviceGraphs],
+    stores: GraphStore | DeviceGraphs | Sequence[GraphStore | DeviceGraphs | MakeStore],
     labels: Tensor,
     settings: FitSettings | None = None,
     *,
@@ -101,9 +112,10 @@ def fit(
     Args:
         model: a ``GroupConvClassifier``.
         stores: graphs of the training clouds; several are resamplings of the
-            same clouds, epoch ``e`` reads store ``e % len(stores)``. On a GPU they are
-            copied into its memory where they fit, see ``graph_device``, and steps are
-            replayed as CUDA graphs.
+            same clouds, epoch ``e`` reads store ``e % len(stores)``. Among several there
+            may be functions that make a store: each is called once, when the first epoch
+            comes that reads it. On a GPU graphs are copied into its memory where they fit,
+            see ``graph_device``, and steps are replayed as CUDA graphs.
         labels: of the clouds [n].
         settings: see ``FitSettings``.
         rows: clouds to train on; by default all but ``val_rows``.
@@ -133,11 +145,8 @@ def fit(
     stores = [stores] if isinstance(stores, (GraphStore, DeviceGraphs)) else list(stores)
     labels = check_labels(labels, model.settings["num_classes"])
     for store in stores:
-        if len(store) != len(labels):
-            raise ArgumentError(
-                f"`labels` (={len(labels)}) must be as many as the clouds (={len(store)}) of "
-                f"the store; give the labels of the clouds that were precomputed"
-            )
+        if not callable(store):
+            _check_size(store, labels)
     val_rows = torch.zeros(0, dtype=torch.long) if val_rows is None else torch.as_tensor(val_rows)
     if rows is None:
         kept = torch.ones(len(labels), dtype=torch.bool)
@@ -165,17 +174,27 @@ def fit(
     with synchronized_norms(model, ranks), progress_bar("training", total, quiet=quiet) as bar:
         batch_loss = ranks.setup(BatchLoss(model, settings, ranks))
         run = EpochRunner(batch_loss, state.optimizer, labels, settings, ranks=ranks, device=device)
-        first = len(history)
-        for epoch in range(first, settings.epochs):
+
+        def read(number: int) -> GraphStore | DeviceGraphs:
+            """The graphs of a version, made if they were not."""
+            if callable(stores[number]):
+                with bar.paused():
+                    stores[number] = stores[number]()
+                _check_size(stores[number], labels)
+            if run.plain:
+                stores[number] = device_graphs(stores[number], device, dtype)
+            return stores[number]
+
+        for epoch in range(len(history), settings.epochs):
             batches = epoch_batches(rows, num_batches, settings.seed, epoch)
             number = epoch % len(stores)
-            if run.plain and epoch - first < len(stores):  # once for each
-                stores[number] = device_graphs(stores[number], device, dtype)
-            metrics = run(stores[number], batches, epoch, progress=bar)
+            metrics = run(read(number), batches, epoch, progress=bar)
+            if number and epoch + len(stores) >= settings.epochs:
+                stores[number] = None  # No epoch reads it again: its memory is free.
             if total < FEW_STEPS and (len(val_rows) or epoch == settings.epochs - 1):
-                refresh_norms(model, stores[0], rows.tensor_split(num_batches), device, ranks)
+                refresh_norms(model, read(0), rows.tensor_split(num_batches), device, ranks)
             if len(val_rows):
-                logits = predict_logits(model, stores[0], val_rows, device=device, ranks=ranks)
+                logits = predict_logits(model, read(0), val_rows, device=device, ranks=ranks)
                 hits = logits.argmax(1) == labels[val_rows]
                 metrics["val_accuracy"] = float(hits.double().mean())
             history.append(metrics)
@@ -185,6 +204,14 @@ def fit(
                 on_epoch(metrics)
     model.eval()
     return history
+
+
+def _check_size(store: GraphStore | DeviceGraphs, labels: Tensor) -> None:
+    if len(store) != len(labels):
+        raise ArgumentError(
+            f"`labels` (={len(labels)}) must be as many as the clouds (={len(store)}) of "
+            f"the store; give the labels of the clouds that were precomputed"
+        )
 
 
 def _line(metrics: dict, epochs: int) -> str:

@@ -23,6 +23,15 @@ class Task:
         if self._progress is not None:
             self._progress.update(self._task, completed=done, total=total, note=note)
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Without the bar: another one may stand in its place meanwhile."""
+        if self._progress is not None:
+            self._progress.stop()
+        yield
+        if self._progress is not None:
+            self._progress.start()
+
     def line(self, text: str) -> None:
         """Print a line above the bar."""
         if self._progress is not None:

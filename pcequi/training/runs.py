@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from pcequi import __version__
-from pcequi.errors import ArgumentError, FileError
+from pcequi.errors import ArgumentError
 from pcequi.files import locked, make_folder
-from pcequi.graph_store import GraphStore
 from pcequi.models import GroupConvClassifier
-from pcequi.pose_graph import Level
-from pcequi.ranks import ALONE, Ranks, local_cores
+from pcequi.ranks import ALONE, Ranks
 from pcequi.training.checkpoints import save_checkpoint
 from pcequi.training.evaluate import agreement, evaluate_protocol
-from pcequi.training.files import read_json, write_json
-from pcequi.training.fit import FitSettings, fit, split_rows
+from pcequi.training.files import write_json
+from pcequi.training.fit import fit, split_rows
 from pcequi.training.plots import plot_confusion, plot_curves
-from pcequi.training.progress import progress_bar
-from pcequi.training.protocols import parse_protocol
-from pcequi.training.resample import check_kind, resampled_clouds
-from pcequi.training.splits import Split, load_split, precompute_shown
+from pcequi.training.run_settings import RunSettings, load_run_settings, load_run_split
 from pcequi.training.start import start_from
+from pcequi.training.versions import VERSIONS, TrainVersions
 
-__all__ = [
-    "RunSettings",
-    "load_run_settings",
-    "load_run_split",
-    "precompute_train",
-    "train_run",
-]
+__all__ = ["train_run"]
 
 _OWN_FILES = (
     "settings.json",
@@ -50,165 +38,6 @@ _OWN_FILES = (
     "hardest.json",
     "report.html",
 )
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """All that decides the outcome of a run.
-
-    Args:
-        data: name of the data set, see ``splits.DATA``.
-        root, source: where it lies, see ``splits.load_split``.
-        num_points: points of a cloud.
-        limit: clouds of each class at most, for quick tries.
-        protocol: under which the network is trained.
-        also: further protocols under which it is evaluated, with the same
-            training rotations.
-        preset: name of the network's settings.
-        start: a trained network whose weights it begins with, see ``start.start_from``.
-        test_share, test_list: of a folder of own files, see ``splits.load_split``.
-        val_share: share of the training split that is held out and measured.
-        resamplings: further versions of the training clouds, see
-            ``resample.resample``; epochs take turns with all versions.
-        resample_as: what these are like, ``"shape"`` or ``"scan"``, see
-            ``resample.resampled_clouds``.
-        fit: how it is trained; its seed also draws the rotations.
-
-    Raises:
-        ArgumentError: a value outside its range, or ``also`` names a protocol with
-            other training rotations.
-
-    **Equivariance:** does not apply.
-    """
-
-    data: str = "shapes"
-    root: str | None = None
-    source: str | None = None
-    num_points: int = 1024
-    limit: int | None = None
-    protocol: str = "z/SO3"
-    also: tuple[str, ...] = ()
-    preset: str = "default"
-    start: str | None = None
-    test_share: float = 0.2
-    test_list: str | None = None
-    val_share: float = 0.0
-    resamplings: int = 0
-    resample_as: str = "shape"
-    fit: FitSettings = field(default_factory=FitSettings)
-
-    def __post_init__(self):
-        if self.resamplings < 0:
-            raise ArgumentError(f"`resamplings` (={self.resamplings}) must be 0 or more")
-        check_kind(self.resample_as, "resample_as")
-        if self.resample_as != "shape" and not self.resamplings:
-            raise ArgumentError(
-                f"`resample_as` (={self.resample_as!r}) says what resampled versions are like, and "
-                "`resamplings` (=0) asks for none; give at least 1"
-            )
-        train = parse_protocol(self.protocol).train
-        for name in self.also:
-            if parse_protocol(name).train != train:
-                raise ArgumentError(
-                    f"`also` (={name!r}) trains under other rotations than `protocol` "
-                    f"(={self.protocol!r}): start a second run for it"
-                )
-
-    @property
-    def protocols(self) -> tuple[str, ...]:
-        """All protocols under which the network is evaluated, each once."""
-        return tuple(dict.fromkeys((self.protocol, *self.also)))
-
-    def to_dict(self) -> dict:
-        """Plain values, for JSON."""
-        return json.loads(json.dumps(asdict(self)))
-
-    @classmethod
-    def from_dict(cls, values: dict) -> RunSettings:
-        """The settings that ``to_dict`` described."""
-        values = dict(values)
-        values["fit"] = FitSettings(**values["fit"])
-        values["also"] = tuple(values["also"])
-        return cls(**values)
-
-
-def load_run_settings(run: str | Path) -> RunSettings:
-    """The settings of a run.
-
-    Raises:
-        FileError: the folder is none of a run, or ``settings.json`` is damaged.
-
-    **Equivariance:** does not apply.
-    """
-    path = Path(run).expanduser() / "settings.json"
-    values = read_json(path, "give the folder of a run made by `pcequi train`")
-    try:
-        return RunSettings.from_dict(values)
-    except (TypeError, LookupError, ValueError) as error:
-        raise FileError(f"{path} is damaged ({error}); train again") from error
-
-
-def load_run_split(settings: RunSettings, train: bool) -> Split:
-    """The clouds of a run.
-
-    **Equivariance:** clouds come in the pose in which they are stored.
-    """
-    return load_split(
-        settings.data,
-        train,
-        root=settings.root,
-        source=settings.source,
-        num_points=settings.num_points,
-        limit=settings.limit,
-        test_share=settings.test_share,
-        test_list=settings.test_list,
-    )
-
-
-def precompute_train(
-    train: Split,
-    levels: Sequence[Level],
-    settings: RunSettings,
-    *,
-    cache: str | Path | None = None,
-    workers: int | None = None,
-    quiet: bool = False,
-    ranks: Ranks = ALONE,
-) -> Iterator[GraphStore]:
-    """The graphs of a run's training clouds, then those of each resampling of them.
-
-    Args:
-        train: the training split of the run.
-        levels: of the network.
-        settings: of the run.
-        cache, workers: see ``splits.precompute``.
-        quiet: no progress on standard error.
-        ranks: processes that share the work.
-
-    Yields:
-        One store for each version of the clouds, ``settings.resamplings`` + 1 in all.
-
-    **Equivariance:** as ``splits.precompute``.
-    """
-    kind, seed = parse_protocol(settings.protocol).train, settings.fit.seed
-    options = {"cache": cache, "workers": workers, "ranks": ranks}
-    for number in range(settings.resamplings + 1):
-        split, what = train, "training clouds"
-        if number:
-            what = f"resampling {number} of {settings.resamplings}"
-            with progress_bar(what, quiet=quiet or not ranks.first) as bar:
-                clouds = resampled_clouds(
-                    train.clouds,
-                    number,
-                    seed,
-                    progress=bar,
-                    workers=workers or local_cores(),
-                    kind=settings.resample_as,
-                )
-            split = replace(train, clouds=clouds)
-        yield precompute_shown(
-            split, levels, kind, what, seed=seed + number, quiet=quiet, **options
-        )
 
 
 def train_run(
@@ -281,13 +110,17 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
     if ranks.first:
         _start_folder(folder, settings, overwrite)
     ranks.wait()
-    start = time.perf_counter()
-    stores = list(precompute_train(train, model.levels, settings, **options))
-    built = time.perf_counter()
+    versions = TrainVersions(train, model.levels, settings, folder, **options)
     rows, val_rows = split_rows(train.labels, settings.val_share, seed)
+
+    def seen(metrics: dict) -> None:
+        versions.clear()
+        if on_epoch:
+            on_epoch(metrics)
+
     history = fit(
         model,
-        stores,
+        versions.stores,
         train.labels,
         settings.fit,
         rows=rows,
@@ -296,7 +129,7 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
         resume=resume,
         device=device,
         quiet=quiet,
-        on_epoch=on_epoch,
+        on_epoch=seen,
         ranks=ranks,
     )
     about = {
@@ -328,7 +161,7 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
         "classes": len(train.classes),
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": {
-            "precompute_train": round(built - start, 2),
+            "precompute_train": round(versions.seconds, 2),
             "precompute_test": {n: part["seconds"]["precompute"] for n, part in reports.items()},
             "train": round(sum(metrics["seconds"] for metrics in history), 2),
             "evaluate": {n: part["seconds"]["network"] for n, part in reports.items()},
@@ -401,5 +234,6 @@ def _start_folder(folder: Path, settings: RunSettings, overwrite: bool) -> None:
     if overwrite:
         for name in _OWN_FILES:
             (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / VERSIONS, ignore_errors=True)
     make_folder(folder)
     write_json(folder / "settings.json", settings.to_dict())

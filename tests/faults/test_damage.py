@@ -14,7 +14,7 @@ from pcequi.datasets.readers import read_points
 from pcequi.errors import FileError
 from pcequi.graph_store import GraphStore
 from pcequi.training import FitSettings, RunSettings, fit, load_checkpoint, save_checkpoint
-from pcequi.training.runs import load_run_settings
+from pcequi.training.run_settings import load_run_settings
 
 pytestmark = pytest.mark.faults
 FIT = FitSettings(epochs=2, batch_size=4)

@@ -11,7 +11,7 @@ import torch
 from pcequi.report import save_hardest
 from pcequi.training.evaluate import classification_report
 from pcequi.training.files import write_json
-from pcequi.training.runs import RunSettings
+from pcequi.training.run_settings import RunSettings
 from pcequi.training.splits import Split
 
 # What must not be read as HTML or end the script.

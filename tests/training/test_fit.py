@@ -130,6 +130,25 @@ def test_epochs_go_through_the_resamplings(tiny, split, store, tmp_path):
     assert not torch.equal(weights(model), weights(alone))
 
 
+def test_stores_may_be_made_when_they_are_read(tiny, split, store, tmp_path):
+    second = tiny.tiny_store(tmp_path / "graphs", tiny.tiny_split(seed=5))
+    made = []
+
+    def make(number):
+        made.append(number)
+        return (store, second)[number]
+
+    lazy, whole = tiny.tiny_model(), tiny.tiny_model()
+    settings = FitSettings(3, 4)
+    makers = [lambda: make(0), lambda: make(1)]
+    fit(lazy, makers, split.labels, settings, on_epoch=lambda _: made.append("epoch"), quiet=True)
+    assert made == [0, "epoch", 1, "epoch", "epoch"]
+    fit(whole, [store, second], split.labels, settings, quiet=True)
+    assert torch.equal(weights(lazy), weights(whole))
+    with pytest.raises(ArgumentError, match=r"`labels` \(=2\) must be as many as the clouds"):
+        fit(lazy, makers, split.labels[:2], settings, quiet=True)
+
+
 def test_bfloat16_casts_train(tiny, split, store):
     settings = FitSettings(epochs=2, batch_size=6, precision="bfloat16")
     history = fit(tiny.tiny_model(), store, split.labels, settings, quiet=True)

@@ -9,7 +9,8 @@ from pcequi.errors import ArgumentError, FileError
 from pcequi.models import presets
 from pcequi.training import FitSettings, RunSettings, load_checkpoint, train_run
 from pcequi.training.predict import predict_cloud, predict_files
-from pcequi.training.runs import load_run_settings
+from pcequi.training.run_settings import load_run_settings, load_run_split
+from pcequi.training.versions import precompute_train
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_an_interrupted_run_ends_the_same(go, tmp_path):
 def test_epochs_take_turns_with_resampled_clouds(go, settings, tmp_path):
     plain = go()
     other = go(replace(settings, resamplings=1), tmp_path / "resampled")
-    assert len(list((tmp_path / "cache").iterdir())) == 4  # two to train on, two to test on
+    assert len(list((tmp_path / "cache").iterdir())) == 3  # one to train on, two to test on
     first, second = (
         [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
         for folder in (tmp_path / "run", tmp_path / "resampled")
@@ -176,3 +177,50 @@ def test_versions_may_be_like_scans(go, settings, tmp_path):
         replace(settings, resample_as="scan")
     with pytest.raises(ArgumentError, match=r"`resample_as` \(='x'\)"):
         RunSettings(resamplings=1, resample_as="x")
+
+
+def test_versions_of_one_epoch_are_made_for_it_and_deleted(go, settings, tmp_path):
+    three = replace(settings, resamplings=2, fit=replace(settings.fit, epochs=4))
+    folder, cache = tmp_path / "run", tmp_path / "cache"
+    seen = []
+
+    def look(metrics):
+        stores = list(cache.glob("*/store.json"))
+        seen.append((metrics["epoch"], len(stores), (folder / "versions").exists()))
+
+    lazy = go(three, on_epoch=look)
+    # Epochs 1 and 4 read the clouds themselves, 2 and 3 a version each.
+    assert seen == [(1, 1, False), (2, 1, False), (3, 1, False), (4, 1, False)]
+    assert lazy["seconds"]["precompute_train"] > 0
+
+    train, levels = load_run_split(three, True), presets.preset("tiny")["levels"]
+    stores = list(precompute_train(train, levels, three, cache=cache, workers=1, quiet=True))
+    assert len(stores) == 3
+    kept = go(three, tmp_path / "kept")
+    assert kept["last_epoch"]["loss"] == lazy["last_epoch"]["loss"]
+    assert len(list(cache.glob("*/store.json"))) == 3 + len(kept["accuracy"])
+
+
+def test_versions_of_several_epochs_are_kept(go, settings, tmp_path):
+    two = replace(settings, resamplings=1, fit=replace(settings.fit, epochs=3))
+    counts = []
+    go(two, on_epoch=lambda _: counts.append(len(list((tmp_path / "cache").glob("*/store.json")))))
+    assert counts == [1, 1, 1]  # version 1 is read by the second epoch alone
+    go(replace(two, fit=replace(two.fit, epochs=4)), tmp_path / "longer")
+    assert len(list((tmp_path / "cache").glob("*/store.json"))) == 2 + 2
+
+
+def test_an_interrupted_run_with_versions_ends_the_same(go, settings, tmp_path):
+    three = replace(settings, resamplings=2, fit=replace(settings.fit, epochs=3))
+    go(three)
+
+    def interrupt(metrics):
+        if metrics["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(three, tmp_path / "second", on_epoch=interrupt)
+    go(three, tmp_path / "second", resume=True)
+    weights = [tmp_path / name / "model.safetensors" for name in ("run", "second")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert not (tmp_path / "second" / "versions").exists()

@@ -1,0 +1,129 @@
+"""What decides the outcome of a training run, and its clouds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pcequi.errors import ArgumentError, FileError
+from pcequi.training.files import read_json
+from pcequi.training.protocols import parse_protocol
+from pcequi.training.resample import check_kind
+from pcequi.training.settings import FitSettings
+from pcequi.training.splits import Split, load_split
+
+__all__ = ["RunSettings", "load_run_settings", "load_run_split"]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """All that decides the outcome of a run.
+
+    Args:
+        data: name of the data set, see ``splits.DATA``.
+        root, source: where it lies, see ``splits.load_split``.
+        num_points: points of a cloud.
+        limit: clouds of each class at most, for quick tries.
+        protocol: under which the network is trained.
+        also: further protocols under which it is evaluated, with the same
+            training rotations.
+        preset: name of the network's settings.
+        start: a trained network whose weights it begins with, see ``start.start_from``.
+        test_share, test_list: of a folder of own files, see ``splits.load_split``.
+        val_share: share of the training split that is held out and measured.
+        resamplings: further versions of the training clouds, see
+            ``resample.resample``; epochs take turns with all versions.
+        resample_as: what these are like, ``"shape"`` or ``"scan"``, see
+            ``resample.resampled_clouds``.
+        fit: how it is trained; its seed also draws the rotations.
+
+    Raises:
+        ArgumentError: a value outside its range, or ``also`` names a protocol with
+            other training rotations.
+
+    **Equivariance:** does not apply.
+    """
+
+    data: str = "shapes"
+    root: str | None = None
+    source: str | None = None
+    num_points: int = 1024
+    limit: int | None = None
+    protocol: str = "z/SO3"
+    also: tuple[str, ...] = ()
+    preset: str = "default"
+    start: str | None = None
+    test_share: float = 0.2
+    test_list: str | None = None
+    val_share: float = 0.0
+    resamplings: int = 0
+    resample_as: str = "shape"
+    fit: FitSettings = field(default_factory=FitSettings)
+
+    def __post_init__(self):
+        if self.resamplings < 0:
+            raise ArgumentError(f"`resamplings` (={self.resamplings}) must be 0 or more")
+        check_kind(self.resample_as, "resample_as")
+        if self.resample_as != "shape" and not self.resamplings:
+            raise ArgumentError(
+                f"`resample_as` (={self.resample_as!r}) says what resampled versions are like, and "
+                "`resamplings` (=0) asks for none; give at least 1"
+            )
+        train = parse_protocol(self.protocol).train
+        for name in self.also:
+            if parse_protocol(name).train != train:
+                raise ArgumentError(
+                    f"`also` (={name!r}) trains under other rotations than `protocol` "
+                    f"(={self.protocol!r}): start a second run for it"
+                )
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """All protocols under which the network is evaluated, each once."""
+        return tuple(dict.fromkeys((self.protocol, *self.also)))
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: dict) -> RunSettings:
+        """The settings that ``to_dict`` described."""
+        values = dict(values)
+        values["fit"] = FitSettings(**values["fit"])
+        values["also"] = tuple(values["also"])
+        return cls(**values)
+
+
+def load_run_settings(run: str | Path) -> RunSettings:
+    """The settings of a run.
+
+    Raises:
+        FileError: the folder is none of a run, or ``settings.json`` is damaged.
+
+    **Equivariance:** does not apply.
+    """
+    path = Path(run).expanduser() / "settings.json"
+    values = read_json(path, "give the folder of a run made by `pcequi train`")
+    try:
+        return RunSettings.from_dict(values)
+    except (TypeError, LookupError, ValueError) as error:
+        raise FileError(f"{path} is damaged ({error}); train again") from error
+
+
+def load_run_split(settings: RunSettings, train: bool) -> Split:
+    """The clouds of a run.
+
+    **Equivariance:** clouds come in the pose in which they are stored.
+    """
+    return load_split(
+        settings.data,
+        train,
+        root=settings.root,
+        source=settings.source,
+        num_points=settings.num_points,
+        limit=settings.limit,
+        test_share=settings.test_share,
+        test_list=settings.test_list,
+    )
