@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,16 +28,29 @@ from pcequi.training.sync_norm import synchronized_norms
 
 __all__ = [
     "FitSettings",
-    "MakeStore",
+    "LazyStore",
     "fit",
     "one_cycle",
     "predict_logits",
     "prefetch",
     "split_rows",
+    "store_of_epoch",
 ]
 
-#: Makes the graphs of the training clouds.
-MakeStore = Callable[[], GraphStore]
+
+@dataclass(frozen=True)
+class LazyStore:
+    """Graphs of the training clouds that are made when an epoch comes that reads them.
+
+    Attributes:
+        make: called once, by every process, before the first epoch that reads them.
+        done: called by every process after the last one.
+
+    **Equivariance:** as the graphs that are made.
+    """
+
+    make: Callable[[], GraphStore]
+    done: Callable[[], None] = lambda: None
 
 
 @torch.no_grad()
@@ -85,7 +100,7 @@ def predict_logits(
 
 def fit(
     model: nn.Module,
-    stores: GraphStore | DeviceGraphs | Sequence[GraphStore | DeviceGraphs | MakeStore],
+    stores: GraphStore | DeviceGraphs | Sequence[GraphStore | DeviceGraphs | LazyStore],
     labels: Tensor,
     settings: FitSettings | None = None,
     *,
@@ -112,10 +127,10 @@ def fit(
     Args:
         model: a ``GroupConvClassifier``.
         stores: graphs of the training clouds; several are resamplings of the
-            same clouds, epoch ``e`` reads store ``e % len(stores)``. Among several there
-            may be functions that make a store: each is called once, when the first epoch
-            comes that reads it. On a GPU graphs are copied into its memory where they fit,
-            see ``graph_device``, and steps are replayed as CUDA graphs.
+            same clouds: epochs take turns with them, so that the last one reads the first
+            store. Among several there may be ``LazyStore``. On a GPU graphs are copied into
+            its memory where they fit, see ``graph_device``, and steps are replayed as CUDA
+            graphs.
         labels: of the clouds [n].
         settings: see ``FitSettings``.
         rows: clouds to train on; by default all but ``val_rows``.
@@ -130,7 +145,8 @@ def fit(
     Returns:
         The metrics of all epochs: ``epoch`` (from 1), ``loss``, ``accuracy``
         (while training, with dropout), ``lr``, ``seconds``, and
-        ``val_accuracy`` where rows are held out.
+        ``val_accuracy`` where rows are held out, and ``precompute_seconds`` where
+        graphs were made.
 
     Raises:
         DataError: a label outside the classes; fewer than two clouds.
@@ -145,7 +161,7 @@ def fit(
     stores = [stores] if isinstance(stores, (GraphStore, DeviceGraphs)) else list(stores)
     labels = check_labels(labels, model.settings["num_classes"])
     for store in stores:
-        if not callable(store):
+        if not isinstance(store, LazyStore):
             _check_size(store, labels)
     val_rows = torch.zeros(0, dtype=torch.long) if val_rows is None else torch.as_tensor(val_rows)
     if rows is None:
@@ -175,28 +191,40 @@ def fit(
         batch_loss = ranks.setup(BatchLoss(model, settings, ranks))
         run = EpochRunner(batch_loss, state.optimizer, labels, settings, ranks=ranks, device=device)
 
+        lazy = {n: store for n, store in enumerate(stores) if isinstance(store, LazyStore)}
+        placed: set[int] = set()  # What does not fit on a GPU at first is not tried again.
+        made = 0.0
+
         def read(number: int) -> GraphStore | DeviceGraphs:
             """The graphs of a version, made if they were not."""
-            if callable(stores[number]):
+            nonlocal made
+            if isinstance(stores[number], LazyStore):
+                start = time.perf_counter()
                 with bar.paused():
-                    stores[number] = stores[number]()
+                    stores[number] = stores[number].make()
                 _check_size(stores[number], labels)
-            if run.plain:
+                made += time.perf_counter() - start
+            if run.plain and number not in placed:
+                placed.add(number)
                 stores[number] = device_graphs(stores[number], device, dtype)
             return stores[number]
 
         for epoch in range(len(history), settings.epochs):
             batches = epoch_batches(rows, num_batches, settings.seed, epoch)
-            number = epoch % len(stores)
+            number = store_of_epoch(epoch, settings.epochs, len(stores))
             metrics = run(read(number), batches, epoch, progress=bar)
             if number and epoch + len(stores) >= settings.epochs:
-                stores[number] = None  # No epoch reads it again: its memory is free.
+                stores[number] = None  # No epoch reads it again: its memory is free,
+                if number in lazy:  # and so is the disk, before the state needs room there.
+                    lazy[number].done()
             if total < FEW_STEPS and (len(val_rows) or epoch == settings.epochs - 1):
                 refresh_norms(model, read(0), rows.tensor_split(num_batches), device, ranks)
             if len(val_rows):
                 logits = predict_logits(model, read(0), val_rows, device=device, ranks=ranks)
                 hits = logits.argmax(1) == labels[val_rows]
                 metrics["val_accuracy"] = float(hits.double().mean())
+            if made:
+                metrics["precompute_seconds"], made = round(made, 3), 0.0
             history.append(metrics)
             state.save(history)
             bar.line(_line(metrics, settings.epochs))
@@ -204,6 +232,15 @@ def fit(
                 on_epoch(metrics)
     model.eval()
     return history
+
+
+def store_of_epoch(epoch: int, epochs: int, stores: int) -> int:
+    """Which store an epoch, counted from 0, reads: they take turns, and the last epoch
+    reads the first store, since networks are used on clouds as they are.
+
+    **Equivariance:** does not apply.
+    """
+    return (epoch + 1 - epochs) % stores
 
 
 def _check_size(store: GraphStore | DeviceGraphs, labels: Tensor) -> None:

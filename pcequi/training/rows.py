@@ -87,6 +87,7 @@ def device_graphs(
     device = torch.device(device)
     if device.type != "cuda" or isinstance(store, DeviceGraphs):
         return store
+    torch.cuda.empty_cache()  # What earlier graphs left there is free as well.
     free = torch.cuda.mem_get_info(device)[0] - _LEFT
     if DeviceGraphs.bytes_needed(store, dtype) > _SHARE * free:
         return store

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,7 +21,7 @@ from pcequi.training.fit import fit, split_rows
 from pcequi.training.plots import plot_confusion, plot_curves
 from pcequi.training.run_settings import RunSettings, load_run_settings, load_run_split
 from pcequi.training.start import start_from
-from pcequi.training.versions import VERSIONS, TrainVersions
+from pcequi.training.versions import TrainVersions
 
 __all__ = ["train_run"]
 
@@ -112,12 +111,6 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
     ranks.wait()
     versions = TrainVersions(train, model.levels, settings, folder, **options)
     rows, val_rows = split_rows(train.labels, settings.val_share, seed)
-
-    def seen(metrics: dict) -> None:
-        versions.clear()
-        if on_epoch:
-            on_epoch(metrics)
-
     history = fit(
         model,
         versions.stores,
@@ -129,9 +122,10 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
         resume=resume,
         device=device,
         quiet=quiet,
-        on_epoch=seen,
+        on_epoch=on_epoch,
         ranks=ranks,
     )
+    versions.clear()
     about = {
         "data": settings.data,
         "num_points": settings.num_points,
@@ -161,7 +155,7 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
         "classes": len(train.classes),
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": {
-            "precompute_train": round(versions.seconds, 2),
+            "precompute_train": round(sum(m.get("precompute_seconds", 0.0) for m in history), 2),
             "precompute_test": {n: part["seconds"]["precompute"] for n, part in reports.items()},
             "train": round(sum(metrics["seconds"] for metrics in history), 2),
             "evaluate": {n: part["seconds"]["network"] for n, part in reports.items()},
@@ -234,6 +228,5 @@ def _start_folder(folder: Path, settings: RunSettings, overwrite: bool) -> None:
     if overwrite:
         for name in _OWN_FILES:
             (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / VERSIONS, ignore_errors=True)
     make_folder(folder)
     write_json(folder / "settings.json", settings.to_dict())

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import functools
+import hashlib
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import torch
 
 from pcequi.graph_store import GraphStore, store_key
 from pcequi.pose_graph import Level
 from pcequi.ranks import ALONE, Ranks, local_cores
-from pcequi.training.fit import MakeStore
+from pcequi.training.fit import LazyStore, store_of_epoch
 from pcequi.training.progress import progress_bar
 from pcequi.training.protocols import parse_protocol, protocol_rotations
 from pcequi.training.resample import resampled_clouds
 from pcequi.training.run_settings import RunSettings
 from pcequi.training.splits import Split, default_cache, precompute_shown
 
-__all__ = ["VERSIONS", "TrainVersions", "precompute_train"]
-
-#: Folder, in that of a run, of graphs that one epoch reads.
-VERSIONS = "versions"
+__all__ = ["TrainVersions", "own_cache", "precompute_train"]
 
 
 def precompute_train(
@@ -47,20 +46,19 @@ def precompute_train(
 
 
 class TrainVersions:
-    """The same for ``fit``: made when the first epoch comes that reads them.
+    """The same for ``fit``, each made when the first epoch comes that reads it.
 
     Versions that several epochs read, and the clouds themselves, are kept in the cache.
-    A version that one epoch alone reads is taken from there if it is there; else
-    it is made in the folder of the run and is deleted after its epoch: with as many
-    versions as epochs, what training needs on disk does not grow with them.
+    A version that one epoch alone reads is taken from there if it is there; else it is
+    made in a folder of this run's in the cache and is deleted after its epoch: with as
+    many versions as epochs, what training needs on disk does not grow with them.
 
     Args:
         train, levels, settings, cache, workers, quiet, ranks: as ``precompute_train``.
-        folder: of the run.
+        run: folder of the run, after which its folder in the cache is named.
 
     Attributes:
         stores: what ``fit`` takes.
-        seconds: that the graphs have taken so far.
 
     **Equivariance:** as ``splits.precompute``.
     """
@@ -70,7 +68,7 @@ class TrainVersions:
         train: Split,
         levels: Sequence[Level],
         settings: RunSettings,
-        folder: Path,
+        run: Path,
         *,
         cache: str | Path | None = None,
         workers: int | None = None,
@@ -78,32 +76,49 @@ class TrainVersions:
         ranks: Ranks = ALONE,
     ):
         self._of = train, levels, settings
-        self._folder = folder / VERSIONS
         self._cache = default_cache() if cache is None else Path(cache).expanduser()
+        self._own = own_cache(self._cache, run)
         self._options = {"workers": workers, "quiet": quiet, "ranks": ranks}
-        self.seconds = 0.0
-        self.stores: list[MakeStore] = [
-            functools.partial(self._make, number) for number in range(settings.resamplings + 1)
-        ]
+        self._made: dict[int, Path] = {}
+        numbers = range(settings.resamplings + 1)
+        self.stores = [LazyStore(partial(self._make, n), partial(self._done, n)) for n in numbers]
 
     def clear(self) -> None:
-        """Delete the graphs that one epoch alone reads, after that epoch."""
+        """Delete this run's folder in the cache, with what killed processes left there."""
         if self._options["ranks"].first:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self._own, ignore_errors=True)
 
     def _make(self, number: int) -> GraphStore:
         train, levels, settings = self._of
-        start = time.perf_counter()
         split = _version(train, number, settings, **self._options)
-        cache = self._cache
-        if number and number + len(self.stores) >= settings.fit.epochs:
+        cache, ranks, epochs = self._cache, self._options["ranks"], settings.fit.epochs
+        readers = [store_of_epoch(e, epochs, len(self.stores)) for e in range(epochs)]
+        if number and readers.count(number) == 1:
             kind, seed = parse_protocol(settings.protocol).train, settings.fit.seed + number
             turns = protocol_rotations(kind, len(split), train=True, seed=seed)
-            kept = cache / store_key(split.clouds, levels, turns) / "store.json"
-            cache = cache if kept.exists() else self._folder
+            # One process looks: another may finish the store between two looks.
+            begun = (cache / store_key(split.clouds, levels, turns)).exists()
+            begun = ranks.gather(torch.tensor([begun]).long(), even=True)[0]
+            cache = cache if begun else self._own
         store = _precompute(split, number, levels, settings, cache=cache, **self._options)
-        self.seconds += time.perf_counter() - start
+        if cache == self._own:
+            self._made[number] = store.folder
         return store
+
+    def _done(self, number: int) -> None:
+        if number in self._made and self._options["ranks"].first:
+            folder = self._made[number]
+            (folder / "store.json").unlink(missing_ok=True)  # It is no longer whole.
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def own_cache(cache: Path, run: Path) -> Path:
+    """Folder, in the cache, of graphs that a run alone reads.
+
+    **Equivariance:** does not apply.
+    """
+    digest = hashlib.sha256(str(run.resolve()).encode()).hexdigest()
+    return cache / f"run-{digest[:16]}"
 
 
 def _version(

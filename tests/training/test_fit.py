@@ -8,6 +8,7 @@ import torch
 from pcequi.errors import ArgumentError, DataError, FileError, PcequiError
 from pcequi.training.fit import (
     FitSettings,
+    LazyStore,
     fit,
     one_cycle,
     predict_logits,
@@ -140,9 +141,9 @@ def test_stores_may_be_made_when_they_are_read(tiny, split, store, tmp_path):
 
     lazy, whole = tiny.tiny_model(), tiny.tiny_model()
     settings = FitSettings(3, 4)
-    makers = [lambda: make(0), lambda: make(1)]
+    makers = [LazyStore(lambda n=n: make(n), lambda n=n: made.append(f"done {n}")) for n in (0, 1)]
     fit(lazy, makers, split.labels, settings, on_epoch=lambda _: made.append("epoch"), quiet=True)
-    assert made == [0, "epoch", 1, "epoch", "epoch"]
+    assert made == [0, "epoch", 1, "done 1", "epoch", "epoch"]
     fit(whole, [store, second], split.labels, settings, quiet=True)
     assert torch.equal(weights(lazy), weights(whole))
     with pytest.raises(ArgumentError, match=r"`labels` \(=2\) must be as many as the clouds"):

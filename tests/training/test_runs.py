@@ -7,7 +7,7 @@ import pytest
 
 from pcequi.errors import ArgumentError, FileError
 from pcequi.models import presets
-from pcequi.training import FitSettings, RunSettings, load_checkpoint, train_run
+from pcequi.training import FitSettings, RunSettings, load_checkpoint, state, train_run, versions
 from pcequi.training.predict import predict_cloud, predict_files
 from pcequi.training.run_settings import load_run_settings, load_run_split
 from pcequi.training.versions import precompute_train
@@ -86,7 +86,8 @@ def test_an_interrupted_run_ends_the_same(go, tmp_path):
 
 
 def test_epochs_take_turns_with_resampled_clouds(go, settings, tmp_path):
-    plain = go()
+    settings = replace(settings, fit=replace(settings.fit, epochs=3))
+    plain = go(settings)
     other = go(replace(settings, resamplings=1), tmp_path / "resampled")
     assert len(list((tmp_path / "cache").iterdir())) == 3  # one to train on, two to test on
     first, second = (
@@ -96,7 +97,7 @@ def test_epochs_take_turns_with_resampled_clouds(go, settings, tmp_path):
     assert first[0] == second[0] and first[1] != second[1]
     assert other["settings"]["resamplings"] == 1 and plain["shapes"] == other["shapes"]
     with pytest.raises(ArgumentError, match="resamplings was 1"):
-        go(folder=tmp_path / "resampled", resume=True)
+        go(settings, tmp_path / "resampled", resume=True)
 
 
 def test_settings_are_checked():
@@ -165,6 +166,7 @@ def test_two_trainings_of_one_folder_are_noticed(go, tmp_path):
 
 
 def test_versions_may_be_like_scans(go, settings, tmp_path):
+    settings = replace(settings, fit=replace(settings.fit, epochs=3))
     plain = go(replace(settings, resamplings=1))
     scans = go(replace(settings, resamplings=1, resample_as="scan"), tmp_path / "scans")
     first, second = (
@@ -179,48 +181,79 @@ def test_versions_may_be_like_scans(go, settings, tmp_path):
         RunSettings(resamplings=1, resample_as="x")
 
 
+def stores_in(cache):
+    return sorted(path.parent for path in cache.glob("**/store.json"))
+
+
 def test_versions_of_one_epoch_are_made_for_it_and_deleted(go, settings, tmp_path):
     three = replace(settings, resamplings=2, fit=replace(settings.fit, epochs=4))
-    folder, cache = tmp_path / "run", tmp_path / "cache"
-    seen = []
-
-    def look(metrics):
-        stores = list(cache.glob("*/store.json"))
-        seen.append((metrics["epoch"], len(stores), (folder / "versions").exists()))
-
-    lazy = go(three, on_epoch=look)
+    cache, seen = tmp_path / "cache", []
+    lazy = go(three, on_epoch=lambda metrics: seen.append(len(stores_in(cache))))
     # Epochs 1 and 4 read the clouds themselves, 2 and 3 a version each.
-    assert seen == [(1, 1, False), (2, 1, False), (3, 1, False), (4, 1, False)]
-    assert lazy["seconds"]["precompute_train"] > 0
+    assert seen == [1, 1, 1, 1] and lazy["seconds"]["precompute_train"] > 0
+    assert not list(cache.glob("run-*"))
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    made = ["precompute_seconds" in json.loads(line) for line in lines]
+    assert made == [True, True, True, False]
 
     train, levels = load_run_split(three, True), presets.preset("tiny")["levels"]
     stores = list(precompute_train(train, levels, three, cache=cache, workers=1, quiet=True))
     assert len(stores) == 3
-    kept = go(three, tmp_path / "kept")
+    kept = go(three, tmp_path / "kept")  # takes them from the cache and leaves them there
     assert kept["last_epoch"]["loss"] == lazy["last_epoch"]["loss"]
-    assert len(list(cache.glob("*/store.json"))) == 3 + len(kept["accuracy"])
+    assert len(stores_in(cache)) == 3 + len(kept["accuracy"])
 
 
 def test_versions_of_several_epochs_are_kept(go, settings, tmp_path):
-    two = replace(settings, resamplings=1, fit=replace(settings.fit, epochs=3))
-    counts = []
-    go(two, on_epoch=lambda _: counts.append(len(list((tmp_path / "cache").glob("*/store.json")))))
-    assert counts == [1, 1, 1]  # version 1 is read by the second epoch alone
-    go(replace(two, fit=replace(two.fit, epochs=4)), tmp_path / "longer")
-    assert len(list((tmp_path / "cache").glob("*/store.json"))) == 2 + 2
+    two = replace(settings, resamplings=1, fit=replace(settings.fit, epochs=4))
+    go(two)
+    assert len(stores_in(tmp_path / "cache")) == 2 + 2
 
 
-def test_an_interrupted_run_with_versions_ends_the_same(go, settings, tmp_path):
+@pytest.mark.parametrize("where", ["build", "after", "save", "delete"])
+def test_a_run_with_versions_that_is_killed_ends_the_same(
+    go, settings, tmp_path, monkeypatch, where
+):
     three = replace(settings, resamplings=2, fit=replace(settings.fit, epochs=3))
+    cache, folder = tmp_path / "cache", tmp_path / "second"
     go(three)
+    calls = []
 
-    def interrupt(metrics):
-        if metrics["epoch"] == 2:
-            raise KeyboardInterrupt
+    def second_time(name, owner, before):
+        """Kill at the second call, before or after it did its work."""
+        real = getattr(owner, name)
 
-    with pytest.raises(KeyboardInterrupt):
-        go(three, tmp_path / "second", on_epoch=interrupt)
-    go(three, tmp_path / "second", resume=True)
+        def wrapped(*args, **options):
+            calls.append(name)
+            if before and len(calls) == 2:
+                raise KeyboardInterrupt
+            result = real(*args, **options)
+            if not before and len(calls) == 2:
+                raise KeyboardInterrupt
+            return result
+
+        return wrapped
+
+    with monkeypatch.context() as patch:
+        if where in ("build", "after"):
+            target = (versions, "_precompute")
+        elif where == "save":
+            target = (state.TrainingState, "save")
+        else:
+            target = (versions.shutil, "rmtree")
+        patch.setattr(*target, second_time(target[1], target[0], where != "after"))
+        with pytest.raises(KeyboardInterrupt):
+            go(three, folder)
+    go(three, folder, resume=True)
     weights = [tmp_path / name / "model.safetensors" for name in ("run", "second")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
-    assert not (tmp_path / "second" / "versions").exists()
+    assert not list(cache.glob("run-*"))
+
+
+def test_other_folders_of_a_run_stay(go, tmp_path):
+    mine = tmp_path / "run" / "versions" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    go()
+    go(overwrite=True)
+    assert mine.read_text() == "mine"
