@@ -98,9 +98,11 @@ def train(
 ) -> None:
     """Train a classifier and measure it under the rotation protocols.
 
-    Clouds are turned by the protocol, their pose graphs are precomputed (once:
-    they are cached), and the network is trained on the graphs. What is reported
-    is the last epoch; no epoch is picked. The folder of the run gets metrics, the
+    Clouds are turned by the protocol, their pose graphs are precomputed and kept in
+    the cache, and the network is trained on the graphs. Resampled versions of the
+    clouds are precomputed when their epoch comes, and kept where several epochs read
+    them. What is reported is the last epoch, which reads the clouds themselves; no epoch
+    is picked. The folder of the run gets metrics, the
     network, and report.html, a page that opens without a network and shows it all.
     Processes started together by torchrun or fabric run share the work.
     """

@@ -1,4 +1,4 @@
-"""Resampled copies of training clouds, whose graphs are precomputed beside the first ones."""
+"""Resampled versions of training clouds, with which epochs take turns."""
 
 from __future__ import annotations
 

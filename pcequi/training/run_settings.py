@@ -33,7 +33,8 @@ class RunSettings:
         test_share, test_list: of a folder of own files, see ``splits.load_split``.
         val_share: share of the training split that is held out and measured.
         resamplings: further versions of the training clouds, see
-            ``resample.resample``; epochs take turns with all versions.
+            ``resample.resample``; epochs take turns with all versions, and the last one reads
+            the clouds themselves.
         resample_as: what these are like, ``"shape"`` or ``"scan"``, see
             ``resample.resampled_clouds``.
         fit: how it is trained; its seed also draws the rotations.

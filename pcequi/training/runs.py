@@ -62,7 +62,8 @@ def train_run(
     Args:
         settings: what to do.
         run: the folder.
-        cache, workers: of the precomputed graphs, see ``splits.precompute``.
+        cache, workers: of the precomputed graphs, see ``splits.precompute`` and
+            ``versions.TrainVersions``.
         device: where the network runs.
         resume: go on with an interrupted run.
         overwrite: start again in a folder that holds a run.

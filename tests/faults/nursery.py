@@ -88,7 +88,7 @@ def run(folder: Path) -> None:
     presets.PRESETS["tiny"] = tiny.tiny_settings
     settings = RunSettings(
         root=str(folder / "data"), num_points=24, limit=2, preset="tiny",
-        fit=FitSettings(epochs=2, batch_size=8),
+        resamplings=1, fit=FitSettings(epochs=2, batch_size=8),
     )  # fmt: skip
     train_run(settings, folder / "run", cache=folder / "cache", workers=1, resume=True, quiet=True)
 

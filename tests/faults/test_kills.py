@@ -24,7 +24,7 @@ KILLED = -9
 
 
 def without_seconds(history):
-    return [{k: v for k, v in metrics.items() if k != "seconds"} for metrics in history]
+    return [{k: v for k, v in metrics.items() if "seconds" not in k} for metrics in history]
 
 
 def content(folder):
