@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pcequi.clouds import check_cloud
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, PcequiError
 from pcequi.frames import manhattan_frame
 from pcequi.workers import one_thread, worker_map
 
@@ -150,7 +150,7 @@ def resampled_clouds(
 
     Raises:
         ArgumentError: no such kind.
-        ShapeError, DataError: a cloud is unusable.
+        ShapeError, DataError: a cloud is unusable; the message says which one.
 
     **Equivariance:** as ``resample``.
     """
@@ -190,5 +190,8 @@ def _resampled(job) -> list:
             if kind == "scan":
                 jitter = SCAN["jitter"] * float(torch.rand(1, generator=generator))
                 options = SCAN | {"jitter": jitter}
-            made.append(resample(torch.from_numpy(pos), generator, **options).numpy())
+            try:
+                made.append(resample(torch.from_numpy(pos), generator, **options).numpy())
+            except PcequiError as error:
+                raise type(error)(f"cloud {place}: {error}") from error
     return made

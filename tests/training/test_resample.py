@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, DataError
 from pcequi.rotations import random_rotations
 from pcequi.training.resample import resample, resampled_clouds
 
@@ -126,3 +126,10 @@ def test_versions_like_scans_lose_points_as_announced(box):
     assert all(abs(float(pos.norm(dim=1).max()) - 1) < 1e-5 for pos in made)
     with pytest.raises(ArgumentError, match=r"`kind` \(='x'\)"):
         resampled_clouds([box], 1, kind="x")
+
+
+def test_an_unusable_cloud_is_named():
+    bad = torch.rand(9, 3)
+    bad[4, 1] = torch.nan
+    with pytest.raises(DataError, match=r"cloud 12: .*`pos`"):
+        resampled_clouds([torch.rand(9, 3), torch.rand(9, 3), bad], 1, first=10)
