@@ -1,6 +1,6 @@
 """Does a launched job end with the weights of one process, and what does sharing cost?
 
-    python benchmarks/distributed.py [--preset small] [--clouds 96] [--epochs 2]
+    python benchmarks/distributed.py [--preset small] [--clouds 128] [--epochs 2]
 
 Precomputes and trains the same run with one process and with two, in float32
 and in float64, and keeps differences and shapes a second in

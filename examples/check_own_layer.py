@@ -1,7 +1,7 @@
 """Is my own layer equivariant, and if not, why not?
 
 A function of points goes in, a report comes out; where the answer is no, it
-names the likely cause. Three ways to write the same feature, two of them wrong.
+names the likely cause. Three features, two of them written wrongly.
 
     python examples/check_own_layer.py [--quick]
 
@@ -33,7 +33,7 @@ def normal_feature(pos: torch.Tensor) -> torch.Tensor:
 
 
 def capped_feature(pos: torch.Tensor) -> torch.Tensor:
-    """Mean distance in a ball, of at most 32 neighbours in the order of a tree."""
+    """Largest sums of distances in a ball, of at most 32 neighbours in the order of a tree."""
     pos = pos[pos[:, 0].argsort()]
     distance = torch.cdist(pos, pos, compute_mode="donot_use_mm_for_euclid_dist")
     inside = distance < 0.4

@@ -1,6 +1,6 @@
 """Claim 6: train at one budget, test at another. (ModelNet40)
 
-    python benchmarks/claims/matrix.py --source FILE --seeds 0
+    python benchmarks/claims/matrix.py --source FILE --seeds 0 1
 
 The networks are those of claim 1.
 """

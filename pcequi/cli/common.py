@@ -76,7 +76,7 @@ ResampleAs = Annotated[
     str,
     typer.Option(
         help="What these versions are like: shape (thinned and stretched), or scan (a side hidden, "
-        "uneven, noisy as well)."
+        "uneven, noisy as well); with --resamplings."
     ),
 ]
 
