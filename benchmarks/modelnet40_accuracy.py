@@ -126,8 +126,9 @@ def merge(report: dict, preset: str) -> None:
 
 
 def _key(row: dict) -> tuple:
-    kind = row["settings"].get("resample_as", "shape")
-    return row["protocol"], row["preset"], row["seed"], kind, row["settings"].get("start")
+    settings = row["settings"]
+    kind = settings.get("resample_as", "shape"), settings["resamplings"]
+    return row["protocol"], row["preset"], row["seed"], kind, settings.get("start")
 
 
 if __name__ == "__main__":
