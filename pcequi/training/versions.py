@@ -25,7 +25,12 @@ __all__ = ["TrainVersions", "own_cache", "precompute_train"]
 
 
 def precompute_train(
-    train: Split, levels: Sequence[Level], settings: RunSettings, **options
+    train: Split,
+    levels: Sequence[Level],
+    settings: RunSettings,
+    *,
+    cache: str | Path | None = None,
+    **options,
 ) -> Iterator[GraphStore]:
     """The graphs of a run's training clouds, then those of each resampling of them.
 
@@ -33,7 +38,7 @@ def precompute_train(
         train: the training split of the run.
         levels: of the network.
         settings: of the run.
-        options: ``cache``, ``workers``, ``quiet`` and ``ranks`` of ``splits.precompute_shown``.
+        cache, options: ``workers``, ``quiet`` and ``ranks`` too, of ``splits.precompute_shown``.
 
     Yields:
         One store for each version of the clouds, ``settings.resamplings`` + 1 in all.
@@ -42,7 +47,7 @@ def precompute_train(
     """
     for number in range(settings.resamplings + 1):
         split = _version(train, number, settings, **options)
-        yield _precompute(split, number, levels, settings, **options)
+        yield _precompute(split, number, levels, settings, cache=cache, **options)
 
 
 class TrainVersions:
@@ -126,7 +131,6 @@ def _version(
     number: int,
     settings: RunSettings,
     *,
-    cache: str | Path | None = None,
     workers: int | None = None,
     quiet: bool = False,
     ranks: Ranks = ALONE,
