@@ -16,22 +16,22 @@ def _orbits(num: int) -> FeatureSampler:
     return FeatureSampler(num=num, refine=2, seeds=256, blend=6, orbits=True)
 
 
-def _small() -> dict:
+def _two_levels(channels: list[int]) -> dict:
     grid, last = _grid_levels()
     levels = [
         Level(0.25, grid, _orbits(256), num_points=256, kernel_points=15),
         Level(0.5, grid, _orbits(128), num_points=128, kernel_points=15),
         Level(1.4, last, kernel_points=27),
     ]
-    return {"levels": levels, "channels": [32, 64, 128]}
+    return {"levels": levels, "channels": channels}
 
 
-def _default(budgets: tuple[int, int, int] = (128, 128, 64)) -> dict:
+def _large() -> dict:
     grid, last = _grid_levels()
     levels = [
-        Level(0.2, grid, _orbits(budgets[0]), num_points=512, kernel_points=27),
-        Level(0.4, grid, _orbits(budgets[1]), num_points=256, kernel_points=15),
-        Level(0.8, grid, _orbits(budgets[2]), num_points=128, kernel_points=15),
+        Level(0.2, grid, _orbits(512), num_points=512, kernel_points=27),
+        Level(0.4, grid, _orbits(512), num_points=256, kernel_points=15),
+        Level(0.8, grid, _orbits(256), num_points=128, kernel_points=15),
         Level(1.4, last, kernel_points=33),
     ]
     return {"levels": levels, "channels": [48, 96, 192, 256]}
@@ -53,9 +53,9 @@ def _pairs() -> dict:
 
 
 PRESETS = {
-    "default": _default,
-    "large": lambda: _default(budgets=(512, 512, 256)),
-    "small": _small,
+    "default": lambda: _two_levels([48, 96, 192]),
+    "large": _large,
+    "small": lambda: _two_levels([32, 64, 128]),
     "pairs": _pairs,
 }
 
