@@ -42,8 +42,8 @@ FREE = FeatureSampler(refine=2, seeds=256)
 BLENDS = {1: "nearest", 6: "six blended"}
 
 
-def arguments(doc: str) -> argparse.Namespace:
-    """The options of every claim."""
+def arguments(doc: str, presets: tuple[str, ...] = ()) -> argparse.Namespace:
+    """The options of every claim, and which network, where there are several to choose from."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -52,6 +52,8 @@ def arguments(doc: str) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings")
     parser.add_argument("--quick", action="store_true", help="a minute on generated shapes")
     parser.add_argument("--out", help="folder of results; by default the project's own")
+    if presets:
+        parser.add_argument("--preset", choices=presets, default=presets[0])
     args = parser.parse_args()
     args.cache = Path(args.cache)
     if args.quick and not args.out:

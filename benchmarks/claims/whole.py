@@ -1,9 +1,11 @@
-"""Claim 1 on the network that users get: the preset default, from dense down (ModelNet40)
+"""Claim 1 on networks that users get, from dense down (ModelNet40)
 
     python benchmarks/claims/whole.py --source FILE --seeds 0 1
+    python benchmarks/claims/whole.py --source FILE --seeds 0 1 --preset large
 
-The default network has 2,048, 1,024 and 512 poses on its three sampled levels. Trains
-and tests it dense and at smaller and smaller budgets; poses share a mean of six.
+The preset ``default`` has 1,024 and 512 poses on its sampled levels, ``large`` 2,048, 1,024
+and 512. Trains and tests them dense and at smaller and smaller budgets; poses share a mean
+of six.
 """
 
 from __future__ import annotations
@@ -15,29 +17,32 @@ import study
 
 from pcequi.models import preset
 
-POSES = (2048, 1024, 512)
-DENSE = (None, None, None)
-BUDGETS = (
-    DENSE,
-    (512, 512, 256),
-    (256, 256, 128),
-    (128, 128, 64),
-    (72, 72, 32),
-    (32, 32, 16),
-)
+# Of the sampled levels: all poses, then representatives.
+POSES = {"default": (1024, 512), "large": (2048, 1024, 512)}
+BUDGETS = {
+    "default": ((512, 256), (256, 128), (128, 64), (48, 24), (24, 12)),
+    "large": ((512, 512, 256), (256, 256, 128), (128, 128, 64), (72, 72, 32), (32, 32, 16)),
+}
 
 
-def levels_of(budget: tuple) -> list:
-    *sampled, last = preset("default")["levels"]
+def levels_of(name: str, budget: tuple) -> list:
+    *sampled, last = preset(name)["levels"]
     pairs = zip(sampled, budget, strict=True)
     return [*(replace(one, sampling=replace(one.sampling, num=num)) for one, num in pairs), last]
 
 
+def _said(numbers: tuple) -> str:
+    return " / ".join(f"{number:,}" for number in numbers)
+
+
 def main() -> None:
-    args = study.arguments(__doc__)
+    args = study.arguments(__doc__, presets=tuple(POSES))
     train, test = study.load(args)
-    networks = {key: levels_of(key) for key in (BUDGETS[3:] if args.quick else BUDGETS)}
-    channels = preset("default")["channels"]
+    poses, budgets = POSES[args.preset], BUDGETS[args.preset]
+    dense = (None,) * len(poses)
+    keys = budgets[2:] if args.quick else (dense, *budgets)
+    networks = {key: levels_of(args.preset, key) for key in keys}
+    channels = preset(args.preset)["channels"]
     graphs, tests = study.stores(args, train, networks), study.stores(args, test, networks)
     found, hits = {}, {}
     for key, levels in networks.items():
@@ -45,7 +50,7 @@ def main() -> None:
         hits[key] = [study.hits(model, tests[key], test) for model, _ in runs]
         found[key] = {
             **results.summary(hits[key]),
-            "share_of_poses": 1.0 if key == DENSE else sum(key) / sum(POSES),
+            "share_of_poses": 1.0 if key == dense else sum(key) / sum(poses),
             "against_most": results.difference(hits[key], hits[next(iter(networks))]),
             "train_seconds": sum(seconds for _, seconds in runs) / len(runs),
             "build_ms": study.build_cost(test, levels),
@@ -54,7 +59,7 @@ def main() -> None:
         print(key, results.percent(found[key]), flush=True)
     rows = [
         [
-            "dense (2,048 / 1,024 / 512)" if key == DENSE else " / ".join(map(str, key)),
+            f"dense ({_said(poses)})" if key == dense else _said(key),
             f"{100 * f['share_of_poses']:.1f} %",
             results.percent(f),
             results.points(f["against_most"]),
@@ -68,16 +73,16 @@ def main() -> None:
     head += ["training, CPU s", "graph, ms a shape", "kB a shape"]
     figure, (one,) = results.axes()
     shares = [100 * f["share_of_poses"] for f in found.values()]
-    results.curve(one, shares, list(found.values()), "default network, six blended")
+    results.curve(one, shares, list(found.values()), f"{args.preset}, six blended")
     results.against_share(one, shares, next(iter(found.values()))["accuracy"])
     figures = {
         "data": study.described(train, test),
         "rows": [
-            {"representatives": "dense" if key == DENSE else list(key), **f}
+            {"representatives": "dense" if key == dense else list(key), **f}
             for key, f in found.items()
         ],
     }
-    results.finish(args, "1-default", figures, results.table(head, rows), figure)
+    results.finish(args, f"1-{args.preset}", figures, results.table(head, rows), figure)
 
 
 if __name__ == "__main__":
