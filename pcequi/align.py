@@ -74,8 +74,8 @@ def align_clouds(
         The ``Alignment``, float64.
 
     Raises:
-        ArgumentError: the network has no frames at the centroid, or a number is
-            below 1 (``iterations``: 0).
+        ArgumentError: the network has no frames at the centroid or is in ``train()`` mode, or a
+            number is below 1 (``iterations``: 0).
         ShapeError, DataError: a cloud is unusable.
 
     **Equivariance:** moves of either cloud change the result as they should.
@@ -83,8 +83,10 @@ def align_clouds(
     if not isinstance(model.levels[-1].poses, CentroidPoses):
         raise ArgumentError(
             f"`model.levels[-1].poses` (={model.levels[-1].poses}) must be CentroidPoses, as in "
-            "the presets default and small: frames at the centroid are what is matched"
+            "the presets default, large and small: frames at the centroid are what is matched"
         )
+    if model.training:
+        raise ArgumentError("`model` (=in train() mode) must be in eval() mode: call model.eval()")
     for name, value, least in (("candidates", candidates, 1), ("iterations", iterations, 0)):
         if value < least:
             raise ArgumentError(f"`{name}` (={value}) must be at least {least}")

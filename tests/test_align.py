@@ -99,6 +99,9 @@ def test_wrong_arguments_are_named(model, levels_of, network, make_blob):
         align_clouds(model, pos, pos, candidates=0)
     with pytest.raises(ArgumentError, match=r"`iterations` \(=-1\) must be at least 0"):
         align_clouds(model, pos, pos, iterations=-1)
+    model.train()
+    with pytest.raises(ArgumentError, match=r"call model.eval\(\)"):
+        align_clouds(model, pos, pos)
     levels = levels_of(num=8, last=GridPoses("O", "principal"))
     with pytest.raises(ArgumentError, match="must be CentroidPoses, as in the presets"):
         align_clouds(network(levels), pos, pos)

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pcequi import __version__, check
@@ -124,6 +125,52 @@ def test_a_broken_file_does_not_stop_the_others(run, trained, tmp_path):
     assert code == 1 and "cannot be used" in out and "points.xyz" in out
 
 
+def test_a_run_is_evaluated_on_data_of_its_classes_alone(run, tmp_path, monkeypatch):
+    def make(names):
+        for number, name in enumerate(names):
+            for file in range(3):
+                path = tmp_path / "here" / "parts" / name / f"{file}.npy"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                np.save(path, np.random.default_rng(9 * number + file).normal(size=(40, 3)))
+        return path.parents[1]
+
+    parts = make(["cup", "table"])
+    monkeypatch.chdir(parts.parent)
+    options = ["--data", "folder", "--root", "parts", "--preset", "tiny", "--num-points", 24]
+    options += ["--epochs", 1, "--batch-size", 4, "--workers", 1]
+    only_json(run("train", *options, "--run", tmp_path / "own", "--json", *QUICK))
+    # Settings keep whole paths: another folder of that name, elsewhere, is another one.
+    monkeypatch.chdir(tmp_path)
+    only_json(run("evaluate", tmp_path / "own", "--workers", 1, "--json", *QUICK))
+    parts.rename(tmp_path / "here" / "others")
+    code, _, err = run("evaluate", tmp_path / "own", *QUICK)
+    assert code == 1 and "`--root` names another place" in err
+    (tmp_path / "here" / "others" / "cup").rename(tmp_path / "here" / "others" / "apple")
+    for more in ([], ["--mode", "precomputed"]):
+        where = ["--root", tmp_path / "here" / "others", *more]
+        code, _, err = run("evaluate", tmp_path / "own", *where, *QUICK)
+        assert code == 1 and "the classes cup, table" in err and "apple, table" in err
+
+
+def test_a_file_without_an_ending_and_a_folder_are_no_runs(run, trained, tmp_path):
+    good = tmp_path / "points.xyz"
+    good.write_text("".join(f"{i % 5} {i % 7} {i % 3}\n" for i in range(100)))
+    (tmp_path / "scan17").write_text("what")
+    (tmp_path / "sub").mkdir()
+    for other in ("scan17", "sub"):
+        code, out, _ = run("predict", other, good, "--network", "modelnet40-small", "--json")
+        first, second = json.loads(out)["files"]
+        assert code == 1 and other in first["error"] and second["predictions"]
+
+
+def test_long_names_in_tables_are_whole(run, trained, tmp_path):
+    long = tmp_path / ("very-" * 30 + "long:car:.npy")
+    np.save(long, np.random.default_rng(0).normal(size=(64, 3)))
+    _, out, _ = run("predict", "runs/one", long, *QUICK)
+    told = "".join(line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│"))
+    assert told == str(long)
+
+
 def test_a_second_run_needs_a_word(run, trained):
     options = ["--preset", "tiny", "--num-points", 24, "--limit", 2, "--epochs", 2]
     options += ["--batch-size", 8, "--workers", 1, "--run", "runs/one", "--also", "z/z", *QUICK]
@@ -184,15 +231,23 @@ def test_check_prints_and_judges(run, monkeypatch, passed):
     [
         (["train", "--protocol", "x"], "`protocol` (='x')"),
         (["train", "--data", "x"], "`data` (='x')"),
-        (["train", "--preset", "x", "--limit", 1, "--num-points", 8], "`name` (='x')"),
+        (["train", "--preset", "x", "--limit", 1, "--num-points", 8], "`preset` (='x')"),
         (["train", "--also", "SO3/SO3"], "`also` (='SO3/SO3')"),
         (["train", "--device", "tpu"], "`device` (='tpu')"),
+        (["train", "--device", "cpu:x"], "`device` (='cpu:x')"),
+        (["predict", "modelnet40", "file.off"], "--network modelnet40"),
+        (["predict", "--network", "x", "file.off"], "`network` (='x')"),
+        (["evaluate", "modelnet40"], "`run` (='modelnet40')"),
+        (["evaluate", "nowhere", "--mode", "all", "--mode", "x"], "`mode` (='x')"),
+        (["evaluate", "nowhere", "--mode", "dense", "--budget", 8], "`budget` (=[8])"),
+        (["evaluate", "nowhere", "--mode", "dense", "--workers", 1], "`--workers` cannot"),
+        (["evaluate", "nowhere", "--protocol", "z/z", "--protocol", "x"], "`protocol` (='x')"),
         (["train", "--threads", 0], "`threads` (=0)"),
         (["train", "--epochs", 0], "`epochs` (=0)"),
         (["evaluate", "nowhere"], "holds no checkpoint"),
         (["predict", "nowhere", "file.off"], "holds no checkpoint"),
-        (["precompute", "--preset", "x"], "`name` (='x')"),
-        (["check", "--preset", "x"], "`name` (='x')"),
+        (["precompute", "--preset", "x"], "`preset` (='x')"),
+        (["check", "--preset", "x"], "`preset` (='x')"),
     ],
 )
 def test_errors_name_the_argument_also_as_json(run, arguments, message):
@@ -233,16 +288,39 @@ def stopping(monkeypatch):
         def raising(*args, **options):
             raise error
 
-        monkeypatch.setattr("pcequi.training.predict.predict_files", raising)
+        monkeypatch.setattr("pcequi.training.predict.predict_each", raising)
 
     return fail
 
 
-def test_ctrl_c_is_answered(run, stopping):
-    stopping(KeyboardInterrupt())
-    code, out, err = run("predict", "chair.off", "--json", *QUICK)
+def test_ctrl_c_is_answered(run, monkeypatch):
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pcequi.check.equivariance_figures", stop)
+    code, out, err = run("check", "--json", "--threads", 1)
     assert code == 130 and "Error: interrupted" in err
     assert json.loads(out)["error"]["type"] == "Interrupted"
+
+
+def test_ctrl_c_leaves_the_answers_that_are_there(run, trained, tmp_path, monkeypatch):
+    from pcequi.datasets import readers
+
+    read, files = readers.read_points, [tmp_path / f"{n}.npy" for n in range(3)]
+    for n, file in enumerate(files):
+        np.save(file, np.random.default_rng(n).normal(size=(64, 3)))
+
+    def stop_at_the_last(file, *args):
+        if file == files[2]:
+            raise KeyboardInterrupt
+        return read(file, *args)
+
+    monkeypatch.setattr(readers, "read_points", stop_at_the_last)
+    code, out, err = run("predict", "runs/one", *files, "--json", *QUICK)
+    found = json.loads(out)
+    assert code == 130 and "interrupted after 2 of 3 files" in err and found["interrupted"]
+    assert [one["file"] for one in found["files"]] == [str(file) for file in files[:2]]
+    assert all(one["predictions"] for one in found["files"])
 
 
 def test_an_interrupted_training_says_how_to_go_on(run, monkeypatch):

@@ -53,6 +53,8 @@ def _guarded(command: Callable) -> Callable:
             return command(*args, **options)
         except KeyboardInterrupt:
             after = _AFTER.get(command.__name__)
+            if after and options.get("overwrite"):
+                after = after.replace("--resume", "--resume instead of --overwrite")
             raise Interrupted(f"interrupted; {after}" if after else "interrupted") from None
         except OSError as error:
             if error.errno not in FULL:

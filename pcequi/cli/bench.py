@@ -28,9 +28,11 @@ def bench(
     import torch
 
     from pcequi.bench import EXPLANATIONS, GPU_EXPLANATIONS, bench_figures, gpu_figures
+    from pcequi.models.presets import check_preset
     from pcequi.training.progress import progress_bar
     from pcequi.training.threads import choose_device, set_threads
 
+    check_preset(preset)
     used, chosen = set_threads(threads), choose_device(device)
     on_gpu = chosen.type == "cuda"
     if on_gpu and chosen.index is not None:

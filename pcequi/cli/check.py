@@ -22,10 +22,12 @@ def check(
     with 1 if a figure that has a limit is above it.
     """
     from pcequi.check import EXPLANATIONS, LIMITS, TIE_RULE, equivariance_figures
+    from pcequi.models.presets import check_preset
     from pcequi.training.progress import progress_bar
     from pcequi.training.threads import set_threads
 
     set_threads(threads)
+    check_preset(preset)
     steps: list[str] = []
     with progress_bar("checking", 8) as bar:
 

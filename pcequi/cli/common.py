@@ -82,8 +82,8 @@ ResampleAs = Annotated[
 
 
 def text(path: Path | None) -> str | None:
-    """A path as settings keep it."""
-    return None if path is None else str(path)
+    """A path as settings keep it: whole, as later commands may be given elsewhere."""
+    return None if path is None else str(path.expanduser().absolute())
 
 
 def print_json(value: Any) -> None:
@@ -97,7 +97,7 @@ def table(title: str, *columns: str):
 
     result = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
-        result.add_column(column, justify="right" if number else "left")
+        result.add_column(column, justify="right" if number else "left", overflow="fold")
     return result
 
 
@@ -105,9 +105,9 @@ def show(*parts: Any) -> None:
     """Print for people, on stdout; never cut off where it is no terminal."""
     from rich.console import Console
 
-    console = Console()
+    console = Console(emoji=False)
     if not console.is_terminal:
-        console = Console(width=120)
+        console = Console(width=120, emoji=False)
     for part in parts:
         console.print(part, highlight=False, soft_wrap=isinstance(part, str), markup=False)
 

@@ -50,6 +50,7 @@ def demo(
     from pcequi.training.threads import choose_device, set_threads
 
     set_threads(threads)
+    run = run.expanduser()
     start, where = time.perf_counter(), choose_device(device)
     fit = FitSettings(epochs=10 if quick else 15, seed=seed)
     limit = 30 if quick else None

@@ -12,9 +12,6 @@ from pcequi.cli.common import (
     Cache,
     Device,
     Json,
-    Limit,
-    Root,
-    Source,
     Threads,
     Workers,
     percent,
@@ -23,7 +20,7 @@ from pcequi.cli.common import (
     table,
     text,
 )
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, FileError
 
 
 def evaluate(
@@ -56,12 +53,27 @@ def evaluate(
             "(repeatable): the mean of the probabilities of all, and what each has alone.",
         ),
     ] = None,
-    limit: Limit = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Clouds of each class at most, to try out.", show_default="that of the run"
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of the rotations.", show_default="that of the run")
     ] = None,
-    root: Root = None,
-    source: Source = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the data set.", show_default="that of the run"),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data set from here: packed file or OFF files of ModelNet, unpacked folder of "
+            "others.",
+            show_default="that of the run",
+        ),
+    ] = None,
     cache: Cache = None,
     workers: Workers = None,
     threads: Threads = None,
@@ -74,38 +86,49 @@ def evaluate(
     protocol, of several networks together where --with names more. With one of
     --mode and --budget: a table of accuracy, the largest difference of a logit from
     dense (where dense is among the modes), and the time a cloud takes from points to
-    logits. Dense is slow: use --limit.
+    logits; nothing is cached, so --cache and --workers do not go with these. Dense is
+    slow: use --limit.
     """
     from pcequi.networks import find_network
-    from pcequi.training.checkpoints import load_checkpoint
-    from pcequi.training.evaluate import MODES, compare_modes, evaluate_together
-    from pcequi.training.run_settings import load_run_settings, load_run_split
+    from pcequi.training.evaluate import MODES, check_modes, compare_modes, evaluate_together
+    from pcequi.training.protocols import parse_protocol
+    from pcequi.training.run_settings import load_run_settings
     from pcequi.training.threads import choose_device, set_threads
 
     set_threads(threads)
-    checkpoint = load_checkpoint(run)
+    # All that can be wrong is looked at before anything is computed.
+    budgets, modes = budget or [], mode or ["precomputed"]
+    if "all" in modes:
+        modes = [*MODES, *(name for name in modes if name != "all")]
+    check_modes(modes, budgets)
+    for name in protocol or ():
+        parse_protocol(name)
+    options: dict = {"device": choose_device(device)}
+    comparing = bool(mode or budget)
+    where = {"with": together, "cache": cache, "workers": workers}
+    given = [f"`--{name}`" for name, value in where.items() if value and comparing]
+    if given:
+        raise ArgumentError(f"{given[0]} cannot be joined with --mode or --budget; leave one out")
+    checkpoint = _checkpoint(run)
     settings = load_run_settings(run)
     where = {"root": text(root), "source": text(source), "limit": limit}
     settings = replace(settings, **{key: value for key, value in where.items() if value})
     seed = settings.fit.seed if seed is None else seed
-    test = load_run_split(settings, train=False)
-    result: dict = {"run": str(run), "data": settings.data, "seed": seed, "shapes": len(test)}
-    protocols = protocol or [settings.protocol]
-    options = {"seed": seed, "device": choose_device(device)}
     others = [find_network(path) for path in together or ()]
-    if others and (mode or budget):
-        raise ArgumentError("`--with` cannot be joined with --mode or --budget; leave one out")
     for path, other in zip(together or (), others):
         if list(other.classes) != list(checkpoint.classes):
             raise ArgumentError(
                 f"`--with` (={str(path)!r}) must be a run on the classes of {run}, in their order"
             )
-    if mode or budget:
-        modes = list(MODES) if mode and "all" in mode else mode or ["precomputed"]
+    test = _test_clouds(settings, checkpoint.classes, run)
+    options["seed"] = seed
+    result: dict = {"run": str(run), "data": settings.data, "seed": seed, "shapes": len(test)}
+    protocols = protocol or [settings.protocol]
+    if comparing:
         result["table"] = [
             {"protocol": name} | row
             for name in protocols
-            for row in compare_modes(checkpoint.model, test, name, modes, budget or (), **options)
+            for row in compare_modes(checkpoint.model, test, name, modes, budgets, **options)
         ]
     else:
         result["protocols"] = {
@@ -135,6 +158,43 @@ def evaluate(
         show(rows)
         for name, report in result["protocols"].items() if others else ():
             show(f"{name}, each alone: {', '.join(percent(share) for share in report['alone'])}")
+
+
+def _checkpoint(run: Path):
+    """The network of a run."""
+    from pcequi.networks import network_names
+    from pcequi.training.checkpoints import load_checkpoint
+
+    if str(run) in network_names() and not run.exists():
+        raise ArgumentError(
+            f"`run` (={str(run)!r}) is a network that comes with pcequi, without data to evaluate "
+            "it on; its card has figures, and `--with` joins it to a run of yours"
+        )
+    return load_checkpoint(run)
+
+
+def _test_clouds(settings, classes, run: Path):
+    """The test clouds of a run, whose classes must be those of its network."""
+    from pcequi.training.run_settings import load_run_split
+
+    given = next((name for name in ("root", "source") if getattr(settings, name)), None)
+    try:
+        test = load_run_split(settings, train=False)
+    except FileError as error:
+        if given is None:
+            raise
+        raise FileError(
+            f"{error} (where the data of {run} lie is in its settings: `--{given}` names another "
+            "place)"
+        ) from error
+    if list(test.classes) != list(classes):
+        place = f" in {getattr(settings, given)!r}" if given else ""
+        raise ArgumentError(
+            f"`run` (={str(run)!r}) knows the classes {', '.join(classes)}, and the data"
+            f"{place} have {', '.join(test.classes)}: give data of its classes by `--root` or "
+            "`--source`"
+        )
+    return test
 
 
 def _show_comparison(result: dict) -> None:

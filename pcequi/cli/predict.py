@@ -16,7 +16,7 @@ def predict(
         list[Path],
         typer.Argument(
             help="Meshes or point clouds. First of them may be the folder of a run, or its "
-            "model.safetensors, whose network is then used.",
+            "model.safetensors, whose network is then used; a folder that holds none is no run.",
             metavar="[RUN] FILES...",
         ),
     ],
@@ -52,11 +52,11 @@ def predict(
     A file that cannot be used is reported, on standard error and with --json as
     its `error`, the others are still classified, and the command exits with 1 at
     the end; with 0 if all were classified. A cloud of too few points gets a
-    `warning` beside its answer.
+    `warning` beside its answer. Stopped by Ctrl-C, it prints what it has.
     """
-    from pcequi.networks import TOGETHER, load_network
+    from pcequi.networks import TOGETHER, load_network, network_names
     from pcequi.training.checkpoints import load_checkpoint
-    from pcequi.training.predict import predict_files
+    from pcequi.training.predict import predict_each
     from pcequi.training.progress import progress_bar
     from pcequi.training.threads import choose_device, set_threads
 
@@ -73,17 +73,31 @@ def predict(
             "either, or join them in Python (`predict_files` takes several networks)"
         )
     names = network or list(TOGETHER)
+    for name in names:
+        if name not in network_names():
+            raise ArgumentError(
+                f"`network` (={name!r}) must be one of {', '.join(network_names())}"
+            )
+    if run in network_names() and not Path(run).exists():
+        raise ArgumentError(f"`files` (={run!r} first) is a trained network: --network {run}")
     checkpoint = [load_network(name) for name in names] if run is None else load_checkpoint(run)
     options = {"top": top, "num_points": num_points, "seed": seed}
     options |= {"drop_outliers": drop_outliers, "device": choose_device(device)}
-    with progress_bar(f"classifying {len(files)} files") as bar:
-        results = predict_files(checkpoint, files, progress=bar, **options)
+    results, interrupted = [], False
+    try:
+        with progress_bar(f"classifying {len(files)} files") as bar:
+            for result in predict_each(checkpoint, files, **options):
+                results.append(result)
+                bar(len(results), len(files))
+    except KeyboardInterrupt:
+        interrupted = True
     failed = sum("error" in result for result in results)
     classified = len(results) - failed
     if json:
         one = names[0] if len(names) == 1 else names
         source = {"network": one} if run is None else {"run": run}
-        print_json(source | {"files": results, "classified": classified, "failed": failed})
+        counts = {"classified": classified, "failed": failed, "interrupted": interrupted}
+        print_json(source | {"files": results} | counts)
     else:
         show_predictions(results)
         if len(results) > 1:
@@ -92,13 +106,21 @@ def predict(
         for kind in ("error", "warning"):
             if kind in result:
                 typer.echo(f"{kind.title()}: {result['file']}: {result[kind]}", err=True)
+    if interrupted:
+        typer.echo(f"Error: interrupted after {len(results)} of {len(files)} files", err=True)
+        raise typer.Exit(130)
     if failed:
         raise typer.Exit(1)
 
 
 def _is_run(path: Path) -> bool:
-    """Folders, checkpoints, and names without an ending, which no format has."""
-    return path.is_dir() or path.suffix in ("", ".safetensors", ".json")
+    """Checkpoints, their folders, and names of nothing that have no ending, as no format has."""
+    path = path.expanduser()
+    if path.is_dir():
+        return any((path / name).exists() for name in ("settings.json", "model.json"))
+    if path.exists():
+        return path.suffix in (".safetensors", ".json")
+    return path.suffix in ("", ".safetensors", ".json")
 
 
 def show_predictions(results: list[dict]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pcequi.cli.common import Json, NumPoints, Seed, print_json, show, table
+from pcequi.cli.common import Json, Seed, print_json, show, table
 
 
 def view(
@@ -47,7 +47,11 @@ def view(
         ),
     ] = None,
     rotation: Annotated[
-        int, typer.Option(min=0, help="A point has many poses: show that of this rotation.")
+        int,
+        typer.Option(
+            min=0,
+            help="A point has many poses: show that of this rotation. Evidence is of all.",
+        ),
     ] = 0,
     rotated: Annotated[
         bool,
@@ -79,14 +83,19 @@ def view(
             min=1, help="Representatives of the level.", show_default="those of the network"
         ),
     ] = None,
-    num_points: NumPoints = 1024,
+    num_points: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Points of a cloud.", show_default="as the network was trained, or 1024"
+        ),
+    ] = None,
     save: Annotated[
         Path | None,
         typer.Option(help="Write a .png, or a .gif that turns, instead of opening a window."),
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(min=32, help="Pixels a cloud.", show_default="640, 360 for a .gif"),
+        typer.Option(min=32, help="Of --save: pixels a cloud.", show_default="640, 360 for a .gif"),
     ] = None,
     renderer: Annotated[
         str,
@@ -110,10 +119,13 @@ def view(
 
     from pcequi.datasets.readers import read_points
     from pcequi.rotations import random_rotations
-    from pcequi.training.predict import sparse_warning
+    from pcequi.training.predict import sparse_warning, trained_points
+    from pcequi.training.progress import progress_bar
     from pcequi.viz import level_scene, levels, matching, render
 
+    level_scene.check_coloring(color, "color")
     if save is not None:
+        render.check_renderer(renderer)
         gif = render.check_picture_path(save).suffix.lower() == ".gif"
         size = size or (360 if gif else 640)
         render.check_picture_size(size, len(files) + rotated, render.FRAMES if gif else 1)
@@ -124,12 +136,18 @@ def view(
     target = _target(color, class_name, checkpoint)
     if budget is not None and level <= len(network_levels):
         network_levels[level - 1] = network_levels[level - 1].with_budget(num=budget)
+    if num_points is None:
+        num_points = trained_points(checkpoint) if checkpoint else 1024
     clouds = [read_points(file, num_points, seed).pos.double() for file in files]
     # An untrained network has no answer to be trusted.
     warnings = [checkpoint and sparse_warning(checkpoint, len(cloud)) for cloud in clouds]
 
     start = time.perf_counter()
-    views = [levels.sample_level(cloud, network_levels, level, rotation) for cloud in clouds]
+    views = []
+    with progress_bar(f"sampling {len(clouds)} clouds", quiet=len(clouds) == 1) as bar:
+        for cloud in clouds:
+            views.append(levels.sample_level(cloud, network_levels, level, rotation))
+            bar(len(views), len(clouds))
     views[1:] = [matching.match_shape(views[0], view) for view in views[1:]]
     titles, comparison = [file.name for file in files], None
     if rotated:
@@ -163,7 +181,8 @@ def view(
 
     start = time.perf_counter()
     if save is not None:
-        render.save_picture(scene, save, size=size, renderer=renderer)
+        with progress_bar("drawing") as bar:
+            render.save_picture(scene, save, size=size, renderer=renderer, progress=bar)
     described = [levels.describe(view, highlight) for view in views]
     others = described[2:] if rotated else described[1:]
     result = described[0] | {

@@ -99,7 +99,9 @@ def read_points(
     ending = path.suffix.lower()
     if not os.path.exists(path):  # Unlike Path.exists, false where a folder may not be read.
         raise FileError(f"`path` (={str(path)!r}) does not exist: check the path")
-    if ending not in ENDINGS or path.is_dir():
+    if path.is_dir():
+        raise FileError(f"`path` (={str(path)!r}) is a folder: name files, as {path}/*")
+    if ending not in ENDINGS:
         raise FileError(
             f"`path` (={str(path)!r}) is of an unknown format: it must end in {' '.join(ENDINGS)}"
         )

@@ -68,6 +68,17 @@ def preset(name: str) -> dict:
 
     **Equivariance:** all presets use data-driven frames: exact under SE(3).
     """
-    if name not in PRESETS:
-        raise ArgumentError(f"`name` (={name!r}) must be one of {sorted(PRESETS)}")
+    check_preset(name, "name")
     return PRESETS[name]()
+
+
+def check_preset(value: str, name: str = "preset") -> None:
+    """Whether there is such a preset, asked for by an argument that goes by ``name``.
+
+    Raises:
+        ArgumentError: there is none.
+
+    **Equivariance:** does not apply.
+    """
+    if value not in PRESETS:
+        raise ArgumentError(f"`{name}` (={value!r}) must be one of {', '.join(PRESETS)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from pcequi.outliers import kept_points
 from pcequi.pose_graph import build_pose_graph
 from pcequi.training.checkpoints import Checkpoint
 
-__all__ = ["predict_cloud", "predict_files", "sparse_warning"]
+__all__ = ["predict_cloud", "predict_each", "predict_files", "sparse_warning", "trained_points"]
 
 # Share of the points of training below which a cloud is called sparse: with a quarter of
 # them the shipped network has lost a third of its accuracy (docs/claims.md, 7).
@@ -98,6 +98,8 @@ def predict_files(
 ) -> list[dict]:
     """Classify meshes and point clouds; one that cannot be used does not stop the rest.
 
+    ``predict_each`` takes the same and hands each answer out as it comes.
+
     Args:
         checkpoint: a trained network, or several; see ``predict_cloud``.
         files: see ``datasets.readers.read_points`` for the formats.
@@ -110,12 +112,40 @@ def predict_files(
 
     Returns:
         For each file ``file`` and ``predictions`` (see ``predict_cloud``), or
-        ``error``; and ``warning`` for clouds of less than a quarter of the points of
-        training.
+        ``error``; ``dropped``, the number of points that were left out as outliers, if that
+        was asked; and ``warning`` for clouds of which less than a quarter of the
+        points of training is left.
 
     Raises:
         ArgumentError: ``top``, ``num_points`` or ``seed`` is out of range, or networks of
             different classes: that is no file's fault.
+
+    **Equivariance:** as ``predict_cloud``.
+    """
+    results = []
+    options = {"top": top, "num_points": num_points, "seed": seed}
+    for result in predict_each(
+        checkpoint, files, drop_outliers=drop_outliers, device=device, **options
+    ):
+        results.append(result)
+        if progress:
+            progress(len(results), len(files))
+    return results
+
+
+def predict_each(
+    checkpoint: Checkpoint | Sequence[Checkpoint],
+    files: Sequence[str | Path],
+    *,
+    top: int = 3,
+    num_points: int | None = None,
+    seed: int = 0,
+    drop_outliers: bool = False,
+    device: torch.device | str = "cpu",
+) -> Iterator[dict]:
+    """What ``predict_files`` returns, one by one: stopping keeps what is finished.
+
+    Arguments and errors are those of ``predict_files``.
 
     **Equivariance:** as ``predict_cloud``.
     """
@@ -124,23 +154,23 @@ def predict_files(
 
     networks = _same_classes(checkpoint)
     if num_points is None:
-        num_points = networks[0].extra.get("num_points") or 1024
+        num_points = trained_points(networks[0])
     for name, value, least in (("top", top, 1), ("num_points", num_points, 1), ("seed", seed, 0)):
         check_count(name, value, least)
-    options = {"top": top, "drop_outliers": drop_outliers, "device": device}
-    results = []
     for file in files:
+        result: dict = {"file": str(file)}
         try:
-            pos = read_points(file, num_points, seed).pos
-            result = {"predictions": predict_cloud(networks, pos, **options)}
+            pos = torch.as_tensor(read_points(file, num_points, seed).pos)
+            if drop_outliers:
+                kept = kept_points(pos)
+                result["dropped"], pos = len(pos) - len(kept), pos[kept]
+            result["predictions"] = predict_cloud(networks, pos, top=top, device=device)
             if warning := sparse_warning(networks[0], len(pos)):
                 result["warning"] = warning
-        except (PcequiError, OSError, MemoryError) as error:
-            result = {"error": str(error) or type(error).__name__}
-        results.append({"file": str(file)} | result)
-        if progress:
-            progress(len(results), len(files))
-    return results
+        # RuntimeError: torch's own, such as that memory ran out.
+        except (PcequiError, OSError, MemoryError, RuntimeError) as error:
+            result = {"file": str(file), "error": str(error) or type(error).__name__}
+        yield result
 
 
 def sparse_warning(checkpoint: Checkpoint, points: int) -> str | None:
@@ -148,7 +178,7 @@ def sparse_warning(checkpoint: Checkpoint, points: int) -> str | None:
 
     **Equivariance:** does not apply.
     """
-    trained = _trained_points(checkpoint)
+    trained = trained_points(checkpoint)
     if points >= _SPARSE * trained:
         return None
     return (
@@ -156,6 +186,10 @@ def sparse_warning(checkpoint: Checkpoint, points: int) -> str | None:
     )
 
 
-def _trained_points(checkpoint: Checkpoint) -> int:
+def trained_points(checkpoint: Checkpoint) -> int:
+    """Points of a cloud that a network was trained on; 1,024 where nothing says it.
+
+    **Equivariance:** does not apply.
+    """
     points = checkpoint.extra.get("num_points")
     return points if isinstance(points, int) and points > 0 else 1024

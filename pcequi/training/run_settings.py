@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pcequi.errors import ArgumentError, FileError
+from pcequi.models.presets import check_preset
 from pcequi.training.files import read_json
 from pcequi.training.protocols import parse_protocol
 from pcequi.training.resample import check_kind
@@ -66,6 +67,7 @@ class RunSettings:
         if self.resamplings < 0:
             raise ArgumentError(f"`resamplings` (={self.resamplings}) must be 0 or more")
         check_kind(self.resample_as, "resample_as")
+        check_preset(self.preset)
         if self.resample_as != "shape" and not self.resamplings:
             raise ArgumentError(
                 f"`resample_as` (={self.resample_as!r}) says what resampled versions are like, and "

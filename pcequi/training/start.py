@@ -8,6 +8,8 @@ import torch
 
 from pcequi.errors import ArgumentError
 from pcequi.models import GroupConvClassifier
+from pcequi.models.presets import PRESETS
+from pcequi.training.checkpoints import Checkpoint
 
 __all__ = ["start_from"]
 
@@ -46,11 +48,23 @@ def start_from(model: GroupConvClassifier, classes: list[str], place: str | Path
             continue
         shapes = [list(part[name].shape) if name in part else "absent" for part in (given, own)]
         if shapes[0] != shapes[1]:
+            fits = ", ".join(_presets_of(found)) or "no preset of this version"
             raise ArgumentError(
                 f"`start` (={str(place)!r}) is another kind of network: its weight {name} is "
-                f"{shapes[0]}, not {shapes[1]}; give the preset with which it was trained, or one "
-                "that differs from it in its budgets alone"
+                f"{shapes[0]}, not {shapes[1]}; layers like its own have: {fits}"
             )
     with torch.no_grad():
         model.load_state_dict({name: given[name].to(own[name].dtype) for name in own})
     return same
+
+
+def _presets_of(found: Checkpoint) -> list[str]:
+    """The presets whose layers are those of a network."""
+
+    def shapes(model):
+        return {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+
+    num = len(found.classes)
+    with torch.random.fork_rng(devices=[]):
+        networks = {name: GroupConvClassifier.from_preset(name, num) for name in PRESETS}
+    return [name for name, one in networks.items() if shapes(one) == shapes(found.model)]

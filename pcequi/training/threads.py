@@ -53,4 +53,9 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ArgumentError(f"`device` (={name!r}) is not there; use 'cpu' or 'auto'")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ArgumentError(
+            f"`device` (={name!r}) is no device; write 'cpu', 'cuda' or, of several, 'cuda:1'"
+        ) from error

@@ -18,6 +18,18 @@ MOST_FRAMES = 24
 MOST_PALE = 20_000
 
 
+def check_coloring(coloring: str, name: str = "coloring") -> None:
+    """Whether there is such a colouring, asked for by an argument that goes by ``name``.
+
+    Raises:
+        ArgumentError: there is none.
+
+    **Equivariance:** does not apply.
+    """
+    if coloring not in COLORINGS:
+        raise ArgumentError(f"`{name}` (={coloring!r}) must be one of {', '.join(COLORINGS)}")
+
+
 def level_scene(
     views: list[LevelView],
     titles: list[str],
@@ -52,8 +64,7 @@ def level_scene(
     **Equivariance:** colours are invariant, positions and frames move with the
     clouds.
     """
-    if coloring not in COLORINGS:
-        raise ArgumentError(f"`color` (={coloring!r}) must be one of {', '.join(COLORINGS)}")
+    check_coloring(coloring)
     if coloring == "evidence" and highlight is None and any(v.evidence is None for v in views):
         raise ArgumentError(
             "`color` (='evidence') needs the evidence of a trained network: make the views with "

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import io
 import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from pcequi.errors import ArgumentError, FileError, MissingPackageError, PcequiError
+from pcequi.files import write_bytes
 from pcequi.viz import worker
 from pcequi.viz.annotate import annotate
 from pcequi.viz.scene import Scene
@@ -107,6 +111,7 @@ def save_picture(
     frames: int = FRAMES,
     renderer: str = "auto",
     timeout: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Draw a scene into a file; no display is needed.
 
@@ -120,6 +125,7 @@ def save_picture(
             display); "auto" tries them in this order.
         timeout: seconds after which an attempt is given up; by default 60, and for
             each cloud of each frame 5, or more where ``size`` is above 700.
+        progress: called now and then with (drawings done, drawings in all).
 
     Returns:
         The path.
@@ -135,8 +141,7 @@ def save_picture(
     clouds are drawn from one direction, in one scale.
     """
     path = check_picture_path(path)
-    if renderer not in RENDERERS:
-        raise ArgumentError(f"`renderer` (={renderer!r}) must be one of {', '.join(RENDERERS)}")
+    check_renderer(renderer)
     for name, value, least in (("size", size, 32), ("frames", frames, 2)):
         if value < least:
             raise ArgumentError(f"`{name}` (={value}) must be at least {least}")
@@ -151,12 +156,17 @@ def save_picture(
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "scene.npz"
         scene.save(saved)
+
+        def tell() -> None:
+            if progress:
+                progress(len(list(Path(folder).glob("[0-9]*.png"))), drawings)
+
         for attempt in attempts:
             if attempt == "window" and not has_display():
                 failures.append("window: no display ($DISPLAY is not set)")
                 continue
             arguments = ["draw", saved, folder, pixels, count]
-            problem = _run_worker(arguments, _environment(attempt), timeout)
+            problem = _run_worker(arguments, _environment(attempt), timeout, tell)
             drawn = sorted(Path(folder).glob("[0-9]*.png"))
             if problem is None and len(drawn) == drawings:
                 _write(path, annotate(scene, drawn, size))
@@ -188,6 +198,18 @@ def show_window(scene: Scene, title: str = "pcequi") -> None:
         problem = _run_worker(["show", saved, title], dict(os.environ), None)
     if problem:
         raise RenderError(f"no window could be opened ({problem}): save a picture instead")
+
+
+def check_renderer(renderer: str) -> None:
+    """Whether there is such a renderer.
+
+    Raises:
+        ArgumentError: there is none.
+
+    **Equivariance:** does not apply.
+    """
+    if renderer not in RENDERERS:
+        raise ArgumentError(f"`renderer` (={renderer!r}) must be one of {', '.join(RENDERERS)}")
 
 
 def check_picture_path(path: str | Path) -> Path:
@@ -248,21 +270,35 @@ def _environment(renderer: str) -> dict[str, str]:
     return values
 
 
-def _run_worker(arguments: list, environment: dict, timeout: float | None) -> str | None:
-    """What went wrong, or None."""
-    command = [sys.executable, "-m", worker.__name__, *map(str, arguments)]
+def _run_worker(
+    arguments: list, environment: dict, timeout: float | None, tell: Callable | None = None
+) -> str | None:
+    """What went wrong, or None; ``tell`` is called twice a second meanwhile."""
+    # -P: a folder of scans may hold files named like modules, and nobody's code is to run.
+    command = [sys.executable, "-P", "-m", worker.__name__, *map(str, arguments)]
     package_root = str(Path(__file__).parents[2])
     inherited = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, inherited]))
-    try:
-        done = subprocess.run(
-            command, env=environment, timeout=timeout, capture_output=True, text=True
-        )
-    except subprocess.TimeoutExpired:
-        return f"gave up after {timeout:.0f} s"
+    end = None if timeout is None else time.monotonic() + timeout
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as done:
+        try:
+            while True:
+                try:
+                    _, said = done.communicate(timeout=0.5)
+                    break
+                except subprocess.TimeoutExpired:
+                    if end is not None and time.monotonic() > end:
+                        done.kill()
+                        return f"gave up after {timeout:.0f} s"
+                if tell:
+                    tell()
+        except BaseException:
+            done.kill()
+            raise
     if done.returncode == 0:
         return None
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     last = lines[-1] if lines else "no message"
     if done.returncode == worker.NO_OPEN3D:
         raise MissingPackageError(f"drawing needs Open3D, which does not load ({last}): {_INSTALL}")
@@ -276,19 +312,16 @@ def _run_worker(arguments: list, environment: dict, timeout: float | None) -> st
 
 
 def _write(path: Path, pictures: list) -> None:
-    first, *others = pictures
-    try:
-        if path.suffix.lower() == ".png":
-            first.save(path)
-            return
+    first, content = pictures[0], io.BytesIO()
+    if path.suffix.lower() == ".png":
+        first.save(content, "png")
+    else:
         # One palette for all frames, or colours would flicker.
         palette = first.quantize(255)
         frames = [_indexed(picture, palette) for picture in pictures]
-        frames[0].save(
-            path, save_all=True, append_images=frames[1:], duration=3600 // len(frames), loop=0
-        )
-    except OSError as error:
-        raise FileError(f"`path` (={str(path)!r}) cannot be written: {error}") from error
+        turn = {"duration": 3600 // len(frames), "loop": 0}
+        frames[0].save(content, "gif", save_all=True, append_images=frames[1:], **turn)
+    write_bytes(path, content.getvalue())
 
 
 def _indexed(picture, palette):

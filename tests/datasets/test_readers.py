@@ -126,7 +126,7 @@ def test_missing_and_unknown_files_are_named(tmp_path):
         read_points(unknown)
     folder = tmp_path / "folder.ply"
     folder.mkdir()
-    with pytest.raises(FileError, match="unknown format"):
+    with pytest.raises(FileError, match="is a folder: name files"):
         read_points(folder)
 
 

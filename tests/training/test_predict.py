@@ -132,5 +132,27 @@ def test_strays_are_left_out_where_it_is_asked_for(checkpoint, tmp_path, capsys)
     arguments = ["predict", str(tmp_path / "run"), str(tmp_path / "scan.npy"), "--json"]
     with pytest.raises(SystemExit, match="^0$"):
         main([*arguments, "--drop-outliers"])
-    found = json.loads(capsys.readouterr().out)["files"][0]["predictions"]
-    assert [one["class"] for one in found] == [one["class"] for one in kept]
+    found = json.loads(capsys.readouterr().out)["files"][0]
+    assert [one["class"] for one in found["predictions"]] == [one["class"] for one in kept]
+
+
+def test_points_that_are_left_decide_whether_a_cloud_is_sparse(checkpoint, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    whole = torch.nn.functional.normalize(torch.randn(300, 3, generator=generator), dim=1)
+    scan = torch.cat([whole, 9 * torch.randn(60, 3, generator=generator)])
+    np.save(tmp_path / "scan.npy", scan.numpy())
+    kept = len(kept_points(scan))
+    for trained, sparse in ((4 * kept, False), (4 * len(scan), True)):
+        checkpoint.extra["num_points"] = trained
+        (found,) = predict_files(checkpoint, [tmp_path / "scan.npy"], drop_outliers=True)
+        assert ("warning" in found) == sparse, trained
+    assert f"{kept} points" in found["warning"] and found["dropped"] == len(scan) - kept > 0
+
+
+def test_an_error_of_torch_is_the_files_own(checkpoint, files, monkeypatch):
+    def fail(*args, **options):
+        raise RuntimeError("memory ran out")
+
+    monkeypatch.setattr("pcequi.training.predict.predict_cloud", fail)
+    found = predict_files(checkpoint, files[:2])
+    assert [entry["error"] for entry in found] == ["memory ran out"] * 2

@@ -49,9 +49,11 @@ def test_budgets_may_differ(tiny, trained):
 def test_other_layers_are_refused_and_nothing_is_changed(tiny, trained):
     model = GroupConvClassifier(tiny.tiny_levels(), 3, [6, 9], head_channels=16)
     before = weights_of(model)
-    with pytest.raises(ArgumentError, match=r"`start` .*its weight blocks\.0\..*preset with which"):
+    with pytest.raises(ArgumentError, match=r"`start` .*its weight blocks\.0\..*: no preset"):
         start_from(model, tiny.CLASSES, trained)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    with pytest.raises(ArgumentError, match="layers like its own have: large$"):
+        start_from(model, tiny.CLASSES, "modelnet40-large")
     with pytest.raises(FileError, match="holds no checkpoint"):
         start_from(model, tiny.CLASSES, trained / "none")
 

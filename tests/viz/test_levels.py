@@ -206,7 +206,7 @@ def test_of_many_pale_points_some_are_drawn(make_blob, levels_of, monkeypatch):
 
 def test_colourings_that_do_not_exist(make_blob, levels_of):
     view = sample_level(make_blob(), levels_of())
-    with pytest.raises(ArgumentError, match=r"`color` \(='rainbow'\) must be one of"):
+    with pytest.raises(ArgumentError, match=r"`coloring` \(='rainbow'\) must be one of"):
         level_scene([view], [""], coloring="rainbow")
     with pytest.raises(ArgumentError, match=r"`highlight` \(=99\) must be a representative"):
         level_scene([view], [""], highlight=99)

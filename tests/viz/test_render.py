@@ -1,6 +1,9 @@
 """Pictures have what they should show; what prevents one is said clearly."""
 
+import contextlib
 import importlib.util
+import itertools
+import os
 import subprocess
 from pathlib import Path
 
@@ -86,6 +89,40 @@ def test_a_picture_of_a_folder_or_where_nothing_may_be_written(tmp_path, monkeyp
     assert asked == [tmp_path, tmp_path / "old.png"]
 
 
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(part) for part in (noise, noise[::-1].copy())]
+    for name in ("out.png", "out.gif"):
+        path = tmp_path / name
+        rendering._write(path, pictures)
+        before = path.read_bytes()
+        with Image.open(path) as picture:
+            assert picture.n_frames == 1 + (name == "out.gif") and picture.size == (8, 8)
+        with monkeypatch.context() as full:
+            full.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space")))
+            with pytest.raises(FileError, match=f"{name} cannot be written .No space"):
+                rendering._write(path, pictures[::-1])
+        assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+        path.unlink()
+
+
+def test_code_of_the_folder_with_the_scans_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("random", "open3d", "numpy"):
+        (tmp_path / f"{name}.py").write_text("open('RAN', 'w')")
+    rendering._run_worker(["draw", tmp_path / "none.npz", tmp_path, 64, 1], dict(os.environ), 60)
+    assert not (tmp_path / "RAN").exists()
+
+
+def test_a_worker_that_hangs_is_given_up_and_watched(monkeypatch, tmp_path):
+    waiting = tmp_path / "waiting.py"
+    waiting.write_text("import time\ntime.sleep(60)")
+    monkeypatch.setattr(rendering.worker, "__name__", "waiting")
+    environment, told = {**os.environ, "PYTHONPATH": str(tmp_path)}, []
+    found = rendering._run_worker([], environment, 1.2, lambda: told.append(1))
+    assert found == "gave up after 1 s" and len(told) >= 2
+
+
 @pytest.mark.render
 def test_equal_clouds_have_equal_pictures_wherever_they_stand(first_picture, tmp_path):
     pos = np.random.default_rng(0).normal(size=(60, 3))
@@ -155,15 +192,25 @@ def broken_worker(monkeypatch):
     monkeypatch.setenv("DISPLAY", ":7")
 
     def replace(status=0, error=None):
-        environments = []
+        environments, clock = [], itertools.count(step=100)
 
-        def run(command, env, timeout, **_):
-            environments.append(env)
-            if error:
-                raise error
-            return subprocess.CompletedProcess(command, status, "", "some words\nlast words\n")
+        class Worker(contextlib.nullcontext):
+            returncode = status
 
-        monkeypatch.setattr(rendering.subprocess, "run", run)
+            def __init__(self, command, env, **_):
+                super().__init__(self)
+                environments.append(env)
+
+            def communicate(self, timeout):
+                if error:
+                    raise error
+                return "", "some words\nlast words\n"
+
+            def kill(self):
+                pass
+
+        monkeypatch.setattr(rendering.subprocess, "Popen", Worker)
+        monkeypatch.setattr(rendering.time, "monotonic", lambda: next(clock))
         return environments
 
     return replace

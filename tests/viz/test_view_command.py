@@ -130,7 +130,7 @@ def test_a_network_of_pcequi(view, drawn, color):
     assert code == 0 and "level 1 of modelnet40-small" in out
 
 
-def test_clouds_of_few_points_come_with_a_warning(view, drawn, make_blob):
+def test_clouds_of_few_points_come_with_a_warning(view, drawn, make_blob, monkeypatch):
     few = len(make_blob())
     assert few < 256
     np.savetxt("many.xyz", np.random.default_rng(0).normal(size=(300, 3)))
@@ -142,6 +142,11 @@ def test_clouds_of_few_points_come_with_a_warning(view, drawn, make_blob):
     code, out, _ = view("many.xyz", "cloud.xyz", *options, "--json")
     found = json.loads(out)
     assert found["warning"] is None and "too few" in found["others"][0]["warning"]
+    # As many points as the network was trained on, where no other number is asked.
+    np.savetxt("large.xyz", np.random.default_rng(0).normal(size=(1300, 3)))
+    assert json.loads(view("large.xyz", *options, "--json")[1])["points"] == 1024
+    monkeypatch.setattr("pcequi.training.predict.trained_points", lambda checkpoint: 1280)
+    assert json.loads(view("large.xyz", *options, "--json")[1])["points"] == 1280
     # An untrained network gives no answer that could be trusted.
     code, _, err = view(*TINY, "--save", "out.png")
     assert code == 0 and "Warning" not in err
