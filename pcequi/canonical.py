@@ -15,13 +15,13 @@ Nothing but ties depends on it: the frames of the poses are the samplers' own.
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
 from pcequi import rotations as so3
 from pcequi.clouds import DEGENERATE
+from pcequi.constants import constant
+from pcequi.frames import fourth_moments
 from pcequi.ops import HAS_NUMBA
 
 # The order is that of coordinates rounded to this share of the cloud's size:
@@ -129,7 +129,7 @@ def _principal_candidates(pos: Tensor) -> Tensor:
     return (bases[:, None] @ orders_and_signs().to(pos)).flatten(0, 1)
 
 
-@functools.cache
+@constant
 def orders_and_signs() -> Tensor:
     """The 24 right-handed orders and signs of three axes [24, 3, 3], float64.
 
@@ -152,7 +152,7 @@ def _strongest_directions(pos: Tensor, space: Tensor) -> list[Tensor]:
         return [space[:, 0]]
     far = length[:, 0] > 1e-6 * length.max()
     unit = projected[far] / length[far]
-    moment = (unit @ projected.T).pow(4).sum(1)
+    moment = fourth_moments(unit, projected)
     found: list[Tensor] = []
     for direction in unit[moment >= moment.max() * (1 - 1e-9)]:
         if not found or torch.stack(found).mv(direction).abs().max() < 1 - 1e-7:

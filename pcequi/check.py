@@ -203,8 +203,7 @@ def _cast(model: GroupConvClassifier, dtype: torch.dtype) -> GroupConvClassifier
 
 
 def _logits(model: GroupConvClassifier, pos: Tensor) -> Tensor:
-    dtype = model.head[0].weight.dtype
-    return model(build_pose_graph(pos.to(dtype), model.levels))[0]
+    return model(build_pose_graph(pos.to(model.dtype), model.levels))[0]
 
 
 def _change(model: GroupConvClassifier, before: Tensor, after: Tensor) -> float:
@@ -251,6 +250,6 @@ def _with_levels(model: GroupConvClassifier, budget: dict) -> GroupConvClassifie
         for level in model.levels
     ]
     settings = {**model.settings, "levels": [level.to_dict() for level in levels]}
-    other = GroupConvClassifier.from_settings(settings).to(model.head[0].weight.dtype)
+    other = GroupConvClassifier.from_settings(settings).to(model.dtype)
     other.load_state_dict(model.state_dict())
     return other.eval().requires_grad_(False)

@@ -33,7 +33,7 @@ def check_cloud(pos: Tensor, name: str = "pos") -> Tensor:
     """Return ``pos`` if it is a usable cloud [N, 3]; raise otherwise.
 
     Raises:
-        ShapeError: not a floating tensor of shape [N, 3].
+        ShapeError: not a float32 or float64 tensor of shape [N, 3].
         DataError: no point, or a coordinate that is NaN or infinite.
 
     **Equivariance:** the answer does not depend on the cloud's position.
@@ -43,6 +43,11 @@ def check_cloud(pos: Tensor, name: str = "pos") -> Tensor:
         raise ShapeError(f"`{name}` (={shape}) must be a tensor of shape [points, 3]")
     if not pos.is_floating_point():
         raise ShapeError(f"`{name}` (dtype {pos.dtype}) must be floating; call `.float()`")
+    if pos.dtype not in DEGENERATE:
+        raise ShapeError(
+            f"`{name}` (dtype {pos.dtype}) must be float32 or float64: 16 bits tell too few places "
+            "apart; call `.float()`"
+        )
     if len(pos) == 0:
         raise DataError(f"`{name}` (shape [0, 3]) is empty; a cloud needs at least one point")
     if not all_finite(pos):

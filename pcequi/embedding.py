@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pcequi.kernels import kernel_points, space_basis
-from pcequi.ops import HAS_NUMBA, pairs_within
+from pcequi.ops import HAS_NUMBA, pairs_within, wants_gradient
 from pcequi.pair_kernel import COINCIDE, SIGN_WIDTH, pair_basis
 from pcequi.poses import Poses
 
@@ -102,10 +102,11 @@ def pair_embedding(
 
 def _pair_means(poses, normal, pos, axes, radius, pairs) -> tuple[Tensor, Tensor]:
     """Means of the basis on pairs around each pose [N, B], and the sums [N] they are of."""
-    if HAS_NUMBA and pos.device.type == "cpu":
+    tensors = (poses.pos, normal, pos, axes)
+    if HAS_NUMBA and pos.device.type == "cpu" and not wants_gradient(*tensors):
         from pcequi.ops.compiled import pairs as compiled
 
-        arrays = [t.contiguous().numpy() for t in (poses.pos, normal, pos, axes)]
+        arrays = [t.detach().contiguous().numpy() for t in tensors]
         settings = (float(radius), pairs, (COINCIDE, SIGN_WIDTH))
         return tuple(map(torch.from_numpy, compiled.lift_pairs(*arrays, *settings)))
     row, col = pairs_within(pos, poses.pos, radius)
@@ -137,30 +138,34 @@ def turned_points(group: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
     """
     key = (num_points, group.dtype, group.device, tuple(group.flatten().tolist()))
     if key not in _DISTINCT:
-        points = kernel_points(num_points)[0].to(group)
-        turned = torch.einsum("kij,bj->kbi", group, points)
-        rounded = (turned.flatten(0, 1) * 2**16).round().long()
-        _, slot = torch.unique(rounded, dim=0, return_inverse=True)
-        count, rows = int(slot.max()) + 1, torch.arange(len(slot), device=slot.device)
-        first = rows.new_full((count,), len(slot)).scatter_reduce(0, slot, rows, "amin")
         if len(_DISTINCT) >= 64:
             _DISTINCT.clear()
-        _DISTINCT[key] = (turned.flatten(0, 1)[first], slot.view(turned.shape[:2]))
+        with torch.inference_mode(False):
+            _DISTINCT[key] = _distinct(group, kernel_points(num_points)[0].to(group))
     return _DISTINCT[key]
 
 
 _DISTINCT: dict = {}
 
 
+def _distinct(group: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    turned = torch.einsum("kij,bj->kbi", group, points)
+    rounded = (turned.flatten(0, 1) * 2**16).round().long()
+    _, slot = torch.unique(rounded, dim=0, return_inverse=True)
+    count, rows = int(slot.max()) + 1, torch.arange(len(slot), device=slot.device)
+    first = rows.new_full((count,), len(slot)).scatter_reduce(0, slot, rows, "amin")
+    return turned.flatten(0, 1)[first], slot.view(turned.shape[:2])
+
+
 def _lift(target, frame, source, feature, radius, points, width, slot) -> Tensor:
     """Sums over sources within the radius of phi_b times one and times their features
     [S, F], for K choices ``slot`` [K, B] of the points, over each choice's mass:
     [N, K, B, 1 + F]."""
-    if HAS_NUMBA and target.device.type == "cpu":
+    tensors = (target, frame, source, feature, points, slot)
+    if HAS_NUMBA and target.device.type == "cpu" and not wants_gradient(*tensors):
         from pcequi.ops.compiled import neighborhoods
 
-        tensors = (target, frame, source, feature, points, slot)
-        *arrays, points, slot = [t.contiguous().numpy() for t in tensors]
+        *arrays, points, slot = [t.detach().contiguous().numpy() for t in tensors]
         out = neighborhoods.lift(*arrays, float(radius), points, width, slot)
         return torch.from_numpy(out)
     feature = torch.cat([torch.ones_like(source[:, :1]), feature], 1)

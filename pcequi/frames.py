@@ -5,13 +5,12 @@ What a frame cannot know, the order or the signs of its axes, the group covers.
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
 from pcequi import rotations as so3
 from pcequi.clouds import DEGENERATE, GENERIC, ONE_SPACE, check_cloud
+from pcequi.constants import constant
 from pcequi.ops import HAS_NUMBA, local_moments
 
 # Points from which a Manhattan frame is taken; of larger clouds every n-th.
@@ -82,10 +81,21 @@ def _strongest_direction(centered: Tensor, space: Tensor) -> Tensor:
     if length.max() <= DEGENERATE[centered.dtype] * centered.norm(dim=1).max():
         return torch.nn.functional.normalize(space @ (space.T @ space.new_tensor(GENERIC)), dim=0)
     unit = projected / length.clamp_min(torch.finfo(length.dtype).tiny)
-    moment = (unit @ projected.T).pow(4).sum(1)
+    moment = fourth_moments(unit, projected)
     moment = moment.masked_fill(length[:, 0] <= 1e-6 * length.max(), -1.0)
     tied = moment >= moment.max() * (1 - 1e-9)
     return space @ unit[int(tied.int().argmax())]
+
+
+def fourth_moments(direction: Tensor, pos: Tensor) -> Tensor:
+    """Sum of (u . x)^4 over points [N, d] for each of some directions [M, d]: [M].
+
+    Through the points' tensor of fourth moments, so that no [M, N] matrix is made.
+
+    **Equivariance:** unchanged when directions and points turn together.
+    """
+    outer = [(x[:, :, None] * x[:, None, :]).flatten(1) for x in (direction, pos)]
+    return ((outer[0] @ (outer[1].T @ outer[1])) * outer[0]).sum(1)
 
 
 def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
@@ -113,7 +123,10 @@ def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
     Source: Manhattan frames: Straub et al., CVPR 2014. Ascent of the fourth
     moment by polar parts: Zhai et al., JMLR 2020.
 
-    **Equivariance:** turns with the cloud, up to signs and order of the axes.
+    **Equivariance:** turns with the cloud, up to signs and order of the axes, where the ascent
+    from all starts, which the signs of the principal axes change, leads to one end or its
+    equals. On smooth clouds (an ellipsoid) two copies may end elsewhere; pose graphs bring a
+    cloud to one pose first, and are exact there too.
     """
     pos = check_cloud(pos).detach()
     start = principal_frame(pos)
@@ -133,7 +146,7 @@ def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
     return _right_handed(axes[:, order])
 
 
-@functools.cache
+@constant
 def _starts() -> Tensor:
     return so3.super_fibonacci(_STARTS, dtype=torch.float64)
 

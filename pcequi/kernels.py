@@ -1,20 +1,20 @@
 """Kernel bases on R^3 x SO(3) with local support in both.
 
 phi_(i,j)(v, Q) = space_i(v) * rotation_j(Q) for a relative pose (v, Q), v in
-units of the radius. Both factors are polynomials that fall to zero with zero
-slope at the edge of their support, so nothing jumps when a neighbour crosses
-it. Kernel points: Thomas et al., KPConv, ICCV 2019 (there with linear hats).
+units of the radius. Both factors fall to zero at the edge of their support, the one in space
+with zero slope, so nothing jumps when a neighbour crosses it. Kernel points: Thomas et al.,
+KPConv, ICCV 2019 (there with linear hats).
 """
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
 from torch import Tensor
 
 from pcequi import rotations as so3
+from pcequi.constants import constant
 from pcequi.errors import ArgumentError
 
 # (how many, layout): every layout is closed under the octahedral group except
@@ -31,7 +31,7 @@ LAYOUTS = {
 }
 
 
-@functools.cache
+@constant
 def kernel_points(num: int) -> tuple[Tensor, float]:
     """Kernel points in the unit ball and the width of their support.
 
@@ -161,22 +161,25 @@ class SE3Kernel(torch.nn.Module):
     def forward(self, offset: Tensor, rotation: Tensor | None = None) -> Tensor:
         """Values [E, num] at relative poses: ``offset`` [E, 3] in units of the
         radius, ``rotation`` [E, 3, 3] (None: identity everywhere)."""
-        space = space_basis(offset, self.points.to(offset), self.width)
         if rotation is None:
             rotation = torch.eye(3, dtype=offset.dtype, device=offset.device)
             rotation = rotation.expand(len(offset), 3, 3)
-        turn = rotation_basis(rotation, self.anchors.to(offset), self.rotation_width)
+        # Differences of squares: 16 bits would leave two digits of them.
+        with torch.autocast(offset.device.type, enabled=False):
+            space = space_basis(offset, self.points.to(offset), self.width)
+            turn = rotation_basis(rotation, self.anchors.to(offset), self.rotation_width)
         return (space[:, :, None] * turn[:, None, :]).flatten(1)
 
     def mass(self, offset: Tensor) -> Tensor:
         """Sum of the space functions at each offset [E]."""
-        return space_basis(offset, self.points.to(offset), self.width).sum(1)
+        with torch.autocast(offset.device.type, enabled=False):
+            return space_basis(offset, self.points.to(offset), self.width).sum(1)
 
     def extra_repr(self) -> str:
         return f"num_points={self.num_points}, num_rotations={self.num_rotations}"
 
 
-@functools.cache
+@constant
 def anchor_rotations(num: int) -> Tensor:
     """Anchors [num, 3, 3] in SO(3), the identity first.
 

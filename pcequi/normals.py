@@ -184,7 +184,7 @@ def unit_normals(pos: Tensor, normal: Tensor | None, num_neighbors: int) -> Tens
     """
     if normal is None:
         return estimate_normals(pos, num_neighbors)
-    normal = check_normals(pos, normal).detach()
+    normal = check_normals(pos, normal).detach().to(pos.dtype)
     length = normal.norm(dim=1, keepdim=True)
     if not (torch.isfinite(normal).all() and (length > 0).all()):
         raise DataError("`normal` has vectors that are zero, NaN or infinite; drop it to estimate")

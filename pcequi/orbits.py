@@ -33,8 +33,11 @@ def group_products(group: Tensor) -> Tensor:
     if key not in _PRODUCTS:
         if len(_PRODUCTS) >= 64:
             _PRODUCTS.clear()
-        every = torch.einsum("kij,ljm->klim", group, group).flatten(2)
-        _PRODUCTS[key] = torch.cdist(every, group.flatten(1)[None]).argmin(2)
+        with torch.inference_mode(False):
+            # Row by row: all at once would take K times the memory of the table.
+            every = group.flatten(1)
+            rows = [torch.cdist((one @ group).flatten(1), every).argmin(1) for one in group]
+            _PRODUCTS[key] = torch.stack(rows)
     return _PRODUCTS[key]
 
 

@@ -17,8 +17,6 @@ orientations: Bekkers et al., ICLR 2024.
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
@@ -101,12 +99,7 @@ def _hats(value: Tensor, low: float, num: int) -> Tensor:
     if num == 1:
         return torch.ones_like(value)[:, None]
     place = ((value - low) / (1 - low) * (num - 1)).clamp(0, num - 1)
-    return (1 - (place[:, None] - _places(num).to(value)).abs()).clamp_min(0)
-
-
-@functools.cache
-def _places(num: int) -> Tensor:
-    return torch.arange(num, dtype=torch.float64)
+    return (1 - (place[:, None] - torch.arange(num).to(value)).abs()).clamp_min(0)
 
 
 class PairKernel(torch.nn.Module):

@@ -83,9 +83,10 @@ class Poses:
 
 @functools.lru_cache(maxsize=16)
 def _grid(rotations: str | int, dtype, device) -> Tensor:
-    if isinstance(rotations, int):
-        return so3.super_fibonacci(rotations, dtype=dtype, device=device)
-    return so3.finite_group(rotations, dtype=dtype, device=device)
+    with torch.inference_mode(False), torch.device(device or "cpu"):
+        if isinstance(rotations, int):
+            return so3.super_fibonacci(rotations, dtype=dtype)
+        return so3.finite_group(rotations, dtype=dtype)
 
 
 _MOST = 100_000
@@ -107,8 +108,9 @@ class GridPoses:
     **Equivariance:** with ``align="none"`` the pose set is mapped to itself by
     the elements of the group and approximately, better as K grows, by other
     rotations. With the other two the pose set turns with the cloud
-    under all of SE(3): "D2" covers the signs of the axes, which the cloud does
-    not fix, "O" also their order, which it fixes only where variances differ.
+    under all of SE(3), as exactly as these axes do: "D2" covers the signs of the axes,
+    which the cloud does not fix, "O" also their order, which it fixes only where
+    variances differ.
     """
 
     rotations: str | int = "O"
@@ -118,8 +120,11 @@ class GridPoses:
         if self.align not in ALIGNMENTS:
             raise ArgumentError(f"`align` (={self.align!r}) must be one of {sorted(ALIGNMENTS)}")
         # Every point carries them all; a file's settings must not fill the memory.
-        if isinstance(self.rotations, int) and self.rotations > _MOST:
-            raise ArgumentError(f"`rotations` (={self.rotations}) must be at most {_MOST}")
+        order = str(self.rotations).lstrip("CD")
+        if order.isascii() and order.isdigit() and (len(order) > 9 or int(order) > _MOST):
+            raise ArgumentError(
+                f"`rotations` (={self.rotations!r:.40}) must be at most {_MOST} rotations"
+            )
         self.grid(torch.float32)
 
     def grid(self, dtype=torch.float64, device=None) -> Tensor:
@@ -151,7 +156,8 @@ class TangentPoses:
         num_rotations: angles a point, K.
         num_neighbors: for estimated normals, where none are given.
 
-    **Equivariance:** the pose set turns and moves with the cloud under SE(3).
+    **Equivariance:** the pose set turns and moves with the cloud under SE(3); not on a flat
+    cloud, where nothing tells a normal from its opposite.
     """
 
     num_rotations: int = 8
@@ -229,7 +235,8 @@ class PairPoses:
         num_neighbors: neighbours from which they are taken.
 
     **Equivariance:** the pose set turns and moves with the cloud under SE(3),
-    up to ties in distance; no global centroid is used for the x axis.
+    up to ties in distance and, as ``TangentPoses``, not on a flat cloud; no global centroid is
+    used for the x axis.
     """
 
     num_rotations: int = 4

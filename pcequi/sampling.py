@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import numbers
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pcequi.clouds import all_finite
+from pcequi.constants import constant
 from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.lloyd import lloyd
 from pcequi.ops import (
@@ -80,7 +80,7 @@ def sampling_key(embedding: Tensor) -> Tensor:
     return embedding @ _direction(embedding.shape[1]).to(embedding)
 
 
-@functools.cache
+@constant
 def _direction(dim: int) -> Tensor:
     step = torch.arange(1, dim + 1, dtype=torch.float64)
     return torch.frac(step * (math.sqrt(5) - 1) / 2) + 0.5
@@ -145,8 +145,12 @@ class FeatureSampler:
             whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
             if value is not None and not whole:
                 raise ArgumentError(f"`{name}` (={value!r}) must be a whole number")
-        if self.num is not None and self.num < 1:
-            raise ArgumentError(f"`num` (={self.num}) must be at least 1")
+            if value is not None:
+                object.__setattr__(self, name, int(value))  # NumPy's are not for JSON
+        for name in ("num", "seeds"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ArgumentError(f"`{name}` (={value}) must be at least 1")
         if self.ratio is not None and not 0 < self.ratio <= 1:
             raise ArgumentError(f"`ratio` (={self.ratio}) must be in (0, 1]")
         if self.tolerance is not None and not self.tolerance > 0:

@@ -100,3 +100,18 @@ def test_projection_is_orthonormal_fixed_and_identity_when_wide():
     assert torch.equal(narrow, feature_projection(20, 6, torch.float64))
     for dim in (5, 9):
         assert torch.equal(feature_projection(5, dim), torch.eye(5))
+
+
+def test_gradients_do_not_depend_on_numba(make_blob, monkeypatch):
+    weight = torch.linspace(0, 1, 15, dtype=torch.float64)
+    found = []
+    for numba in (embedding.HAS_NUMBA, False):
+        monkeypatch.setattr(embedding, "HAS_NUMBA", numba)
+        pos = make_blob(25).requires_grad_()
+        z = geometric_embedding(GridPoses("D2")(pos), pos, 0.7, 15)
+        (z * weight).sum().backward()
+        found.append(pos.grad)
+        with torch.no_grad():
+            torch.testing.assert_close(geometric_embedding(GridPoses("D2")(pos), pos, 0.7, 15), z)
+    assert found[0].abs().max() > 1e-3
+    torch.testing.assert_close(*found)

@@ -8,7 +8,7 @@ import torch
 from pcequi import frames
 from pcequi import rotations as so3
 from pcequi.errors import ArgumentError, DataError
-from pcequi.frames import manhattan_frame, principal_frame
+from pcequi.frames import fourth_moments, manhattan_frame, principal_frame
 from pcequi.ops import local_moments
 
 F64 = torch.float64
@@ -176,3 +176,11 @@ def test_polar_parts_and_small_turns(weak, side, generator):
     kernels.small_turn(w.numpy(), (got := torch.empty(3, 3, dtype=F64)).numpy())
     crossed = torch.linalg.cross(torch.eye(3, dtype=F64), w.expand(3, 3))
     torch.testing.assert_close(got, torch.linalg.matrix_exp(crossed), atol=1e-15, rtol=0)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_fourth_moments_are_sums_over_points(dim, generator):
+    direction = torch.randn(5, dim, dtype=torch.float64, generator=generator)
+    pos = torch.randn(40, dim, dtype=torch.float64, generator=generator)
+    expected = (direction @ pos.T).pow(4).sum(1)
+    torch.testing.assert_close(fourth_moments(direction, pos), expected)

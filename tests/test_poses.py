@@ -193,6 +193,26 @@ def test_unusable_clouds_are_refused(pos, error, message):
             sampler(pos)
 
 
+@pytest.mark.parametrize("rotations", ["C3000000", "D99999999999999999999", 200_000])
+def test_settings_that_would_fill_the_memory_are_refused(rotations):
+    for sampler in (GridPoses, CentroidPoses):
+        with pytest.raises(ArgumentError, match=r"`rotations` .* at most 100000"):
+            sampler(rotations)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_points_in_16_bits_are_refused(dtype, make_blob):
+    for sampler in (GridPoses("O"), TangentPoses(2)):
+        with pytest.raises(ShapeError, match="must be float32 or float64"):
+            sampler(make_blob(20).to(dtype))
+
+
+def test_normals_of_another_precision_are_cast(make_blob):
+    pos = make_blob(20)
+    normal = estimate_normals(pos)
+    assert TangentPoses(2)(pos.float(), normal).rot.dtype == torch.float32
+
+
 def test_bad_arguments():
     with pytest.raises(ArgumentError, match=r"`align` \(='up'\) must be one of"):
         GridPoses("O", "up")

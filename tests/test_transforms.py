@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.loader import DataLoader
 
 from pcequi.errors import ArgumentError, DataError, ShapeError
@@ -183,3 +183,23 @@ def test_gradients_flow_from_points(make_blob, levels_of):
     graph = build_pose_graph(make_blob(12), levels_of(num=5), points=True)
     x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: graph.to_points(x, 1), (x,))
+
+
+def test_strays_of_a_mesh_and_other_kinds_of_data_are_refused(make_blob, levels_of):
+    pos = torch.cat([make_blob(80), torch.full((1, 3), 9.0)])
+    face = torch.tensor([[0], [1], [80]])
+    with pytest.raises(DataError, match="`data.face`"):
+        DropOutliers()(Data(pos=pos, face=face))
+    hetero = HeteroData()
+    hetero["point"].pos = pos
+    for transform in (DropOutliers(), NormalizeRadius(), BuildPoseGraph(levels_of())):
+        with pytest.raises(DataError, match=r"`data` \(=HeteroData\)"):
+            transform(hetero)
+
+
+def test_a_graph_goes_where_another_tensor_is(make_blob, levels_of):
+    graph = build_pose_graph(make_blob(20), levels_of())
+    moved = graph.to(torch.zeros(1, dtype=torch.float32))
+    for level in moved.levels:
+        assert level.count.dtype == torch.int64 and level.weight.dtype == torch.float32
+    assert moved.levels[1].col.dtype == graph.levels[1].col.dtype

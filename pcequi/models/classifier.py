@@ -61,11 +61,14 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         ):
             if not (isinstance(value, numbers.Integral) and value >= 1):
                 raise ArgumentError(f"`{name}` (={value}) must be a whole number, at least 1")
+        # Plain numbers, which JSON can hold; NumPy's are whole too.
+        num_classes, head_channels = int(num_classes), int(head_channels)
+        channels = [int(width) for width in channels]
         self.levels = list(levels)
         self.settings = {
             "levels": [level.to_dict() for level in levels],
             "num_classes": num_classes,
-            "channels": list(channels),
+            "channels": channels,
             "head_channels": head_channels,
             "dropout": dropout,
         }
@@ -83,6 +86,24 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
             torch.nn.Dropout(dropout),
             torch.nn.Linear(head_channels, num_classes),
         )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the weights; graphs are read in it."""
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """That of the weights."""
+        return next(self.parameters()).device
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew."""
+        for module in (self.lift, *self.blocks):
+            module.reset_parameters()
+        for module in self.head.modules():
+            if module is not self.head and hasattr(module, "reset_parameters"):
+                module.reset_parameters()
 
     @classmethod
     def from_settings(cls, settings: dict) -> GroupConvClassifier:
@@ -131,7 +152,18 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         **Equivariance:** as the class.
         """
         pooled = self.pooled(data)
-        if self.training and len(pooled) == 1:
+        self.check_clouds(len(pooled))
+        return self.head(pooled)
+
+    def check_clouds(self, number: int) -> None:
+        """Whether so many clouds are enough for the head, which in training needs two.
+
+        Raises:
+            ArgumentError: they are not.
+
+        **Equivariance:** does not apply.
+        """
+        if self.training and number == 1:
             # Not frozen ones, nor those that several processes share.
             norms = [m for m in self.head.modules() if type(m) is torch.nn.BatchNorm1d]
             if any(norm.training for norm in norms):
@@ -139,7 +171,6 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
                     "`data` (=one cloud) is too few for batch norm in training, which needs two; "
                     "take DataLoader(..., drop_last=True), or call model.eval()"
                 )
-        return self.head(pooled)
 
     def pooled(self, data) -> Tensor:
         """What the head sees: mean and maximum of each level above the first,
@@ -182,5 +213,5 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
     def run_level(self, number: int, x: Tensor | None, level, sources) -> Tensor:
         """Features [M, C] of one level; ``x`` and ``sources`` are of the level below."""
         if number == 0:
-            return self.lift(level.lift.to(self.head[0].weight.dtype))
+            return self.lift(level.lift.to(self.dtype))
         return self.blocks[number - 1](x, level, sources)

@@ -134,12 +134,13 @@ def extract_features(model, pos: Tensor, normal: Tensor | None = None) -> CloudF
     **Equivariance:** see ``LevelFeatures``; exact where the network's frames are
     taken from the data.
     """
-    weight = model.head[0].weight
-    pos = pos.to(weight.device, torch.float64)
+    wide = torch.promote_types(model.dtype, torch.float32)  # of A, as in graphs that are loaded
+    pos = pos.to(model.device, torch.float64)
+    normal = None if normal is None else normal.to(model.device)
     graph, sampled = build_pose_graph(pos, model.levels, normal=normal, embeddings=True)
     levels, pooled, x, below = [], [], None, None
     for number, (level, seen) in enumerate(zip(graph.levels, sampled, strict=True)):
-        x = model.run_level(number, x, level.to(weight.dtype), below)
+        x = model.run_level(number, x, level.to(wide), below)
         pooled.append(model.pool(x, level))
         below = level.count
         size = seen.poses.rot.shape[:2]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pcequi.embedding import feature_projection
+from pcequi.errors import ArgumentError
 from pcequi.ops import grouped_spmm
 from pcequi.pose_graph import GraphBuilder, LevelStep, batch_levels
 
@@ -35,12 +36,22 @@ def forward_online(
     Returns:
         Logits [len(clouds), num_classes].
 
+    Raises:
+        ArgumentError: no cloud, or in training one alone.
+        ShapeError, DataError: a cloud is unusable.
+
     **Equivariance:** as the network on precomputed graphs.
     """
-    dtype, device = model.head[0].weight.dtype, model.head[0].weight.device
+    if not len(clouds):
+        raise ArgumentError("`clouds` (=[]) must be at least one cloud [N, 3]")
+    model.check_clouds(len(clouds))
+    # Values of A stay in at least 32 bits, as in graphs that are loaded.
+    dtype, device = torch.promote_types(model.dtype, torch.float32), model.device
     normals = normals or [None] * len(clouds)
     builders = [
-        GraphBuilder(pos.to(device), model.levels, normal=normal)
+        GraphBuilder(
+            pos.to(device), model.levels, normal=None if normal is None else normal.to(device)
+        )
         for pos, normal in zip(clouds, normals, strict=True)
     ]
     x, pooled, below = None, [], None

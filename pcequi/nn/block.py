@@ -35,6 +35,11 @@ class GroupConvBlock(torch.nn.Module):
         self.pointwise = torch.nn.Linear(out_channels, out_channels, bias=False)
         self.pointwise_norm = torch.nn.BatchNorm1d(out_channels)
 
+    def reset_parameters(self) -> None:
+        """Draw all weights anew."""
+        for module in (self.conv, self.norm, self.pointwise, self.pointwise_norm):
+            module.reset_parameters()
+
     def forward(self, x: Tensor, level: LevelGraph, sources: Tensor) -> Tensor:
         x = F.relu(self.norm(self.conv.compressed(x, level, sources, constant=True)))
         return F.relu(x + self.pointwise_norm(self.pointwise(x)))
@@ -67,6 +72,12 @@ class LiftBlock(torch.nn.Module):
             torch.nn.BatchNorm1d(out_channels),
             torch.nn.ReLU(),
         )
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew."""
+        for module in self.layers:
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
 
     def forward(self, lift: Tensor) -> Tensor:
         return self.layers(lift)

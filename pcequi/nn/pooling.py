@@ -21,7 +21,9 @@ class GroupPool(torch.nn.Module):
     """
 
     def forward(self, x: Tensor, level: LevelGraph) -> Tensor:
-        weight, count = level.weight.to(x.dtype)[:, None], level.count
+        # Numbers of poses and sums over them are beyond what 16 bits can count.
+        wide = torch.promote_types(x.dtype, torch.float32)
+        weight, count = level.weight.to(wide)[:, None], level.count
         # What is traced (compiled, exported, on "meta") cannot look at the counts.
         traced = torch.compiler.is_compiling() or x.device.type == "meta"
         each = level.each is not None
@@ -30,8 +32,9 @@ class GroupPool(torch.nn.Module):
             # three to six times as fast as segments on the CPU.
             x = x.view(len(count), -1, x.shape[1])
             weight = weight.view(len(count), 1, -1)
-            mean = torch.bmm(weight / weight.sum(2, keepdim=True), x)[:, 0]
-            return torch.cat([mean, x.max(1).values], 1)
+            share = (weight / weight.sum(2, keepdim=True)).to(x.dtype)
+            return torch.cat([torch.bmm(share, x)[:, 0], x.max(1).values], 1)
         total = torch.segment_reduce(weight, "sum", lengths=count, axis=0)
         mean = torch.segment_reduce(x * weight, "sum", lengths=count, axis=0) / total
-        return torch.cat([mean, torch.segment_reduce(x, "max", lengths=count, axis=0)], 1)
+        most = torch.segment_reduce(x, "max", lengths=count, axis=0)
+        return torch.cat([mean.to(x.dtype), most], 1)

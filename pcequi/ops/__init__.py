@@ -5,7 +5,7 @@ are used where they can be imported, pure torch everywhere else. Setting
 ``PCEQUI_NO_TORCH_CLUSTER=1`` or ``PCEQUI_NO_NUMBA=1`` turns one off.
 """
 
-from pcequi.ops.backends import HAS_NUMBA, HAS_TORCH_CLUSTER
+from pcequi.ops.backends import HAS_NUMBA, HAS_TORCH_CLUSTER, wants_gradient
 from pcequi.ops.blending import blend_centers
 from pcequi.ops.clusters import cluster_means, least_members, nearest_center
 from pcequi.ops.dense import Characters, dense_blocks, grouped_bmm, with_ones
@@ -31,5 +31,6 @@ __all__ = [
     "nearest_center",
     "pairs_within",
     "turned_rows",
+    "wants_gradient",
     "with_ones",
 ]

@@ -2,6 +2,8 @@
 
 import os
 
+import torch
+
 
 def _importable(module: str, switch: str) -> bool:
     if os.environ.get(switch, "") not in ("", "0"):
@@ -11,6 +13,36 @@ def _importable(module: str, switch: str) -> bool:
     except (ImportError, OSError):  # OSError: a build against another torch
         return False
     return True
+
+
+def wants_gradient(*tensors: torch.Tensor) -> bool:
+    """Whether a result of these is to be differentiated, which kernels without a backward
+    pass must leave to torch.
+
+    **Equivariance:** does not apply.
+    """
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+_forked = False
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+def in_fork() -> bool:
+    """Whether this process is a fork, such as a worker of a ``DataLoader``: threads of GNU's
+    OpenMP do not outlive a fork, and asking for them there ends the process.
+
+    **Equivariance:** does not apply.
+    """
+    return _forked
 
 
 HAS_TORCH_CLUSTER = _importable("torch_cluster", "PCEQUI_NO_TORCH_CLUSTER")

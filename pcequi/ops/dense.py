@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError
-from pcequi.ops.backends import HAS_NUMBA
+from pcequi.ops.backends import HAS_NUMBA, in_fork
 
 __all__ = ["Characters", "dense_blocks", "grouped_bmm", "with_ones"]
 
@@ -78,7 +78,8 @@ class _Fourier(torch.autograd.Function):
 
     @staticmethod
     def forward(x, signs, turns, back, scale, spare, last):
-        if HAS_NUMBA and x.device.type == "cpu" and x.dtype in _COMPILED:
+        compiled = HAS_NUMBA and x.device.type == "cpu" and x.dtype in _COMPILED
+        if compiled and not in_fork():
             return _compiled(x, turns, back, scale, spare, last)
         return _transformed(x, signs, turns, back, scale, spare, last)
 

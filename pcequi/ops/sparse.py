@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError, ShapeError
-from pcequi.ops.backends import HAS_NUMBA
+from pcequi.ops.backends import HAS_NUMBA, in_fork
 
 _OUTSIDE = (
     "`col` has entries outside the columns of their cloud; the graph is damaged, or its levels "
@@ -65,7 +65,7 @@ class _GroupedSpmm(torch.autograd.Function):
 
     @staticmethod
     def forward(x, ptr, col, val, rows, columns, transposed, size):
-        if HAS_NUMBA and x.device.type == "cpu":
+        if HAS_NUMBA and x.device.type == "cpu" and not in_fork():
             return _compiled(x, ptr, col, val, rows, columns, transposed, size)
         row, source = _coordinates(ptr, col, rows, columns)
         target, source = (source, row) if transposed else (row, source)

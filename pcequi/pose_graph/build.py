@@ -336,9 +336,14 @@ class LevelStep:
             seed_rows=self._seed_rows(),
             generator=generator,
             strict=False,  # levels meet clouds of any size
-            products=None if self.poses.group is None else group_products(self.poses.group),
+            products=self._products(),
             closed=closed,
         )
+
+    def _products(self) -> Tensor | None:
+        """Of the group of the frames, where orbits are sampled."""
+        asked = self.poses.group is not None and self.level.sampling.orbits
+        return group_products(self.poses.group) if asked else None
 
     def _turns(self) -> Tensor | None:
         """How the group of the frames permutes the kernel's functions, where it does."""

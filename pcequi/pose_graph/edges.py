@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError
 from pcequi.kernels import anchor_rotations, kernel_points, rotation_basis, space_basis
-from pcequi.ops import HAS_NUMBA, coalesce_rows, pairs_within
+from pcequi.ops import HAS_NUMBA, coalesce_rows, pairs_within, wants_gradient
 from pcequi.pair_kernel import COINCIDE, SIGN_WIDTH, pair_basis
 from pcequi.pose_graph.level import Level
 from pcequi.poses import Poses
@@ -110,11 +110,12 @@ def pose_operator(
     points, width = kernel_points(level.kernel_points)
     points = points.to(pos)
     anchors = anchor_rotations(level.kernel_rotations).to(pos)
-    if HAS_NUMBA and pos.device.type == "cpu":
+    frames = (source.rot[:1] if source.shared else source.rot).flatten(2)
+    tensors = (pos, rot, source.pos, frames, shared, share)
+    if HAS_NUMBA and pos.device.type == "cpu" and not wants_gradient(*tensors):
         from pcequi.ops.compiled import neighborhoods
 
-        frames = (source.rot[:1] if source.shared else source.rot).flatten(2)
-        arrays = [t.contiguous().numpy() for t in (pos, rot, source.pos, frames, shared, share)]
+        arrays = [t.detach().contiguous().numpy() for t in tensors]
         edge = 1 + 2 * math.cos(level.rotation_width)
         out = neighborhoods.operator(
             *arrays,
@@ -150,12 +151,12 @@ def _pair_operator(pos, rot, source, shared, share, below, level):
             f"`source` (={source.num_rotations} poses a point) must have one pose a point below "
             "a level with `pairs`; take NormalPoses() for the level below too"
         )
-    if HAS_NUMBA and pos.device.type == "cpu":
+    axes = source.rot[:, 0, :, 2]
+    tensors = (pos, rot[:, :, 2], source.pos, axes, shared[:, 0], share[:, 0])
+    if HAS_NUMBA and pos.device.type == "cpu" and not wants_gradient(*tensors):
         from pcequi.ops.compiled import pairs
 
-        axes = source.rot[:, 0, :, 2]
-        tensors = (pos, rot[:, :, 2], source.pos, axes, shared[:, 0], share[:, 0])
-        arrays = [t.contiguous().numpy() for t in tensors]
+        arrays = [t.detach().contiguous().numpy() for t in tensors]
         settings = (float(level.radius), level.pairs, (COINCIDE, SIGN_WIDTH))
         return tuple(map(torch.from_numpy, pairs.pair_operator(*arrays, below, *settings)))
     edges = pose_edges(pos, rot, source, level)

@@ -64,6 +64,8 @@ class LevelGraph:
 
     def to(self, *args, **kwargs) -> LevelGraph:
         """Move every tensor, as ``Tensor.to`` (a dtype applies to floating ones)."""
+        if args and isinstance(args[0], Tensor):  # its device and its dtype
+            args = (args[0].device, args[0].dtype, *args[1:])
         kinds = [a for a in args if not isinstance(a, torch.dtype)]
         kept = {k: v for k, v in kwargs.items() if k != "dtype"}
 

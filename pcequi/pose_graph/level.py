@@ -67,6 +67,8 @@ class Level:
         points = self.num_points
         if points is not None and not (isinstance(points, numbers.Integral) and points >= 1):
             raise ArgumentError(f"`num_points` (={points}) must be at least 1, or None")
+        if points is not None:
+            object.__setattr__(self, "num_points", int(points))  # NumPy's are not for JSON
         if not 0 < self.rotation_width <= math.pi:
             raise ArgumentError(f"`rotation_width` (={self.rotation_width}) must be in (0, pi]")
         kernel_points(self.kernel_points)

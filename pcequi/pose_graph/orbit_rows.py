@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from pcequi.constants import constant
 from pcequi.ops import Characters
 from pcequi.orbits import basis_turns, group_products
 from pcequi.pose_graph.graph import LevelGraph
@@ -50,7 +50,7 @@ def orbit_turns(below: Level | None, level: Level) -> tuple[Tensor, Tensor] | No
     return _commuting_turns(level.poses.rotations, level.kernel_points)
 
 
-@functools.lru_cache(maxsize=64)
+@constant
 def _commuting_turns(rotations: str, num_points: int) -> tuple[Tensor, Tensor] | None:
     group = finite_group(rotations, dtype=torch.float64)
     products, turns = group_products(group), basis_turns(group, num_points)

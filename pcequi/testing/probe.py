@@ -25,7 +25,8 @@ def change(before: Tensor, after: Tensor, center: bool) -> float:
     Unlike ``relative_change`` it takes the mean off only where entries differ
     enough for it, so that single numbers and constant outputs can be compared,
     and gives changes of the order of rounding (100 eps an entry) as they are, so
-    that outputs that vanish by symmetry can be compared too.
+    that outputs that vanish by symmetry can be compared too. Outputs should therefore be
+    of the order of one: of smaller ones, all changes may be of that order.
 
     **Equivariance:** a figure about it.
     """
@@ -76,7 +77,7 @@ class Probe:
 
     def __call__(self, cloud: Tensor) -> Tensor:
         with torch.no_grad():
-            out = self.function(cloud.to(self.dtype))
+            out = self.function(cloud.to(self.dtype, copy=True))
         if not isinstance(out, Tensor):
             raise ArgumentError(
                 f"`function` returned a {type(out).__name__}; return one tensor, and check "

@@ -81,7 +81,7 @@ def _same_classes(checkpoint: Checkpoint | Sequence[Checkpoint]) -> list[Checkpo
 
 def _probabilities(model: torch.nn.Module, cloud: Tensor, device) -> Tensor:
     model = model.to(device).eval()
-    graph = build_pose_graph(cloud, model.levels, dtype=model.head[0].weight.dtype)
+    graph = build_pose_graph(cloud, model.levels, dtype=model.dtype)
     return model(graph.to(device))[0].float().softmax(0).cpu()
 
 

@@ -16,6 +16,8 @@ def points_of_one_cloud(data: Data) -> Tensor:
 
     **Equivariance:** the points as they are.
     """
+    if not isinstance(data, Data):
+        raise DataError(f"`data` (={type(data).__name__}) must be a Data of one cloud")
     if data.pos is None:
         raise DataError("`data.pos` (=None) is needed; give each Data its points [N, 3]")
     batch = data.get("batch")

@@ -6,6 +6,7 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
+from pcequi.errors import DataError
 from pcequi.outliers import FACTOR, NEIGHBORS, kept_points
 from pcequi.transforms.checks import points_of_one_cloud
 
@@ -20,7 +21,7 @@ class DropOutliers(BaseTransform):
         neighbors, factor: which points lie alone.
 
     Raises:
-        DataError: ``data`` has no ``pos``, or is a batch of several clouds.
+        DataError: ``data`` has no ``pos``, is a batch of several clouds, or has faces.
 
     **Equivariance:** the choice is invariant to rigid motion and scale.
     """
@@ -33,6 +34,11 @@ class DropOutliers(BaseTransform):
         kept = kept_points(pos, self.neighbors, self.factor)
         if len(kept) == len(pos):
             return data
+        if data.get("face") is not None:
+            raise DataError(
+                "`data.face` names points of a mesh, some of which would go; sample points from it "
+                "first (SamplePoints of PyG), or drop it"
+            )
         data = data.clone()
         mask = torch.zeros(len(pos), dtype=torch.bool, device=kept.device)
         mask[kept] = True

@@ -4,6 +4,7 @@ import copy
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -135,3 +136,25 @@ def test_graphs_of_other_levels_are_refused(levels_of, network, make_blob):
             model(build_pose_graph(make_blob(20, 1), built))
     # Another budget is what the method is about.
     assert model(build_pose_graph(make_blob(20, 1), levels_of(num=4))).shape[0] == 1
+
+
+def test_weights_can_be_drawn_anew(levels_of, network):
+    model = network(levels_of(num=8))
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    model.reset_parameters()
+    for name, value in model.named_parameters():
+        drawn = value.dim() > 1
+        assert drawn != torch.equal(value, before[name]) or not drawn, name
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm1d)]
+    assert all(int(norm.num_batches_tracked) == 0 for norm in norms)
+
+
+def test_numbers_of_numpy_become_plain(levels_of):
+    level = replace(
+        levels_of()[0], num_points=np.int64(9), sampling=FeatureSampler(num=np.int64(5))
+    )
+    model = GroupConvClassifier([level, *levels_of()[1:]], np.int64(3), [np.int32(4), 4, 4])
+    again = GroupConvClassifier.from_settings(json.loads(json.dumps(model.settings)))
+    assert again.settings == model.settings
+    with pytest.raises(ArgumentError, match=r"`seeds` \(=0\) must be at least 1"):
+        FeatureSampler(num=5, seeds=0)

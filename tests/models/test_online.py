@@ -1,8 +1,10 @@
 """Online sampling: the same network, sampled on its features at every pass."""
 
+import pytest
 import torch
 
-from pcequi.models import forward_online
+from pcequi.errors import ArgumentError
+from pcequi.models import extract_features, forward_online
 from pcequi.models.online import feature_embedding
 from pcequi.pose_graph import GraphBuilder, PoseGraph, build_pose_graph
 from pcequi.rotations import random_rotations
@@ -71,3 +73,35 @@ def test_given_normals_are_used(levels_of, network, make_blob):
     given = forward_online(model, [pos], [pos.flip(1)])
     assert (given - forward_online(model, [pos])).abs().max() > 1e-6
     assert isinstance(build_pose_graph(pos, levels), PoseGraph)
+
+
+def test_clouds_that_cannot_be_are_named(levels_of, network, make_blob):
+    model = network(levels_of(num=10))
+    with pytest.raises(ArgumentError, match=r"`clouds` \(=\[\]\)"):
+        forward_online(model, [])
+    with pytest.raises(ArgumentError, match="too few for batch norm"):
+        forward_online(model.train(), [make_blob(20)])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_weights_of_other_precision_give_nearly_the_same(dtype, levels_of, network, make_blob):
+    model, pos = network(levels_of(num=10)), make_blob(30)
+    exact, features = forward_online(model, [pos]), extract_features(model, pos)
+    model = model.to(dtype)
+    found = forward_online(model, [pos])
+    assert found.dtype == dtype
+    size = exact.abs().max()
+    error = {torch.bfloat16: 0.1, torch.float32: 1e-4}[dtype]
+    if dtype == torch.float32:  # in 16 bits other representatives may be chosen
+        assert (found - exact).abs().max() < error * size
+    seen = extract_features(model, pos)
+    assert (seen.logits - features.logits).abs().max() < error * features.logits.abs().max()
+
+
+def test_a_head_of_ones_own(levels_of, network, make_blob):
+    model, pos = network(levels_of(num=10)), make_blob(30)
+    width = model.head[0].in_features
+    model.head = torch.nn.Linear(width, 2).double()
+    graph = build_pose_graph(pos, model.levels)
+    assert model(graph).shape == forward_online(model, [pos]).shape == (1, 2)
+    assert extract_features(model, pos).logits.shape == (2,)

@@ -1,5 +1,9 @@
 """GroupConv: the formula, its gradient, its equivariance, its use in PyG."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -289,3 +293,52 @@ def test_channels_that_fill_up_change_nothing(generator):
     assert wide.shape == (9, ALIGN) and weight.shape == (kernel.num * ALIGN, 4)
     torch.testing.assert_close(conv.combine((rows @ wide).view(3, -1), weight), expected)
     assert filled_up(wide, weight)[0] is wide
+
+
+def test_autocast_leaves_the_geometry_alone(conv, generator):
+    _, (offset, rotation) = edges(generator)
+    kernel, offset, rotation = conv.kernel, offset.float(), rotation.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        cast, mass = kernel(offset, rotation), kernel.mass(offset)
+    assert torch.equal(cast, kernel(offset, rotation)) and torch.equal(mass, kernel.mass(offset))
+
+
+@pytest.mark.parametrize("kind", ["compressed", "messages"])
+def test_a_worker_that_was_forked_can_run_a_layer(kind):
+    # In a process of its own: threads of OpenMP that this one has would end the fork.
+    code = f"""
+import torch
+from torch.utils.data import DataLoader, Dataset
+from pcequi.models import GroupConvClassifier
+from pcequi.nn import GroupConv
+from pcequi.kernels import SE3Kernel
+from pcequi.pose_graph import build_pose_graph
+
+torch.set_num_threads(2)
+cloud = torch.rand(70, 3, generator=torch.Generator().manual_seed(0))
+torch.manual_seed(0)
+if {kind == "compressed"}:
+    model = GroupConvClassifier.from_preset("small", num_classes=3).eval()
+    graph = build_pose_graph(cloud, model.levels, dtype=torch.float32)
+    run = lambda: model(graph).detach()
+else:
+    conv, index = GroupConv(16, 4, SE3Kernel(15, 1)), torch.randint(0, 70, (2, 900))
+    x, offset = torch.rand(70, 16), 0.3 * torch.rand(900, 3)
+    run = lambda: conv(x, index, (offset, torch.eye(3).expand(900, 3, 3))).detach()
+
+class Features(Dataset):
+    def __len__(self):
+        return 2
+    def __getitem__(self, place):
+        return run()
+
+own = run()
+loader = DataLoader(Features(), batch_size=None, num_workers=1, multiprocessing_context="fork")
+for found in loader:
+    torch.testing.assert_close(found, own)
+"""
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

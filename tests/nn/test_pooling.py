@@ -1,5 +1,6 @@
 """Pooling stands for all poses: representatives count as often as poses they replace."""
 
+import pytest
 import torch
 
 from pcequi.nn import GroupPool
@@ -41,3 +42,13 @@ def test_order_of_representatives_does_not_matter(generator):
     order = torch.tensor([2, 0, 1, 5, 4, 3])
     moved = GroupPool()(x[order], level([3, 3], [weight[i] for i in order]))
     torch.testing.assert_close(moved, GroupPool()(x, level([3, 3], weight)))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("count", [[600, 100], [700, 700]], ids=str)
+def test_means_of_many_poses_hold_in_16_bits(dtype, count, generator):
+    x = torch.rand(sum(count), 4, generator=generator)
+    graph = level(count, [150.0] * sum(count))  # 105,000 poses: more than float16 can name
+    found = GroupPool()(x.to(dtype), graph)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), reference(x, graph), atol=5e-3, rtol=5e-3)

@@ -328,3 +328,15 @@ def test_wrong_arguments_are_named():
         check_equivariance(lambda pos: (pos, pos))
     with pytest.raises(DataError, match="empty"):
         check_equivariance(honest, torch.zeros(0, 3))
+
+
+def test_a_function_that_works_in_place_leaves_the_cloud_alone(make_blob):
+    cloud = make_blob(20)
+    before = cloud.clone()
+
+    def centered(pos):
+        pos -= pos.mean(0)
+        return pos.norm(dim=1).sum()
+
+    assert check_equivariance(centered, cloud).ok
+    assert torch.equal(cloud, before)
