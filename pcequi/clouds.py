@@ -29,11 +29,15 @@ def all_finite(values: Tensor) -> bool:
     return math.isfinite(float(values.detach().sum())) or bool(torch.isfinite(values).all())
 
 
-def check_cloud(pos: Tensor, name: str = "pos") -> Tensor:
+def check_cloud(pos: Tensor, name: str = "pos", *, wide: bool = False) -> Tensor:
     """Return ``pos`` if it is a usable cloud [N, 3]; raise otherwise.
 
+    Args:
+        name: of the argument.
+        wide: ask for float32 or float64.
+
     Raises:
-        ShapeError: not a float32 or float64 tensor of shape [N, 3].
+        ShapeError: not a floating tensor of shape [N, 3], or of 16 bits where ``wide`` is asked.
         DataError: no point, or a coordinate that is NaN or infinite.
 
     **Equivariance:** the answer does not depend on the cloud's position.
@@ -43,7 +47,7 @@ def check_cloud(pos: Tensor, name: str = "pos") -> Tensor:
         raise ShapeError(f"`{name}` (={shape}) must be a tensor of shape [points, 3]")
     if not pos.is_floating_point():
         raise ShapeError(f"`{name}` (dtype {pos.dtype}) must be floating; call `.float()`")
-    if pos.dtype not in DEGENERATE:
+    if wide and pos.dtype not in DEGENERATE:
         raise ShapeError(
             f"`{name}` (dtype {pos.dtype}) must be float32 or float64: 16 bits tell too few places "
             "apart; call `.float()`"

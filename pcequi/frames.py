@@ -42,7 +42,7 @@ def principal_frame(pos: Tensor) -> Tensor:
 
     **Equivariance:** turns with the cloud, up to the octahedral ambiguity.
     """
-    pos = check_cloud(pos).detach()
+    pos = check_cloud(pos, wide=True).detach()
     centered = pos - pos.mean(0)
     variance, axes = torch.linalg.eigh(centered.T @ centered)
     variance, axes = variance.flip(0), axes.flip(1)
@@ -128,7 +128,7 @@ def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
     equals. On smooth clouds (an ellipsoid) two copies may end elsewhere; pose graphs bring a
     cloud to one pose first, and are exact there too.
     """
-    pos = check_cloud(pos).detach()
+    pos = check_cloud(pos, wide=True).detach()
     start = principal_frame(pos)
     centered = pos - pos.mean(0)
     centered = centered[:: -(-len(pos) // _MOST)]

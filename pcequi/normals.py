@@ -85,7 +85,7 @@ def estimate_normals(pos: Tensor, num_neighbors: int = 24) -> Tensor:
 
     **Equivariance:** turns with the cloud, unchanged by translation.
     """
-    pos = check_cloud(pos).detach()
+    pos = check_cloud(pos, wide=True).detach()
     out = pos - pos.mean(0)
     size, tiny = out.norm(dim=1).max(), torch.finfo(pos.dtype).tiny
     if len(pos) < 3:

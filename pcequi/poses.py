@@ -169,7 +169,7 @@ class TangentPoses:
 
     def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
         """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
-        where, pos = pos, check_cloud(pos).detach()
+        where, pos = pos, check_cloud(pos, wide=True).detach()
         normal = unit_normals(pos, normal, self.num_neighbors)
         out = pos - pos.mean(0)
         size = out.norm(dim=1).max()
@@ -209,7 +209,7 @@ class NormalPoses:
 
     def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
         """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
-        where, pos = pos, check_cloud(pos).detach()
+        where, pos = pos, check_cloud(pos, wide=True).detach()
         if normal is None:
             out = pos - pos.mean(0)
             size = out.norm(dim=1).max()
@@ -251,7 +251,7 @@ class PairPoses:
 
     def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
         """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
-        where, pos = pos, check_cloud(pos).detach()
+        where, pos = pos, check_cloud(pos, wide=True).detach()
         normal = unit_normals(pos, normal, self.num_neighbors)
         k = min(self.num_neighbors, len(pos))
         index, _ = knn(pos, pos, k)

@@ -202,7 +202,7 @@ def test_settings_that_would_fill_the_memory_are_refused(rotations):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_points_in_16_bits_are_refused(dtype, make_blob):
-    for sampler in (GridPoses("O"), TangentPoses(2)):
+    for sampler in (GridPoses("O", "principal"), TangentPoses(2)):
         with pytest.raises(ShapeError, match="must be float32 or float64"):
             sampler(make_blob(20).to(dtype))
 
