@@ -139,6 +139,12 @@ def test_a_run_is_evaluated_on_data_of_its_classes_alone(run, tmp_path, monkeypa
     options = ["--data", "folder", "--root", "parts", "--preset", "tiny", "--num-points", 24]
     options += ["--epochs", 1, "--batch-size", 4, "--workers", 1]
     only_json(run("train", *options, "--run", tmp_path / "own", "--json", *QUICK))
+    # Runs of before kept paths as they were given, and still go on.
+    settings = tmp_path / "own" / "settings.json"
+    kept = json.loads(settings.read_text())
+    settings.write_text(json.dumps(kept | {"root": "parts"}))
+    only_json(run("train", *options, "--run", tmp_path / "own", "--resume", "--json", *QUICK))
+    settings.write_text(json.dumps(kept))
     # Settings keep whole paths: another folder of that name, elsewhere, is another one.
     monkeypatch.chdir(tmp_path)
     only_json(run("evaluate", tmp_path / "own", "--workers", 1, "--json", *QUICK))

@@ -208,6 +208,9 @@ def _check_folder(folder: Path, settings: RunSettings, resume: bool, overwrite: 
 
 def _flat(settings: RunSettings) -> dict:
     values = settings.to_dict()
+    for name in ("root", "source", "test_list"):
+        if values[name] is not None:  # Runs of before kept paths as they were given.
+            values[name] = str(Path(values[name]).expanduser().absolute())
     return values | values.pop("fit")
 
 
