@@ -20,7 +20,7 @@ from pcequi.outliers import kept_points
 from pcequi.training.fit import predict_logits
 
 NETWORKS = {
-    "default": ("modelnet40", "modelnet40-pairs"),
+    "with pairs": ("modelnet40", "modelnet40-pairs"),
     "modelnet40": ("modelnet40",),
     "scan": ("modelnet40-scan",),
 }
@@ -69,7 +69,7 @@ def main() -> None:
         "data": f"networks as shipped, {len(test)} test shapes, SO3",
         "rows": [{"damage": name, "size": size, **row} for (name, size), row in shown.items()],
     }
-    curves = [_title(name, dropped) for name in ("default", "scan") for dropped in (False, True)]
+    curves = [_title(name, dropped) for name in ("with pairs", "scan") for dropped in (False, True)]
     head = ["damage", "size", *(f"{name}, %" for name in titles)]
     results.finish(args, "7-cleaning", figures, results.table(head, rows), panels(shown, curves))
 
