@@ -101,7 +101,8 @@ def test_files_are_classified_without_a_run(tmp_path, capsys):
     assert together[0]["probability"] == pytest.approx(mean, abs=2e-6)
     with pytest.raises(SystemExit) as stop:
         main(["predict", str(tmp_path), "--json"])
-    assert stop.value.code == 1 and "`files`" in capsys.readouterr().out
+    (found,) = json.loads(capsys.readouterr().out)["files"]
+    assert stop.value.code == 1 and "is a folder: name files" in found["error"]
 
 
 def draw(num, seed=0):
