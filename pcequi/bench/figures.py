@@ -147,7 +147,7 @@ def bench_figures(
             f"rotations_{count}": _Step(with_rotations(levels, count), some, channels)
             for count in (8, 64)
         }
-        keep(interleaved(steps, 5 if quick else 15, warmup=2))
+        keep(interleaved(steps, 15 if quick else 60, warmup=2))  # steps of 20 ms: noisy
         figures["rotation_scaling_ratio"] = (
             rounds["rotations_64"]["median"] / rounds["rotations_8"]["median"]
         )
