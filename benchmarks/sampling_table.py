@@ -29,7 +29,7 @@ BUDGETS = (64, 256, 1024)
 POSES = {
     # The setting of the first experiments: 8 angles about estimated normals.
     "tangent": (TangentPoses(8), 0.25, 15, True),
-    # Level 1 of the default network: 24 principal-axes rotations.
+    # The default network of then, level 1: 24 principal-axes rotations.
     "principal": (GridPoses("O", align="principal"), 0.2, 27, False),
 }
 

@@ -125,7 +125,7 @@ def test_other_settings_are_built_one_by_one(name, generator):
     check_same(build_pose_graphs(clouds, levels), one_by_one(clouds, levels))
 
 
-@pytest.mark.parametrize("name", ("default", "pairs", "small"))
+@pytest.mark.parametrize("name", ("default", "pairs", "large"))
 def test_presets_are_covered_on_synthetic_shapes(name, generator, monkeypatch):
     import numpy as np
 
@@ -188,7 +188,7 @@ def test_one_cloud_and_more_than_fit_at_once(generator, monkeypatch):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-@pytest.mark.parametrize("name", ("default", "pairs", "small"))
+@pytest.mark.parametrize("name", ("default", "pairs", "large"))
 def test_a_gpu_builds_what_the_cpu_builds(name, generator):
     levels = preset(name)["levels"]
     clouds = clouds_of(generator, 6, 600, 1024)

@@ -33,7 +33,7 @@ def store(request, clouds, tmp_path):
 
 
 NAMES = pytest.mark.parametrize(
-    "store, name", [(n, n) for n in ("default", "pairs", "small")], indirect=["store"]
+    "store, name", [(n, n) for n in ("default", "pairs", "large")], indirect=["store"]
 )
 
 

@@ -18,7 +18,7 @@ def clouds():
     return [torch.randn(n, 3, generator=generator) / 3 for n in (150, 180, 160, 170, 150, 190)]
 
 
-@pytest.fixture(scope="module", params=["default", "pairs", "small"])
+@pytest.fixture(scope="module", params=["default", "pairs", "large"])
 def network(request):
     torch.manual_seed(0)
     return GroupConvClassifier.from_preset(request.param, num_classes=3).double()

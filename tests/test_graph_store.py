@@ -113,7 +113,7 @@ def test_unusable_clouds_are_named(tmp_path, clouds, levels_of):
         GraphStore.build(tmp_path, [], levels_of())
 
 
-@pytest.mark.parametrize("name", ["default", "pairs", "small"])
+@pytest.mark.parametrize("name", ["default", "pairs", "large"])
 @pytest.mark.parametrize("dense", [False, True])
 def test_what_a_store_keeps_is_made_without_the_rest(name, dense, make_blob):
     levels = preset(name)["levels"]

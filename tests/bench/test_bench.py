@@ -79,7 +79,7 @@ def test_all_figures_are_there_and_positive():
     assert figures["dense_24_memory_ratio"] > 1 and figures["dgcnn_time_ratio"] > 1
 
 
-@pytest.mark.parametrize("name", ["default", "small", "pairs"])
+@pytest.mark.parametrize("name", ["default", "large", "pairs"])
 def test_the_operations_of_a_step_are_those_that_torch_counts(name, make_blob):
     torch.manual_seed(0)
     model = GroupConvClassifier.from_preset(name, 40)

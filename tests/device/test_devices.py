@@ -20,7 +20,7 @@ from pcequi.training.fit import FitSettings, fit, predict_logits
 from pcequi.training.step import train_step
 
 fit_module = importlib.import_module("pcequi.training.fit")  # the name is the function's, too
-NAMES = ("default", "pairs", "small")
+NAMES = ("default", "pairs", "large")
 PLAIN = EpochRunner.__init__
 
 
