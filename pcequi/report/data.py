@@ -91,6 +91,9 @@ def _settings(report: dict) -> dict:
         settings.pop("test_share", None)
     if not settings.get("resamplings"):
         settings.pop("resample_as", None)
+    for name in ("root", "source", "test_list"):
+        if settings.get(name):  # A page is there to be passed on: not where things lie here.
+            settings[name] = Path(settings[name]).name
     return (
         settings
         | fit

@@ -59,7 +59,7 @@ def finished(tmp_path, split, logits):
     folder.mkdir()
     found = classification_report(logits, split.labels, split.classes)
     protocols = ("z/SO3", "z/z")
-    settings = RunSettings(data="folder", root="scans", also=("z/z",)).to_dict()
+    settings = RunSettings(data="folder", root="/home/somebody/scans", also=("z/z",)).to_dict()
     report = {
         "data": "folder", "agreement": {"z/SO3, z/z": 1.0}, "settings": settings,
         "shapes": {"train": 30, "held_out": 0, "test": 9}, "parameters": 1234567,

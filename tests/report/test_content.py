@@ -71,6 +71,10 @@ def test_all_parts_are_there(page):
     assert outline.tags.count("details") == 2
 
 
+def test_a_page_does_not_say_where_things_lie(page):
+    assert "scans" in page and "somebody" not in page
+
+
 def test_settings_without_effect_are_left_out(finished):
     def said(**changes):
         path = finished / "report.json"
