@@ -19,8 +19,8 @@ def constant(function: Callable) -> Callable:
     """
 
     @functools.cache
-    def made(*args):
+    def made(*args, **kwargs):
         with torch.inference_mode(False), torch.device("cpu"):
-            return function(*args)
+            return function(*args, **kwargs)
 
     return functools.wraps(function)(made)

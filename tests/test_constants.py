@@ -58,6 +58,8 @@ def test_a_constant_is_made_once_and_keeps_its_name():
 
     with torch.inference_mode():
         first = table(3)
+    assert table(num=3).tolist() == [0, 1, 2]
+    calls.pop()
     assert table(3) is first and not first.is_inference() and calls == [3]
     assert table.__name__ == "table" and table.__doc__ == "Words."
 

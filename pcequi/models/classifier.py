@@ -90,12 +90,12 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """That of the weights; graphs are read in it."""
-        return next(self.parameters()).dtype
+        return self.lift.layers[1].weight.dtype
 
     @property
     def device(self) -> torch.device:
         """That of the weights."""
-        return next(self.parameters()).device
+        return self.lift.layers[1].weight.device
 
     def reset_parameters(self) -> None:
         """Draw all weights anew."""

@@ -38,7 +38,8 @@ if hasattr(os, "register_at_fork"):
 
 def in_fork() -> bool:
     """Whether this process is a fork, such as a worker of a ``DataLoader``: threads of GNU's
-    OpenMP do not outlive a fork, and asking for them there ends the process.
+    OpenMP do not outlive a fork, and asking for them there ends the process. A fork of your own
+    calls ``torch.set_num_threads(1)``, as a ``DataLoader``'s does, or torch may wait for ever.
 
     **Equivariance:** does not apply.
     """

@@ -113,7 +113,7 @@ def _check_sizes(x: Tensor, ptr: Tensor, col: Tensor, val: Tensor, rows, columns
             f"`rows` (={len(rows)}) and `columns` (={len(columns)}), and `col` (={len(col)}) and "
             f"`val` (={len(val)}), must be equally many"
         )
-    if not HAS_NUMBA:  # whose kernels look at each entry anyway
+    if not HAS_NUMBA or in_fork():  # whose kernels look at each entry anyway
         width = (columns[1:] - columns[:-1]).repeat_interleave(ptr[rows[1:]] - ptr[rows[:-1]])
         wide = col.long()  # torch compares no unsigned numbers of 16 bits
         if ((wide < 0) | (wide >= width)).any():

@@ -321,7 +321,10 @@ def _write(path: Path, pictures: list) -> None:
         frames = [_indexed(picture, palette) for picture in pictures]
         turn = {"duration": 3600 // len(frames), "loop": 0}
         frames[0].save(content, "gif", save_all=True, append_images=frames[1:], **turn)
-    write_bytes(path.resolve(), content.getvalue())  # a link stays one
+    try:
+        write_bytes(path.resolve(), content.getvalue())  # a link stays one
+    except FileError as error:
+        raise FileError(f"`path` (={str(path)!r}): {error}") from error
 
 
 def _indexed(picture, palette):

@@ -123,3 +123,12 @@ def test_nothing_to_coalesce(backend):
 def test_entries_outside_the_matrix_are_refused(backend, row, col, name):
     with pytest.raises(ArgumentError, match=f"`{name}` .* must be in"):
         coalesce_rows(torch.tensor([row]), torch.tensor([col]), torch.ones(1), 3, 2)
+
+
+def test_entries_outside_their_cloud_are_told_in_forks_too(monkeypatch):
+    monkeypatch.setattr(sparse, "in_fork", lambda: True)
+    x, ptr = torch.ones(6, 2), torch.tensor([0, 1, 2])
+    ends = torch.tensor([0, 1, 2]), torch.tensor([0, 3, 6])
+    for col in ([4, 0], [0, -1]):
+        with pytest.raises(ArgumentError, match="`col`"):
+            grouped_spmm(x, ptr, torch.tensor(col), torch.ones(2), *ends)
