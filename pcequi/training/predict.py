@@ -89,44 +89,22 @@ def predict_files(
     checkpoint: Checkpoint | Sequence[Checkpoint],
     files: Sequence[str | Path],
     *,
-    top: int = 3,
-    num_points: int | None = None,
-    seed: int = 0,
-    drop_outliers: bool = False,
-    device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    **options,
 ) -> list[dict]:
-    """Classify meshes and point clouds; one that cannot be used does not stop the rest.
-
-    ``predict_each`` takes the same and hands each answer out as it comes.
+    """What ``predict_each`` hands out, in one list.
 
     Args:
-        checkpoint: a trained network, or several; see ``predict_cloud``.
-        files: see ``datasets.readers.read_points`` for the formats.
-        top: classes to name.
-        num_points: points of a cloud; by default as in training.
-        seed: of the points drawn from a mesh.
-        drop_outliers: see ``predict_cloud``.
-        device: where the network runs.
+        checkpoint, files, options: as ``predict_each`` takes.
         progress: called with (files done, files in all).
 
-    Returns:
-        For each file ``file`` and ``predictions`` (see ``predict_cloud``), or
-        ``error``; ``dropped``, the number of points that were left out as outliers, if that
-        was asked; and ``warning`` for clouds of which less than a quarter of the
-        points of training is left.
-
     Raises:
-        ArgumentError: ``top``, ``num_points`` or ``seed`` is out of range, or networks of
-            different classes: that is no file's fault.
+        ArgumentError: as ``predict_each``.
 
     **Equivariance:** as ``predict_cloud``.
     """
     results = []
-    options = {"top": top, "num_points": num_points, "seed": seed}
-    for result in predict_each(
-        checkpoint, files, drop_outliers=drop_outliers, device=device, **options
-    ):
+    for result in predict_each(checkpoint, files, **options):
         results.append(result)
         if progress:
             progress(len(results), len(files))
@@ -143,34 +121,59 @@ def predict_each(
     drop_outliers: bool = False,
     device: torch.device | str = "cpu",
 ) -> Iterator[dict]:
-    """What ``predict_files`` returns, one by one: stopping keeps what is finished.
+    """Classify meshes and point clouds; one that cannot be used does not stop the rest.
 
-    Arguments and errors are those of ``predict_files``.
+    Answers come one by one, so that whoever stops keeps what is finished.
+
+    Args:
+        checkpoint: a trained network, or several; see ``predict_cloud``.
+        files: see ``datasets.readers.read_points`` for the formats.
+        top: classes to name.
+        num_points: points of a cloud; by default as in training.
+        seed: of the points drawn from a mesh.
+        drop_outliers: see ``predict_cloud``.
+        device: where the network runs.
+
+    Returns:
+        For each file ``file`` and ``predictions`` (see ``predict_cloud``), or
+        ``error``; ``dropped``, the number of points that were left out as outliers, if that
+        was asked; and ``warning`` for clouds of which less than a quarter of the
+        points of training is left.
+
+    Raises:
+        ArgumentError: ``top``, ``num_points`` or ``seed`` is out of range, or networks of
+            different classes: that is no file's fault, and raised before the first.
 
     **Equivariance:** as ``predict_cloud``.
     """
     from pcequi.datasets.base import check_count
-    from pcequi.datasets.readers import read_points
 
     networks = _same_classes(checkpoint)
     if num_points is None:
         num_points = networks[0].extra.get("num_points") or 1024  # looked at below
     for name, value, least in (("top", top, 1), ("num_points", num_points, 1), ("seed", seed, 0)):
         check_count(name, value, least)
-    for file in files:
-        result: dict = {"file": str(file)}
-        try:
-            pos = torch.as_tensor(read_points(file, num_points, seed).pos)
-            if drop_outliers:
-                kept = kept_points(pos)
-                result["dropped"], pos = len(pos) - len(kept), pos[kept]
-            result["predictions"] = predict_cloud(networks, pos, top=top, device=device)
-            if warning := sparse_warning(networks[0], len(pos)):
-                result["warning"] = warning
-        # RuntimeError: torch's own, such as that memory ran out.
-        except (PcequiError, OSError, MemoryError, RuntimeError) as error:
-            result = {"file": str(file), "error": str(error) or type(error).__name__}
-        yield result
+    options = {"top": top, "drop_outliers": drop_outliers, "device": device}
+    return (_predicted(networks, file, num_points, seed, **options) for file in files)
+
+
+def _predicted(networks, file, num_points, seed, *, top, drop_outliers, device) -> dict:
+    """The answer to one file, or its error."""
+    from pcequi.datasets.readers import read_points
+
+    result: dict = {"file": str(file)}
+    try:
+        pos = torch.as_tensor(read_points(file, num_points, seed).pos)
+        if drop_outliers:
+            kept = kept_points(pos)
+            result["dropped"], pos = len(pos) - len(kept), pos[kept]
+        result["predictions"] = predict_cloud(networks, pos, top=top, device=device)
+        if warning := sparse_warning(networks[0], len(pos)):
+            result["warning"] = warning
+    # RuntimeError: torch's own, such as that memory ran out.
+    except (PcequiError, OSError, MemoryError, RuntimeError) as error:
+        return {"file": str(file), "error": str(error) or type(error).__name__}
+    return result
 
 
 def sparse_warning(checkpoint: Checkpoint, points: int) -> str | None:

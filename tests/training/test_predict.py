@@ -11,7 +11,7 @@ from pcequi.cli import main
 from pcequi.errors import ArgumentError
 from pcequi.outliers import kept_points
 from pcequi.training import Checkpoint, save_checkpoint
-from pcequi.training.predict import predict_cloud, predict_files
+from pcequi.training.predict import predict_cloud, predict_each, predict_files
 
 NUM = 30
 
@@ -89,6 +89,8 @@ def test_what_is_no_files_fault_is_an_error_at_once(checkpoint, files):
         predict_files(checkpoint, files, num_points=0)
     with pytest.raises(ArgumentError, match=r"`seed` \(=-1\)"):
         predict_files(checkpoint, files, seed=-1)
+    with pytest.raises(ArgumentError, match=r"`top` \(=0\)"):
+        predict_each(checkpoint, files, top=0)  # at once, not with the first answer
 
 
 def test_the_command_says_it_on_stderr_in_json_and_by_its_exit(checkpoint, files, tmp_path, capsys):
