@@ -6,7 +6,7 @@ from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.loader import DataLoader
 
 from pcequi.errors import ArgumentError, DataError, ShapeError
-from pcequi.models import extract_features
+from pcequi.models import GroupConvClassifier, extract_features
 from pcequi.pose_graph import TENSORS, PoseGraph, build_pose_graph
 from pcequi.poses import GridPoses, TangentPoses
 from pcequi.rotations import random_rotations
@@ -133,6 +133,16 @@ def test_a_cloud_of_another_scale_is_told(make_blob, levels_of, scale):
     with pytest.warns(UserWarning, match="scale clouds first"):
         BuildPoseGraph(levels_of(num=8))(data.clone())
     BuildPoseGraph(levels_of(num=8))(NormalizeRadius()(data))
+
+
+@pytest.mark.parametrize("factor", [0.1, 4.0])
+def test_a_cloud_that_the_last_level_cannot_be_meant_for_is_told(make_blob, factor):
+    levels = GroupConvClassifier.from_preset("small", num_classes=2).levels
+    data = NormalizeRadius()(Data(pos=make_blob(60)))
+    BuildPoseGraph(levels)(data.clone())  # warnings are errors
+    data.pos = data.pos * factor
+    with pytest.warns(UserWarning, match=r"does not fit the radii.*0.25, 0.5, 1.4"):
+        BuildPoseGraph(levels)(data)
 
 
 def test_points_read_what_the_features_of_a_cloud_say(make_blob, levels_of, network):

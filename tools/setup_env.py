@@ -47,7 +47,8 @@ def main() -> int:
     except CommandError as error:
         say(f"the set-up failed: {error}")
         return 1
-    say("the set-up is complete; details are in .venv/setup.log")
+    say("the set-up is complete (details: .venv/setup.log)")
+    say("`. .venv/bin/activate` makes `pcequi` and `python` those of .venv")
     return 0
 
 

@@ -20,10 +20,11 @@ def bench(
     ] = "cpu",
     json: Json = False,
 ) -> None:
-    """Measure how fast this machine is, beside what would be used instead.
+    """Measure how fast this machine is.
 
-    Ratios come from steps that take turns in one run, so that a busy machine
-    disturbs both sides alike; seconds are those of this machine now.
+    Beside the network, what would be used instead. Ratios come from steps that take
+    turns in one run, so that a busy machine disturbs both sides alike; seconds are those
+    of this machine now.
     """
     import torch
 

@@ -16,9 +16,9 @@ def check(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Measure how exactly the network keeps its promise, with random weights.
+    """Measure how exact the equivariance of a network is.
 
-    Clouds are moved, their graphs built again, and the logits compared. Exits
+    With random weights: clouds are moved, their graphs built again, and the logits compared. Exits
     with 1 if a figure that has a limit is above it.
     """
     from pcequi.check import EXPLANATIONS, LIMITS, TIE_RULE, equivariance_figures

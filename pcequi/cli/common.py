@@ -68,7 +68,13 @@ Limit = Annotated[
     typer.Option(min=1, help="Clouds of each class at most, to try out.", show_default="all"),
 ]
 NumPoints = Annotated[int, typer.Option(min=1, help="Points of a cloud.")]
-Preset = Annotated[str, typer.Option(help="Network: default, large, small or pairs.")]
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="Network: default; large (the most accurate, several times the time); small "
+        "(quick); or pairs (without frames: makes other mistakes)."
+    ),
+]
 Resamplings = Annotated[
     int, typer.Option(min=0, help="Stretched, thinned, noisy versions of the training clouds.")
 ]

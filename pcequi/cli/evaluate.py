@@ -42,7 +42,8 @@ def evaluate(
     budget: Annotated[
         list[int] | None,
         typer.Option(
-            help="Representatives of each level (repeatable).", show_default="those of the network"
+            help="Representatives of each level but the last (repeatable).",
+            show_default="those of the network",
         ),
     ] = None,
     together: Annotated[
@@ -83,8 +84,8 @@ def evaluate(
     """Measure a trained network, or compare the ways of running it.
 
     Without --mode and --budget: accuracy on the test clouds under each
-    protocol, of several networks together where --with names more. With one of
-    --mode and --budget: a table of accuracy, the largest difference of a logit from
+    protocol, of several networks together where --with names more. With --mode
+    or --budget: a table of accuracy, the largest difference of a logit from
     dense (where dense is among the modes), and the time a cloud takes from points to
     logits; nothing is cached, so --cache and --workers do not go with these. Dense is
     slow: use --limit.

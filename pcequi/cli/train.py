@@ -40,7 +40,11 @@ def train(
     test_share: TestShare = 0.2,
     test_list: TestList = None,
     protocol: Annotated[
-        str, typer.Option(help="Rotations of training and test: z/z, z/SO3 or SO3/SO3.")
+        str,
+        typer.Option(
+            help="Rotations of training / test, z (about the vertical axis) or SO3 (any): z/z, "
+            "z/SO3 or SO3/SO3."
+        ),
     ] = "z/SO3",
     also: Annotated[
         list[str] | None, typer.Option(help="Evaluate under this protocol too (repeatable).")
@@ -96,7 +100,7 @@ def train(
     timeout: Timeout = 30.0,
     json: Json = False,
 ) -> None:
-    """Train a classifier and measure it under the rotation protocols.
+    """Train a classifier and measure it, upright and turned.
 
     Clouds are turned by the protocol, their pose graphs are precomputed and kept in
     the cache, and the network is trained on the graphs. Resampled versions of the

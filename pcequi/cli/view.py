@@ -28,7 +28,7 @@ def view(
     network: Annotated[
         str | None,
         typer.Option(
-            help="Or a trained network of pcequi, such as modelnet40; any other word lists them."
+            help="Or a trained network of pcequi, such as modelnet40; a wrong name lists them."
         ),
     ] = None,
     level: Annotated[int, typer.Option(min=1, help="Level of the network, 1 is the first.")] = 1,
@@ -57,8 +57,8 @@ def view(
         bool,
         typer.Option(
             "--rotated",
-            help="Beside the first a copy, turned by about a third and sampled by itself: "
-            "colours match where the network is equivariant.",
+            help="Beside the first a copy, turned by about a third of a turn and sampled by "
+            "itself: colours match where the network is equivariant.",
         ),
     ] = False,
     highlight: Annotated[

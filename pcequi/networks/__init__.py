@@ -39,8 +39,8 @@ def load_network(name: str = "modelnet40") -> Checkpoint:
         ArgumentError: no such network.
         FileError: its files are damaged.
 
-    **Equivariance:** networks are invariant to rotation, shift, scale and the order of
-    the points; their cards give figures.
+    **Equivariance:** networks are invariant to rotation, shift and the order of the points, and
+    ``predict_cloud`` to scale as well; their cards give figures.
     """
     checkpoint = load_checkpoint(_path(name))
     checkpoint.model.float()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,8 +26,9 @@ from pcequi.pose_graph.point_rows import point_rows
 from pcequi.poses import ALIGNMENTS, CentroidPoses, NormalPoses, Poses
 from pcequi.sampling import Representatives
 
-# A cloud's size in units of the first radius: times the root of its points, and at least.
-_ALONE, _CROWDED = 4.0, 0.02
+# A cloud's size in units of the first radius: at most, times the root of its points, and at
+# least; at least in units of a radius about the centroid; points below which all this says nothing.
+_ALONE, _CROWDED, _INNERMOST, _FEW = 4.0, 0.02, 0.125, 32
 
 
 @dataclass
@@ -131,7 +133,7 @@ class GraphBuilder:
             normal = unit_normals(pos, normal, 0).double() if read else None
         centered = _centered(pos, self.origin)
         size = centered.norm(dim=1).median()  # strays say nothing
-        warn_of_scale(size, len(centered), self.levels[0].radius)
+        warn_of_scale(size, len(centered), self.levels)
         # Rows and frames below are the canonical ones; results are turned back.
         self.frame, self.rows, self.pos, self.normal = canonical_pose(
             centered, self._allowed_frames(), normal
@@ -282,23 +284,34 @@ def _centered(pos: Tensor, origin: Tensor) -> Tensor:
     return torch.zeros_like(centered) if size <= ROUNDING * origin.abs().max() else centered
 
 
-def warn_of_scale(size: Tensor, num: int | Tensor, radius: float) -> None:
-    """Say it where hardly a point of the first level can have a neighbour, or all are of all.
+def warn_of_scale(size: Tensor, num: int | Tensor, levels: Sequence[Level]) -> None:
+    """Say it where radii cannot be meant for a cloud.
+
+    Hardly a point of the first level has a neighbour, or all are neighbours of all; or of a
+    level at the centroid, which looks at the whole cloud, half of the points are out of sight,
+    or half are in the innermost eighth.
 
     Args:
         size: median distance of a cloud's points from its mean, or of each of several clouds.
         num: points of the cloud, or of each.
-        radius: of the first level.
+        levels: of the network.
 
     **Equivariance:** invariant.
     """
+    radius = levels[0].radius
     # Points on a surface lie about size / sqrt(num) apart; few of them say nothing.
-    alone = (size > _ALONE * radius * num**0.5) & (num >= 32)
-    if (alone | (size > 0) & (size < _CROWDED * radius)).any():
+    wrong = (size > _ALONE * radius * num**0.5) & (num >= _FEW)
+    wrong = wrong | (size > 0) & (size < _CROWDED * radius)
+    for level in levels:
+        if isinstance(level.poses, CentroidPoses):
+            inside = (size > 0) & (size < _INNERMOST * level.radius)
+            wrong = wrong | ((size > level.radius) | inside) & (num >= _FEW)
+    if wrong.any():
+        reach = float(size[wrong].max())
         warnings.warn(
-            "the points of a cloud are too far apart, or too close, for the radius of the first "
-            "level: every pose sees the same; scale clouds first (transforms.NormalizeRadius) or "
-            "choose other radii",
+            f"half of the points of a cloud lie within {reach:.2g} of its mean, which does not fit "
+            f"the radii of the levels ({', '.join(f'{level.radius:g}' for level in levels)}): "
+            "scale clouds first (transforms.NormalizeRadius) or choose other radii",
             stacklevel=4,
         )
 

@@ -8,6 +8,7 @@ from pcequi.training.evaluate import (
     evaluate_together,
 )
 from pcequi.training.fit import FitSettings, fit, predict_logits
+from pcequi.training.predict import predict_cloud, predict_each, predict_files
 from pcequi.training.protocols import PROTOCOLS, parse_protocol, protocol_rotations
 from pcequi.training.run_settings import RunSettings
 from pcequi.training.runs import train_run
@@ -29,6 +30,9 @@ __all__ = [
     "load_split",
     "parse_protocol",
     "precompute",
+    "predict_cloud",
+    "predict_each",
+    "predict_files",
     "predict_logits",
     "protocol_rotations",
     "save_checkpoint",

@@ -119,7 +119,7 @@ def _build_usual(clouds: list[Tensor], levels: list[Level], device):
         return built, None
     if len(built) < len(clouds):
         padded, axes = padded.select(built), axes[torch.tensor(built, device=device)]
-    warn_of_scale(median_sizes(padded), padded.num, levels[0].radius)
+    warn_of_scale(median_sizes(padded), padded.num, levels)
     return built, BatchBuilder(canonical_poses(padded, axes), levels).build()
 
 
