@@ -7,6 +7,7 @@ end. A process that is killed leaves no lock, and no chunk but whole ones.
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,9 +53,10 @@ class ChunkJob(NamedTuple):
     Attributes:
         path: of the file.
         start: number of its first cloud, for messages.
-        clouds: each [N, 3].
+        clouds: each [N, 3], as NumPy arrays: of torch's tensors processes send each other an
+            open file each, or move all that shares their memory to a shared one.
         levels: of the network.
-        rotations: one a cloud [len(clouds), 3, 3], or None.
+        rotations: one a cloud [len(clouds), 3, 3], an array, or None.
         key: of the store.
         wait: for another process that is making it.
         spare: the share of another process, made only where nothing is there and
@@ -64,9 +67,9 @@ class ChunkJob(NamedTuple):
 
     path: Path
     start: int
-    clouds: Sequence[Tensor]
+    clouds: Sequence[np.ndarray]
     levels: Sequence[Level]
-    rotations: Tensor | None
+    rotations: np.ndarray | None
     key: str
     wait: bool = False
     spare: bool = False
@@ -140,23 +143,25 @@ def build_chunk(job: ChunkJob) -> bool:
     return True
 
 
-def clear_leftovers(path: Path) -> None:
-    """Remove what processes that were killed left beside a finished file.
+def clear_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed left beside the finished files of a folder.
 
     What a process that is still running holds stays.
 
     **Equivariance:** does not apply.
     """
-    lock = path.with_suffix(".lock")
-    if lock.exists() or any(path.parent.glob(f"{path.name}.*.part")):
-        with suppress(FileError), locked(lock, wait=False) as mine:
+    found = [entry.name for entry in os.scandir(folder)]
+    locks = {name.removesuffix(".lock") for name in found if name.endswith(".lock")}
+    parts = {name.split(".", 1)[0] for name in found if name.endswith(".part")}
+    for stem in locks | parts:
+        with suppress(FileError), locked(folder / f"{stem}.lock", wait=False) as mine:
             if mine:
-                _remove_parts(path)
+                _remove_parts(folder / stem)
 
 
 def _remove_parts(path: Path) -> None:
     # Nobody else writes here: the lock is held.
-    for left in path.parent.glob(f"{path.name}.*.part"):
+    for left in path.parent.glob(f"{glob.escape(path.stem)}.*.part"):
         left.unlink(missing_ok=True)
 
 
@@ -164,9 +169,9 @@ def _graphs(job: ChunkJob) -> list[dict[str, Tensor]]:
     graphs = []
     with one_thread():
         for local, cloud in enumerate(job.clouds):
-            pos = cloud.double()
+            pos = torch.from_numpy(cloud).double()
             if job.rotations is not None:
-                pos = pos @ job.rotations[local].double().T
+                pos = pos @ torch.from_numpy(job.rotations[local]).double().T
             try:
                 graphs.append(pack(build_stored_graph(pos, job.levels), job.levels))
             except PcequiError as error:

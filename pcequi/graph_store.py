@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcequi.errors import ArgumentError, DataError, FileError
+from pcequi.errors import ArgumentError, DataError, FileError, ShapeError
 from pcequi.files import locked, make_folder, write_bytes
 from pcequi.graph_build import ChunkJob, clear_leftovers, is_good, pack, run_jobs
 from pcequi.graph_chunks import Chunk, open_chunk, read_graphs, tensor_names
@@ -69,9 +69,9 @@ def store_key(clouds: Sequence[Tensor], levels: Sequence[Level], rotations: Tens
     for cloud in clouds:
         # With its shape: the same numbers cut into other clouds are other clouds.
         digest.update(f"{tuple(cloud.shape)} {cloud.dtype}".encode())
-        digest.update(np.ascontiguousarray(cloud.numpy()).tobytes())
+        digest.update(np.ascontiguousarray(_array(cloud)).tobytes())
     if rotations is not None:
-        digest.update(rotations.contiguous().numpy().tobytes())
+        digest.update(np.ascontiguousarray(_array(rotations)).tobytes())
     version = VERSION + max(map(_changed, levels), default=0)
     settings = {"levels": [level.to_dict() for level in levels], "version": version}
     digest.update(json.dumps(settings, sort_keys=True).encode())
@@ -255,6 +255,17 @@ class GraphStore:
         """
         if len(clouds) == 0:
             raise DataError("`clouds` (=[]) is empty; there is nothing to precompute")
+        for number, cloud in enumerate(clouds):
+            if not isinstance(cloud, Tensor):  # What is wrong with it otherwise, workers say.
+                kind = type(cloud).__name__
+                raise ShapeError(f"`clouds[{number}]` (={kind}) must be a tensor of shape [N, 3]")
+        if rotations is not None and rotations.shape != (len(clouds), 3, 3):
+            raise ShapeError(
+                f"`rotations` (={list(rotations.shape)}) must be one a cloud, of shape "
+                f"[{len(clouds)}, 3, 3]"
+            )
+        if workers is not None and workers < 1:
+            raise ArgumentError(f"`workers` (={workers}) must be at least 1, or None")
         key = store_key(clouds, levels, rotations)
         folder = Path(folder) / key
         make_folder(folder)
@@ -262,9 +273,11 @@ class GraphStore:
 
         def job(start: int) -> ChunkJob:
             part = slice(start, start + CHUNK)
-            turns = None if rotations is None else rotations[part]
+            turns = None if rotations is None else _array(rotations[part])
             path = _path(folder, start)
-            return ChunkJob(path, start, list(clouds[part]), list(levels), turns, key)
+            return ChunkJob(
+                path, start, [_array(cloud) for cloud in clouds[part]], list(levels), turns, key
+            )
 
         own = starts[ranks.rank :: ranks.size]
         jobs = [job(start) for start in own if not is_good(job(start))]
@@ -283,12 +296,15 @@ class GraphStore:
         if ranks.first:
             header = {"levels": [lv.to_dict() for lv in levels], "size": len(clouds), "key": key}
             _write_header(paths[0], json.loads(json.dumps(header)))
-            for path in paths:
-                clear_leftovers(path)
+            clear_leftovers(folder)
         ranks.wait()
         if ranks.size > 1:
             _await_files(paths)
         return cls(folder)
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy()
 
 
 def _spans(size: int) -> Iterator[tuple[int, int]]:

@@ -16,6 +16,9 @@ from pcequi.errors import PcequiError
 
 __all__ = ["one_thread", "worker_map"]
 
+# Windows waits for no more processes at once.
+_MOST = 61
+
 
 @contextmanager
 def worker_map(workers: int) -> Iterator[Callable]:
@@ -34,13 +37,16 @@ def worker_map(workers: int) -> Iterator[Callable]:
         return
     # Spawned, not forked: a fork would inherit the parent's threads' locks.
     context = get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(
+        min(workers, _MOST), mp_context=context, initializer=_end_with_parent
+    ) as pool:
         try:
             yield pool.map
         except BrokenProcessPool as error:
             raise PcequiError(
-                "a worker of the precomputation died (out of memory?); run again with fewer "
-                "`workers`: finished chunks are kept"
+                "a worker process died. Out of memory? Run again with fewer `workers`; finished "
+                "chunks are kept. In a script of your own, which workers import, what starts them "
+                'must stand below `if __name__ == "__main__":`; or take `workers=1`'
             ) from error
 
 

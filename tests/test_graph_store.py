@@ -1,12 +1,13 @@
 """A graph from the store is the fresh one, to the rounding of 16-bit values."""
 
 import json
+import os
 
 import pytest
 import torch
 
 from pcequi import graph_build, graph_store
-from pcequi.errors import DataError, FileError
+from pcequi.errors import ArgumentError, DataError, FileError, ShapeError
 from pcequi.graph_build import build_stored_graph
 from pcequi.graph_store import GraphStore, pack, store_key
 from pcequi.models import preset
@@ -111,6 +112,30 @@ def test_unusable_clouds_are_named(tmp_path, clouds, levels_of):
         GraphStore.build(tmp_path, clouds, levels_of(num=6), workers=1)
     with pytest.raises(DataError, match=r"`clouds` \(=\[\]\) is empty"):
         GraphStore.build(tmp_path, [], levels_of())
+    with pytest.raises(ShapeError, match=r"`clouds\[1\]` \(=ndarray\) must be a tensor"):
+        GraphStore.build(tmp_path, [clouds[0], clouds[1].numpy()], levels_of())
+    eye = torch.eye(3).expand(2, 3, 3)
+    with pytest.raises(ShapeError, match=r"`rotations` \(=\[2, 3, 3\]\) .* \[1, 3, 3\]"):
+        GraphStore.build(tmp_path, clouds[:1], levels_of(), rotations=eye)
+    with pytest.raises(ArgumentError, match=r"`workers` \(=-1\) must be at least 1"):
+        GraphStore.build(tmp_path, clouds[:1], levels_of(), workers=-1)
+
+
+def test_clouds_may_carry_gradients(tmp_path, clouds, levels_of):
+    one = GraphStore.build(tmp_path, clouds[:1], levels_of(num=6), workers=1)
+    clouds[0].requires_grad_()
+    assert GraphStore.build(tmp_path, clouds[:1], levels_of(num=6), workers=1).folder == one.folder
+
+
+def test_workers_share_no_memory_with_the_clouds(tmp_path, make_blob, levels_of, monkeypatch):
+    # Torch's way to send a tensor keeps a file open for each, or moves all that shares its memory.
+    monkeypatch.setattr("pcequi.graph_store.CHUNK", 2)
+    clouds = list(torch.stack([make_blob(20, n) for n in range(4)]))
+    files = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    GraphStore.build(tmp_path, clouds, levels_of(num=6), workers=2)
+    assert not clouds[0].is_shared()
+    if files:
+        assert len(os.listdir("/proc/self/fd")) <= files + 2
 
 
 @pytest.mark.parametrize("name", ["default", "pairs", "large"])

@@ -135,7 +135,7 @@ def test_a_cloud_of_another_scale_is_told(make_blob, levels_of, scale):
     BuildPoseGraph(levels_of(num=8))(NormalizeRadius()(data))
 
 
-@pytest.mark.parametrize("factor", [0.1, 4.0])
+@pytest.mark.parametrize("factor", [0.05, 4.0])
 def test_a_cloud_that_the_last_level_cannot_be_meant_for_is_told(make_blob, factor):
     levels = GroupConvClassifier.from_preset("small", num_classes=2).levels
     data = NormalizeRadius()(Data(pos=make_blob(60)))

@@ -100,8 +100,9 @@ def print_json(value: Any) -> None:
 def table(title: str, *columns: str):
     """A rich table whose columns after the first are numbers."""
     from rich.table import Table
+    from rich.text import Text
 
-    result = Table(title=title, title_justify="left")
+    result = Table(title=Text(title), title_justify="left")  # a name may look like markup
     for number, column in enumerate(columns):
         result.add_column(column, justify="right" if number else "left", overflow="fold")
     return result

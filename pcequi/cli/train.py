@@ -126,7 +126,7 @@ def train(
         protocol=protocol,
         also=tuple(also or ()),
         preset=preset,
-        start=start,
+        start=_start(start),
         test_share=test_share,
         test_list=text(test_list),
         val_share=val_share,
@@ -194,3 +194,8 @@ def show_report(report: dict) -> None:
         f"{seconds['train']:.0f} s to train",
         f"Results: {report['run']}/ (open report.html; report.json, model.safetensors and more)",
     )
+
+
+def _start(place: str | None) -> str | None:
+    """The name of a network that comes with pcequi as it is, a run or a file as a whole path."""
+    return text(Path(place)) if place and Path(place).expanduser().exists() else place

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -225,5 +226,16 @@ class CloudDataset(InMemoryDataset):
         target = Path(self.processed_paths[0])
         # Under a name of its own: another process may be making the same file.
         part = target.with_name(f"{target.name}.{os.getpid()}-{secrets.token_hex(3)}.part")
-        self.save(made, str(part))
-        part.replace(target)
+        try:
+            self.save(made, str(part))
+            part.replace(target)
+        except BaseException as error:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            # torch has errors of its own for a disk that is full.
+            if isinstance(error, (OSError, RuntimeError)):
+                raise FileError(
+                    f"{target} cannot be written ({error}); free some space, check the folder, or "
+                    "choose another place with `root`"
+                ) from error
+            raise

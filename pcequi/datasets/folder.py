@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -90,7 +91,8 @@ class FolderClouds(CloudDataset):
         files = split_files(self.folder, test_share=test_share, test_list=test_list, seed=self.seed)
         classes = sorted({name for _, name, _ in files})
         split = SPLITS[not train]
-        labelled = [(path, classes.index(name), part) for path, name, part in files]
+        label_of = {name: label for label, name in enumerate(classes)}
+        labelled = [(path, label_of[name], part) for path, name, part in files]
         self.files = [(path, label) for path, label, part in labelled if part == split]
         self._others = [(path, label) for path, label, part in labelled if part != split]
         settings = {
@@ -126,7 +128,7 @@ class FolderClouds(CloudDataset):
 
     def _read(self, path: Path, label: int) -> Cloud:
         name = path.relative_to(self.folder).as_posix()
-        seed = zlib.crc32(f"{self.seed}:{name}".encode())
+        seed = zlib.crc32(os.fsencode(f"{self.seed}:{name}"))
         data = read_points(path, self.num_points, seed, with_normals=self.with_normals)
         normals = data.normal.numpy() if self.with_normals else None
         return data.pos.numpy(), normals, label, name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -98,8 +99,8 @@ def _find_classes(place: Path, part: str) -> Iterator[tuple[Path, str, str]]:
             continue
         found = [
             path
-            for path in sorted(kind.rglob("*"))
-            if path.suffix.lower() in ENDINGS and path.is_file() and not path.name.startswith(".")
+            for path in sorted(_all_files(kind))
+            if path.suffix.lower() in ENDINGS and not path.name.startswith(".")
         ]
         if not found:
             raise DataError(
@@ -111,6 +112,18 @@ def _find_classes(place: Path, part: str) -> Iterator[tuple[Path, str, str]]:
         below = {} if part else _split_folders(kind, inner)
         for path, name in zip(found, first):
             yield path, kind.name, part or below.get(name, "")
+
+
+def _all_files(place: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """All files of a folder; links to folders are followed, but not in circles."""
+    real = os.path.realpath(place)
+    if real in above:
+        return
+    for path in place.iterdir():
+        if path.is_dir():
+            yield from _all_files(path, (*above, real))
+        elif path.is_file():
+            yield path
 
 
 def _split_folders(place: Path, names: Iterable[str]) -> dict[str, str]:
@@ -137,11 +150,13 @@ def _split_folders(place: Path, names: Iterable[str]) -> dict[str, str]:
 def _split_by_share(folder: Path, files: list, share: float, seed: int) -> list:
     def lot(found) -> bytes:
         name = found[0].relative_to(folder).as_posix()
-        return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+        return hashlib.sha256(os.fsencode(f"{seed}:{name}")).digest()
 
-    tested = set()
-    for kind in {name for _, name, _ in files}:
-        drawn = sorted((found for found in files if found[1] == kind), key=lot)
+    tested, of_kind = set(), {}
+    for found in files:
+        of_kind.setdefault(found[1], []).append(found)
+    for one_kind in of_kind.values():
+        drawn = sorted(one_kind, key=lot)
         # At least one, and one is left to train on.
         count = min(max(1, round(share * len(drawn))), len(drawn) - 1)
         tested.update(path for path, _, _ in drawn[:count])
@@ -150,7 +165,7 @@ def _split_by_share(folder: Path, files: list, share: float, seed: int) -> list:
 
 def _split_by_list(folder: Path, files: list, test_list: Path) -> list:
     try:
-        lines = test_list.read_text().splitlines()
+        lines = test_list.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(
             f"`test_list` (={str(test_list)!r}) cannot be read ({error}): give a text file with a "

@@ -93,6 +93,8 @@ def _vertices(lines: list[bytes]) -> np.ndarray:
     columns = len(lines[0].split())
     if columns < 3:
         raise ValueError("a vertex has fewer than three columns")
+    if any(len(line.split()) != columns for line in lines):
+        raise ValueError("vertices have different numbers of columns")
     return _numbers(lines, np.float64).reshape(len(lines), columns)[:, :3].copy()
 
 

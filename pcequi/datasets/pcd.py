@@ -74,8 +74,10 @@ def _header(content: bytes) -> tuple[dict[str, list[str]], bytes]:
     while start < len(content):
         end = content.find(b"\n", start) % (len(content) + 1)
         line, start = content[start:end], end + 1
+        if line.lstrip().startswith(b"#"):  # of any encoding
+            continue
         words = line.decode("ascii").split()
-        if not words or words[0].startswith("#"):
+        if not words:
             continue
         header[words[0].upper()] = words[1:]
         if words[0].upper() == "DATA":

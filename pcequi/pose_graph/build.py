@@ -28,7 +28,7 @@ from pcequi.sampling import Representatives
 
 # A cloud's size in units of the first radius: at most, times the root of its points, and at
 # least; at least in units of a radius about the centroid; points below which all this says nothing.
-_ALONE, _CROWDED, _INNERMOST, _FEW = 4.0, 0.02, 0.125, 32
+_ALONE, _CROWDED, _INNERMOST, _FEW = 4.0, 0.02, 0.05, 32
 
 
 @dataclass
@@ -289,7 +289,7 @@ def warn_of_scale(size: Tensor, num: int | Tensor, levels: Sequence[Level]) -> N
 
     Hardly a point of the first level has a neighbour, or all are neighbours of all; or of a
     level at the centroid, which looks at the whole cloud, half of the points are out of sight,
-    or half are in the innermost eighth.
+    or half are in the innermost twentieth.
 
     Args:
         size: median distance of a cloud's points from its mean, or of each of several clouds.
@@ -311,7 +311,8 @@ def warn_of_scale(size: Tensor, num: int | Tensor, levels: Sequence[Level]) -> N
         warnings.warn(
             f"half of the points of a cloud lie within {reach:.2g} of its mean, which does not fit "
             f"the radii of the levels ({', '.join(f'{level.radius:g}' for level in levels)}): "
-            "scale clouds first (transforms.NormalizeRadius) or choose other radii",
+            "scale clouds first (transforms.NormalizeRadius), leave out points far from all others "
+            "(transforms.DropOutliers), or choose other radii",
             stacklevel=4,
         )
 

@@ -41,7 +41,7 @@ def report_data(run: str | Path) -> dict:
     try:
         first = next(iter(report["accuracy"]))
         return {
-            "run": str(report.get("run") or folder),
+            "run": Path(report.get("run") or folder).name,
             "data": _name(report),
             "settings": _settings(report),
             "history": history,
@@ -91,7 +91,7 @@ def _settings(report: dict) -> dict:
         settings.pop("test_share", None)
     if not settings.get("resamplings"):
         settings.pop("resample_as", None)
-    for name in ("root", "source", "test_list"):
+    for name in ("root", "source", "test_list", "start"):
         if settings.get(name):  # A page is there to be passed on: not where things lie here.
             settings[name] = Path(settings[name]).name
     return (

@@ -28,6 +28,10 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.2f} %"
 
 
+# Classes of which all pairs are shown; of more, so many pairs that are confused most often.
+_MOST = 100
+
+
 def _rows(rows: Sequence[Sequence[Any]], kind: str, head: Sequence[str] = ()) -> str:
     # A box that scrolls, by keyboard too, so that a narrow window cuts nothing off.
     parts = [f'<div class="wide" tabindex="0"><table class="{kind}">']
@@ -136,6 +140,11 @@ def confusion_tables(data: dict) -> str:
     """
     if not data["confusion"]:
         return "<p>Not kept by the pcequi that made this run.</p>"
+    if len(data["classes"]) > _MOST:
+        return (
+            f"<p>{len(data['classes'])} classes are too many for a table of all pairs; those that "
+            f"are taken for one another most often:</p>{_pairs(data)}"
+        )
     parts = []
     for place, (protocol, matrix) in enumerate(data["confusion"].items()):
         columns = "".join(
@@ -143,9 +152,9 @@ def confusion_tables(data: dict) -> str:
         )
         lines = []
         for row, (name, counts) in enumerate(zip(data["classes"], matrix, strict=True)):
-            cells = []
+            cells, total = [], max(1, sum(counts))
             for column, count in enumerate(counts):
-                share = count / max(1, sum(counts))
+                share = count / total
                 kind = "hit" if row == column else "miss"
                 title = f"{name}, taken for {data['classes'][column]}: {count}"
                 cells.append(
@@ -159,6 +168,24 @@ def confusion_tables(data: dict) -> str:
             f"<thead><tr><td></td>{columns}</tr></thead>"
             f"<tbody>{''.join(lines)}</tbody></table></div></details>"
         )
+    return "".join(parts)
+
+
+def _pairs(data: dict) -> str:
+    """The largest confusions of each protocol."""
+    parts = []
+    for protocol, matrix in data["confusion"].items():
+        found = [
+            (count, row, column)
+            for row, counts in enumerate(matrix)
+            for column, count in enumerate(counts)
+            if count and row != column
+        ]
+        found.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
+        names = data["classes"]
+        rows = [[names[row], names[column], count] for count, row, column in found[:_MOST]]
+        head = ["class", "taken for", f"test shapes ({protocol})"]
+        parts.append(_rows(rows, "numbers", head))
     return "".join(parts)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.models import forward_online
 from pcequi.pose_graph import Level, build_pose_graph
 from pcequi.poses import CentroidPoses
@@ -54,6 +54,13 @@ def classification_report(logits: Tensor, labels: Tensor, classes: Sequence[str]
     **Equivariance:** as the logits.
     """
     labels, num = check_labels(labels, len(classes)), len(classes)
+    if logits.shape != (len(labels), num):
+        raise ShapeError(
+            f"`logits` (={list(logits.shape)}) must be of shape [{len(labels)}, {num}]: a row for "
+            "each of `labels`, a column for each of `classes`"
+        )
+    if torch.isnan(logits).any():
+        raise DataError("`logits` has NaN, which no class can be read from; the network is broken")
     guess = logits.argmax(1)
     confusion = torch.bincount(labels * num + guess, minlength=num * num).view(num, num)
     total = confusion.sum(1)

@@ -218,7 +218,7 @@ def fit(
                 if number in lazy:  # and so is the disk, before the state needs room there.
                     lazy[number].done()
             if total < FEW_STEPS and (len(val_rows) or epoch == settings.epochs - 1):
-                refresh_norms(model, read(0), rows.tensor_split(num_batches), device, ranks)
+                refresh_norms(model, read(0), batches, device, ranks)
             if len(val_rows):
                 logits = predict_logits(model, read(0), val_rows, device=device, ranks=ranks)
                 hits = logits.argmax(1) == labels[val_rows]

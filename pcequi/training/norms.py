@@ -37,7 +37,9 @@ def refresh_norms(
     Args:
         model: a ``GroupConvClassifier``; its weights stay, and so does its mode.
         store: the training graphs.
-        batches: rows of each batch, at least two.
+        batches: rows of each batch, at least two, drawn at random: of clouds in the order of
+            their classes a batch would see one class, and its variance would miss what lies
+            between classes.
         device: where the network runs.
         ranks: processes that share each batch.
 

@@ -7,6 +7,10 @@ from pathlib import Path
 
 __all__ = ["plot_confusion", "plot_curves"]
 
+# Classes whose names and counts can be read, and inches of the picture: memory and time grow with
+# the square of both.
+_LEGIBLE, _LARGEST = 80, 25.0
+
 
 def plot_curves(history: Sequence[dict], path: str | Path) -> None:
     """Draw loss and accuracy over the epochs.
@@ -45,6 +49,8 @@ def plot_confusion(
 ) -> None:
     """Draw a confusion matrix; colours are shares of each true class.
 
+    Names and counts are left out where there are too many to be read.
+
     Args:
         confusion: counts [C, C], a row for each true class.
         classes: names.
@@ -55,16 +61,18 @@ def plot_confusion(
     """
     from matplotlib.figure import Figure  # as above
 
-    size = max(4.0, 0.28 * len(classes) + 2)
+    size = min(_LARGEST, max(4.0, 0.28 * len(classes) + 2))
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
     shares = [[100 * n / max(1, sum(row)) for n in row] for row in confusion]
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=90, fontsize=8)
-    axes.set_yticks(ticks, classes, fontsize=8)
     axes.set(xlabel="predicted", ylabel="true", title=title)
-    for row, counts in enumerate(confusion):
+    legible = len(classes) <= _LEGIBLE
+    if legible:
+        ticks, names = range(len(classes)), [name.replace("$", r"\$") for name in classes]
+        axes.set_xticks(ticks, names, rotation=90, fontsize=8)
+        axes.set_yticks(ticks, names, fontsize=8)
+    for row, counts in enumerate(confusion if legible else ()):
         for column, count in enumerate(counts):
             if count:
                 shade = "white" if shares[row][column] > 55 else "black"

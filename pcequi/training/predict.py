@@ -80,8 +80,10 @@ def _same_classes(checkpoint: Checkpoint | Sequence[Checkpoint]) -> list[Checkpo
 
 
 def _probabilities(model: torch.nn.Module, cloud: Tensor, device) -> Tensor:
-    model = model.to(device).eval()
-    graph = build_pose_graph(cloud, model.levels, dtype=model.dtype)
+    # Weights that are kept in 16 bits compute in 32.
+    wide = torch.promote_types(model.dtype, torch.float32)
+    model = model.to(device, wide).eval()
+    graph = build_pose_graph(cloud, model.levels, dtype=wide)
     return model(graph.to(device))[0].float().softmax(0).cpu()
 
 

@@ -66,6 +66,11 @@ class RunSettings:
     def __post_init__(self):
         if self.resamplings < 0:
             raise ArgumentError(f"`resamplings` (={self.resamplings}) must be 0 or more")
+        if self.data != "folder" and self.test_share != 0.2:
+            raise ArgumentError(
+                f"`test_share` (={self.test_share}) does not apply to {self.data!r}, which has a "
+                "split of its own; drop it, or give your own files as `data` 'folder'"
+            )
         check_kind(self.resample_as, "resample_as")
         check_preset(self.preset)
         if self.resample_as != "shape" and not self.resamplings:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,16 +12,17 @@ from pathlib import Path
 import torch
 
 from pcequi import __version__
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, DataError
 from pcequi.files import locked, make_folder
 from pcequi.models import GroupConvClassifier
 from pcequi.ranks import ALONE, Ranks
 from pcequi.training.checkpoints import save_checkpoint
 from pcequi.training.evaluate import agreement, evaluate_protocol
-from pcequi.training.files import write_json
+from pcequi.training.files import read_json, write_json
 from pcequi.training.fit import fit, split_rows
 from pcequi.training.plots import plot_confusion, plot_curves
 from pcequi.training.run_settings import RunSettings, load_run_settings, load_run_split
+from pcequi.training.splits import Split
 from pcequi.training.start import start_from
 from pcequi.training.versions import TrainVersions
 
@@ -27,6 +30,7 @@ __all__ = ["train_run"]
 
 _OWN_FILES = (
     "settings.json",
+    "data.json",
     "metrics.jsonl",
     "state.safetensors",
     "model.safetensors",
@@ -57,7 +61,8 @@ def train_run(
     The folder gets ``settings.json``, ``metrics.jsonl`` (a line an epoch),
     ``state.safetensors`` (to resume), ``model.safetensors`` and ``model.json``
     (see ``checkpoints``), ``report.json``, ``curves.png``, ``confusion.png``,
-    ``hardest.json`` (the worst mistakes) and ``report.html``, which shows it all.
+    ``hardest.json`` (the worst mistakes) and ``report.html``, which shows it all. ``data.json``
+    has the classes and a digest of the training clouds, which a resumed run compares.
 
     Args:
         settings: what to do.
@@ -109,6 +114,7 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
         start_from(model, train.classes, settings.start)
     if ranks.first:
         _start_folder(folder, settings, overwrite)
+        _check_data(folder, train, resume)
     ranks.wait()
     versions = TrainVersions(train, model.levels, settings, folder, **options)
     rows, val_rows = split_rows(train.labels, settings.val_share, seed)
@@ -176,11 +182,11 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
     }
     if ranks.first:
         write_json(folder / "report.json", report)
+        save_hardest(folder, first, logits[first], test)
+        write_report(folder)
         plot_curves(history, folder / "curves.png")
         title = f"{first}: {reports[first]['accuracy']:.1%}"
         plot_confusion(reports[first]["confusion"], train.classes, folder / "confusion.png", title)
-        save_hardest(folder, first, logits[first], test)
-        write_report(folder)
     return report
 
 
@@ -206,11 +212,36 @@ def _check_folder(folder: Path, settings: RunSettings, resume: bool, overwrite: 
         )
 
 
+def _check_data(folder: Path, train: Split, resume: bool) -> None:
+    """Whether a run that goes on has the clouds and classes that it began with.
+
+    A new run notes them, and an id of its own.
+    """
+    path, digest = folder / "data.json", hashlib.sha256()
+    digest.update(train.labels.contiguous().numpy().tobytes())
+    for cloud in train.clouds:
+        digest.update(cloud.contiguous().numpy().tobytes())
+    now = {"classes": list(train.classes), "clouds": len(train), "digest": digest.hexdigest()}
+    if resume and path.exists():
+        kept = read_json(path, "delete it to go on without this check")
+        changed = [key for key in now if kept.get(key) != now[key]]
+        if changed:
+            raise DataError(
+                "`resume` (=True) cannot go on: the training clouds are not those that the run in "
+                f"{folder} began with ({', '.join(changed)} changed); bring the data back, or "
+                "train in another folder"
+            )
+    else:
+        write_json(path, now | {"id": secrets.token_hex(8)})
+
+
 def _flat(settings: RunSettings) -> dict:
     values = settings.to_dict()
     for name in ("root", "source", "test_list"):
         if values[name] is not None:  # Runs of before kept paths as they were given.
             values[name] = str(Path(values[name]).expanduser().absolute())
+    if values["start"] and Path(values["start"]).exists():
+        values["start"] = str(Path(values["start"]).absolute())
     return values | values.pop("fit")
 
 

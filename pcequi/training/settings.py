@@ -64,8 +64,10 @@ class FitSettings:
         for name in ("warmup", "label_smoothing", "entry_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ArgumentError(f"`{name}` (={getattr(self, name)}) must be in [0, 1)")
-        for name in ("weight_decay", "mixup", "seed"):
+        for name in ("weight_decay", "mixup"):
             if not getattr(self, name) >= 0:
                 raise ArgumentError(f"`{name}` (={getattr(self, name)}) must be 0 or more")
+        if not 0 <= self.seed < 2**32:  # what is drawn from it has 64 bits
+            raise ArgumentError(f"`seed` (={self.seed}) must be from 0 to {2**32 - 1}")
         if self.precision not in PRECISIONS:
             raise ArgumentError(f"`precision` (={self.precision!r}) must be one of {PRECISIONS}")

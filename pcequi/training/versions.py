@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ import torch
 from pcequi.graph_store import GraphStore, store_key
 from pcequi.pose_graph import Level
 from pcequi.ranks import ALONE, Ranks, local_cores
+from pcequi.training.files import read_json
 from pcequi.training.fit import LazyStore, store_of_epoch
 from pcequi.training.progress import progress_bar
 from pcequi.training.protocols import parse_protocol, protocol_rotations
@@ -122,7 +124,13 @@ def own_cache(cache: Path, run: Path) -> Path:
 
     **Equivariance:** does not apply.
     """
-    digest = hashlib.sha256(str(run.resolve()).encode()).hexdigest()
+    # The id that all processes of the run find in its folder: two machines may share a cache and
+    # have runs of one path on disks of their own.
+    path = run / "data.json"
+    name = str(run.resolve())
+    if path.exists():
+        name = str(read_json(path, "delete it to go on without it").get("id", name))
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()
     return cache / f"run-{digest[:16]}"
 
 

@@ -1,5 +1,8 @@
 """A folder of files as a data set: classes, splits, files of any size."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -163,6 +166,33 @@ def test_a_list_says_the_split(folder, tmp_path):
         FolderClouds(folder, test_list=test_list)
 
 
+def test_a_list_may_be_saved_by_an_editor_of_windows(folder, tmp_path):
+    put(folder / "cube" / "ü.stl")
+    test_list = tmp_path / "list.txt"
+    test_list.write_bytes("cube/ü.stl\r\nrod/0.off\r\n".encode("utf-8-sig"))
+    found = FolderClouds(folder, False, num_points=10, test_list=test_list)
+    assert names(found) == ["cube/ü.stl", "rod/0.off"]
+
+
+def test_names_need_not_be_text(folder):
+    try:
+        put(folder / "cube" / os.fsdecode(b"St\xfchl.npy"))
+    except OSError:
+        pytest.skip("this file system asks for names in UTF-8")
+    assert (
+        len(FolderClouds(folder, num_points=10)) + len(FolderClouds(folder, False, num_points=10))
+        == 21
+    )
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(folder, tmp_path):
+    put(tmp_path / "elsewhere" / "a.stl")
+    (folder / "cube" / "more").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (folder / "cube" / "again").symlink_to(folder / "cube", target_is_directory=True)
+    found = [path.relative_to(folder).as_posix() for path, _, _ in split_files(folder)]
+    assert "cube/more/a.stl" in found and len(found) == 21
+
+
 def test_normals_where_they_are_asked_for(tmp_path, store):
     root = tmp_path / "parts"
     for kind in ("a", "b"):
@@ -257,3 +287,14 @@ def test_as_a_split_for_training(folder):
         load_split("folder", True, root=folder, source="x")
     with pytest.raises(ArgumentError, match=r"`test_list` .* does not apply to 'shapes'"):
         load_split("shapes", True, test_list="x")
+
+
+def test_a_save_that_fails_leaves_nothing(folder, store, monkeypatch):
+    def full(data, path):
+        Path(path).write_bytes(b"half")
+        raise RuntimeError("unexpected pos 64 vs 0")  # as torch says that a disk is full
+
+    monkeypatch.setattr(FolderClouds, "save", staticmethod(full))
+    with pytest.raises(FileError, match=r"cannot be written .*free some space.*`root`"):
+        FolderClouds(folder, num_points=10)
+    assert not list(store.rglob("*.part"))

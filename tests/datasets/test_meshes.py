@@ -63,6 +63,11 @@ def test_edges_and_points_make_no_triangles():
             "cannot be read as numbers",
         ),
         ("OFF\n4 2 0\n" + SQUARE.replace("1 1 0", "1 1") + TRIANGLES, "cannot be read as numbers"),
+        # As many numbers as there should be, in the wrong lines.
+        (
+            "OFF\n4 2 0\n" + SQUARE.replace("1 1 0", "1 1").replace("0 1 0", "0 1 0 0") + TRIANGLES,
+            "cannot be read as numbers",
+        ),
         ("OFF\n4 2 0\n" + SQUARE.replace("1 1 0", "1 nan 0") + TRIANGLES, "NaN or infinite"),
         ("OFF\n4 2 0\n" + SQUARE + "3 0 1 2\n3 0 2 4\n", r"outside 0 \.\.\. 3"),
         ("OFF\n4 2 0\n" + SQUARE + "3 0 1 2\n3 0 -1 2\n", r"outside 0 \.\.\. 3"),

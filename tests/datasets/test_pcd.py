@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from pcequi.datasets.pcd import decompress_lzf, read_pcd
 from pcequi.datasets.readers import read_points
@@ -149,3 +150,12 @@ def test_lzf_copies_what_came_before():
 def test_damaged_lzf(content, reason):
     with pytest.raises(ValueError, match=reason):
         decompress_lzf(content, 5)
+
+
+def test_comments_may_be_in_any_encoding(tmp_path, table):
+    path = write(tmp_path / "cloud.pcd", "ascii", table)
+    content = path.read_bytes()
+    wanted = read_points(path).pos
+    for comment in ("# Gebäude 7\n".encode(), "# Gebäude 7\n".encode("latin-1")):
+        path.write_bytes(comment + content)
+        assert torch.equal(read_points(path).pos, wanted)

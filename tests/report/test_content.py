@@ -14,6 +14,7 @@ from pcequi.cli import main
 from pcequi.errors import ArgumentError, FileError, ShapeError
 from pcequi.report import hardest_shapes, report_data, write_report
 from pcequi.report.svg import line_chart, ticks
+from pcequi.report.tables import confusion_tables
 
 
 @pytest.fixture
@@ -225,3 +226,14 @@ def test_charts_of_one_and_of_unusable_values():
     assert line_chart("loss", [("training", [])]) == ""
     assert "nan" not in line_chart("loss", [("training", [(1, float("nan")), (2, 0.5)])])
     assert "polyline" in line_chart("loss", [("training", [(1, 0.0)])])
+
+
+def test_of_many_classes_the_largest_confusions_are_listed():
+    names = [f"kind{n}" for n in range(150)]
+    matrix = [[0] * 150 for _ in names]
+    matrix[3][7], matrix[9][2], matrix[4][4] = 5, 8, 40
+    page = confusion_tables({"classes": names, "confusion": {"z/SO3": matrix}})
+    assert "150 classes are too many" in page and len(page) < 2000
+    assert page.index("kind9") < page.index("kind3") and "kind4" not in page
+    few = confusion_tables({"classes": names[:2], "confusion": {"z/SO3": [[3, 1], [0, 4]]}})
+    assert few.count("<td class=") == 4

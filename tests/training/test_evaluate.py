@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pcequi.errors import ArgumentError, DataError
+from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.training.evaluate import (
     agreement,
     classification_report,
@@ -24,6 +24,15 @@ def test_a_report_counts():
     assert agreement(logits, torch.eye(3)[[0, 1, 1, 1]]) == 0.75
     with pytest.raises(DataError, match="label 3 at cloud 0"):
         classification_report(logits, torch.tensor([3, 1, 1, 1]), ["a", "b", "c"])
+
+
+def test_a_report_takes_logits_of_its_classes_alone():
+    labels = torch.tensor([0, 1, 2, 0])
+    for shape in ((4, 5), (3, 3), (4, 2)):
+        with pytest.raises(ShapeError, match=r"`logits` .* must be of shape \[4, 3\]"):
+            classification_report(torch.zeros(shape), labels, ["a", "b", "c"])
+    with pytest.raises(DataError, match="`logits` has NaN"):
+        classification_report(torch.full((4, 3), torch.nan), labels, ["a", "b", "c"])
 
 
 def test_protocols_give_the_same_logits(tiny, tmp_path):

@@ -158,3 +158,9 @@ def test_an_error_of_torch_is_the_files_own(checkpoint, files, monkeypatch):
     monkeypatch.setattr("pcequi.training.predict.predict_cloud", fail)
     found = predict_files(checkpoint, files[:2])
     assert [entry["error"] for entry in found] == ["memory ran out"] * 2
+
+
+def test_weights_in_16_bits_classify_files(checkpoint, files):
+    checkpoint.model.half()
+    found = predict_files(checkpoint, [files[0], files[-1]])
+    assert not any("error" in result for result in found)

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from pcequi.errors import ArgumentError, FileError
+from pcequi.errors import ArgumentError, DataError, FileError
 from pcequi.models import presets
 from pcequi.training import FitSettings, RunSettings, load_checkpoint, state, train_run, versions
 from pcequi.training.predict import predict_cloud, predict_files
 from pcequi.training.run_settings import load_run_settings, load_run_split
-from pcequi.training.versions import precompute_train
+from pcequi.training.versions import own_cache, precompute_train
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def test_a_run_from_shapes_to_prediction(go, tmp_path, settings):
     report = go()
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {
-        "settings.json", "metrics.jsonl", "state.safetensors", "model.safetensors", "model.json",
-        "report.json", "curves.png", "confusion.png", "hardest.json",
+        "settings.json", "data.json", "metrics.jsonl", "state.safetensors", "model.safetensors",
+        "model.json", "report.json", "curves.png", "confusion.png", "hardest.json",
         "report.html",
     }  # fmt: skip
     assert json.loads((folder / "report.json").read_text()) == report
@@ -101,6 +101,10 @@ def test_epochs_take_turns_with_resampled_clouds(go, settings, tmp_path):
 
 
 def test_settings_are_checked():
+    with pytest.raises(ArgumentError, match=r"`test_share` \(=0.5\) does not apply to 'shapes'"):
+        RunSettings(test_share=0.5)
+    with pytest.raises(ArgumentError, match=r"`seed` \(=4294967296\) must be from 0 to 4294967295"):
+        FitSettings(seed=2**32)
     with pytest.raises(ArgumentError, match="`resamplings`"):
         RunSettings(resamplings=-1)
     with pytest.raises(ArgumentError, match=r"`protocol` \(='x'\)"):
@@ -150,6 +154,36 @@ def test_a_refused_resume_names_each_setting_of_the_fit(go, settings):
     other = replace(settings, fit=replace(settings.fit, epochs=5))
     with pytest.raises(ArgumentError, match=r"epochs was 2, not 5; give the same"):
         go(other, resume=True)
+
+
+def test_a_run_does_not_go_on_with_other_clouds(go, tmp_path, monkeypatch):
+    go()
+    kept = (tmp_path / "run" / "model.json").read_bytes()
+    monkeypatch.setattr("pcequi.training.runs.load_run_split", renamed(load_run_split))
+    with pytest.raises(DataError, match=r"`resume` .* began with \(classes changed\)"):
+        go(resume=True)
+    assert (tmp_path / "run" / "model.json").read_bytes() == kept
+    go(overwrite=True)
+    go(resume=True)
+
+
+def renamed(load):
+    """The same clouds, whose classes have other names."""
+
+    def loaded(*args):
+        split = load(*args)
+        return replace(split, classes=[f"{name}s" for name in split.classes])
+
+    return loaded
+
+
+def test_runs_of_one_path_on_two_machines_keep_their_graphs_apart(go, tmp_path):
+    go()
+    cache = tmp_path / "cache"
+    first = own_cache(cache, tmp_path / "run")
+    assert own_cache(cache, tmp_path / "run") == first
+    go(overwrite=True)
+    assert own_cache(cache, tmp_path / "run") != first
 
 
 def test_two_trainings_of_one_folder_are_noticed(go, tmp_path):
