@@ -43,7 +43,8 @@ def canonical_pose(pos: Tensor, group: Tensor | None, normal: Tensor | None = No
     Args:
         pos: one cloud [N, 3], centred, float64.
         group: the only frames allowed [G, 3, 3]; None: principal axes in any
-            order and sign (degenerate axes: toward all points that qualify).
+            order and sign (degenerate axes: toward all points that qualify, or where the
+            points leave a turn open, as on a line, along all normals that do).
         normal: unit normals [N, 3], where they are given.
 
     Returns:
@@ -55,11 +56,12 @@ def canonical_pose(pos: Tensor, group: Tensor | None, normal: Tensor | None = No
     except that points that coincide with different normals keep their order.
     """
     size = float(pos.norm(dim=1).max())
-    if size == 0:
+    if size == 0 and normal is None:
         frame = torch.eye(3, dtype=pos.dtype, device=pos.device)
     else:
-        frames = _principal_candidates(pos) if group is None else group
-        frame = frames[int(_first_largest(_score(pos / size, normal, frames)))]
+        frames = _principal_candidates(pos, normal) if group is None else group
+        unit = pos / size if size > 0 else pos
+        frame = frames[int(_first_largest(_score(unit, normal, frames)))]
     turned = pos @ frame
     turned_normal = None if normal is None else normal @ frame
     values = _rounded(turned, size * ORDER)
@@ -108,7 +110,7 @@ def _score(pos: Tensor, normal: Tensor | None, frames: Tensor) -> Tensor:
     return torch.cat(scores)
 
 
-def _principal_candidates(pos: Tensor) -> Tensor:
+def _principal_candidates(pos: Tensor, normal: Tensor | None = None) -> Tensor:
     """Principal axes in all 24 right-handed orders and signs; where variances
     agree, once for each direction that the points themselves offer."""
     variance, axes = torch.linalg.eigh(pos.T @ pos)
@@ -116,13 +118,13 @@ def _principal_candidates(pos: Tensor) -> Tensor:
     if same.all():
         pairs = [
             (first, second)
-            for first in _strongest_directions(pos, axes)
-            for second in _strongest_directions(pos, _complement(first))
+            for first in _strongest_directions(pos, axes, normal)
+            for second in _strongest_directions(pos, _complement(first), normal)
         ]
     elif same.any():
         alone = axes[:, 2] if same[0] else axes[:, 0]
         space = axes[:, :2] if same[0] else axes[:, 1:]
-        pairs = [(alone, second) for second in _strongest_directions(pos, space)]
+        pairs = [(alone, second) for second in _strongest_directions(pos, space, normal)]
     else:
         pairs = [(axes[:, 0], axes[:, 1])]
     bases = torch.stack([torch.stack([a, b, torch.linalg.cross(a, b)], 1) for a, b in pairs])
@@ -143,13 +145,13 @@ def _complement(direction: Tensor) -> Tensor:
     return torch.linalg.svd(direction[None]).Vh[1:].T
 
 
-def _strongest_directions(pos: Tensor, space: Tensor) -> list[Tensor]:
+def _strongest_directions(pos: Tensor, space: Tensor, normal: Tensor | None = None) -> list[Tensor]:
     """Unit directions in ``space`` [3, d] toward the points of largest fourth
-    moment, one of each pair of opposites."""
+    moment, one of each pair of opposites; along the normals where no point lies there."""
     projected = pos @ space
     length = projected.norm(dim=1, keepdim=True)
     if length.max() <= DEGENERATE[pos.dtype] * pos.norm(dim=1).max():
-        return [space[:, 0]]
+        return [space[:, 0]] if normal is None else _strongest_directions(normal, space)
     far = length[:, 0] > 1e-6 * length.max()
     unit = projected[far] / length[far]
     moment = fourth_moments(unit, projected)

@@ -152,7 +152,7 @@ class SE3Kernel(torch.nn.Module):
         points, self.width = kernel_points(num_points)
         # Constants in float64, cast where they are used: as buffers they would
         # lose digits whenever the module passes through float32.
-        self.points, self.anchors = points, anchor_rotations(num_rotations)
+        self.points, self.anchors = points.clone(), anchor_rotations(num_rotations).clone()
         self.num_points, self.num_rotations = num_points, num_rotations
         self.rotation_width = rotation_width
 
@@ -160,11 +160,6 @@ class SE3Kernel(torch.nn.Module):
     def num(self) -> int:
         """Size of the basis."""
         return self.num_points * self.num_rotations
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Kernel points and anchors; ``num`` is their product."""
-        return self.num_points, self.num_rotations
 
     def forward(self, offset: Tensor, rotation: Tensor | None = None) -> Tensor:
         """Values [E, num] at relative poses: ``offset`` [E, 3] in units of the

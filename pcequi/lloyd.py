@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pcequi.ops import cluster_means, least_members, nearest_center
+from pcequi.ops.fps import NOISE
 from pcequi.orbits import Orbits
 
 __all__ = ["lloyd"]
@@ -40,10 +41,11 @@ def lloyd(
     # Both are rounded, so that rows that are equal but for noise keep their order.
     slack = 1e-8 if x.dtype == torch.float64 else 1e-4
     spread = float((x - x.mean(0)).square().sum(1).max()) ** 0.5
+    noise = (NOISE[x.dtype] * float(x.square().sum(1).max())) ** 0.5
     cluster = assignment // orbits.size
     medoid = least_members(
         cluster,
-        _rounded(distance, slack * spread),
+        _rounded(distance, max(slack * spread, noise)),
         _rounded(-key, slack * float(key.abs().max())),
         index,
     )

@@ -21,6 +21,9 @@ __all__ = [
     "unit_normals",
 ]
 
+# Weights of neighbours that are as far as the last one but for rounding.
+_LEAST = {torch.float64: 1e-9, torch.float32: 1e-5}
+
 
 def any_perpendicular(direction: Tensor) -> Tensor:
     """A unit vector perpendicular to each unit vector [..., 3].
@@ -111,7 +114,8 @@ def _weighted_neighbors(pos: Tensor, num_neighbors: int) -> tuple[Tensor, Tensor
     """Weights [N, k] and offsets [N, k, 3] of the nearest, and the mean offset [N, 3]."""
     tiny = torch.finfo(pos.dtype).tiny
     index, distance = knn(pos, pos, min(num_neighbors, len(pos)))
-    weight = (1 - (distance / distance[:, -1:].clamp_min(tiny)).square()).clamp_min(0)
+    weight = 1 - (distance / distance[:, -1:].clamp_min(tiny)).square()
+    weight = torch.where(weight > _LEAST[pos.dtype], weight, 0)
     offset = pos[index] - pos[:, None]
     mean = (weight[..., None] * offset).sum(1) / weight.sum(1, keepdim=True).clamp_min(tiny)
     return weight, offset, mean

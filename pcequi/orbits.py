@@ -66,7 +66,7 @@ class Orbits:
         products: of the group of the K frames, see ``group_products``.
         closed: whether the group permutes the entries of an embedding. The distances
             of poses (i, H) and (s, G H) are then the same for all H; otherwise the mean of
-            their squares over the group is taken.
+            their squares over the group is what is searched by.
 
     **Equivariance:** acts on rows that are as invariant as the embedding.
     """
@@ -89,6 +89,17 @@ class Orbits:
         if self.size == 1 or self.closed:
             return x
         return x[:, self.products].flatten(2) / self.size**0.5
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the poses of an orbit may be at different distances from those of another."""
+        return self.size > 1 and not self.closed
+
+    def farthest(self, offset: Tensor) -> Tensor:
+        """Of differences of ``rows`` [M, D'] the largest norm [M] of any pose of the orbit."""
+        if not self.mixed:
+            return offset.norm(dim=1)
+        return offset.unflatten(1, (self.size, -1)).norm(dim=2).amax(1) * self.size**0.5
 
     def poses(self, index: Tensor) -> Tensor:
         """All poses [M * K] of some orbits [M]."""

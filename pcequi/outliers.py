@@ -53,4 +53,5 @@ def kept_points(pos: Tensor, neighbors: int = NEIGHBORS, factor: float = FACTOR)
     # Points that coincide say nothing about the distances of those that do not.
     apart = distance[distance > 0]
     limit = factor * np.median(apart) if len(apart) else 0.0
-    return torch.from_numpy(np.flatnonzero(distance <= limit)).to(pos.device)
+    # Rounding, other in every copy of a cloud, does not decide.
+    return torch.from_numpy(np.flatnonzero(distance <= limit * (1 + 1e-9))).to(pos.device)

@@ -13,6 +13,7 @@ whose derivative does not exist where the cloud fixes no direction.
 from __future__ import annotations
 
 import functools
+import numbers
 from dataclasses import dataclass, field, fields, is_dataclass
 
 import torch
@@ -93,6 +94,16 @@ _MOST = 100_000
 ALIGNMENTS = {"none": None, "principal": principal_frame, "manhattan": manhattan_frame}
 
 
+def _whole(sampler, *names: str) -> None:
+    """Whether some settings are whole numbers from 1; kept as Python's, for JSON."""
+    for name in names:
+        value = getattr(sampler, name)
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not whole or value < 1:
+            raise ArgumentError(f"`{name}` (={value!r}) must be a whole number, at least 1")
+        object.__setattr__(sampler, name, int(value))
+
+
 @dataclass(frozen=True)
 class GridPoses:
     """The same K rotations on every point.
@@ -119,6 +130,8 @@ class GridPoses:
     def __post_init__(self):
         if self.align not in ALIGNMENTS:
             raise ArgumentError(f"`align` (={self.align!r}) must be one of {sorted(ALIGNMENTS)}")
+        if isinstance(self.rotations, numbers.Integral):
+            object.__setattr__(self, "rotations", int(self.rotations))  # NumPy's are not for JSON
         # Every point carries them all; a file's settings must not fill the memory.
         order = str(self.rotations).lstrip("CD")
         if order.isascii() and order.isdigit() and (len(order) > 9 or int(order) > _MOST):
@@ -129,7 +142,7 @@ class GridPoses:
 
     def grid(self, dtype=torch.float64, device=None) -> Tensor:
         """The rotations [K, 3, 3]."""
-        return _grid(self.rotations, dtype, device)
+        return _grid(self.rotations, dtype, device).clone()  # what is kept is not to be written
 
     def __call__(
         self, pos: Tensor, normal: Tensor | None = None, frame: Tensor | None = None
@@ -164,8 +177,7 @@ class TangentPoses:
     num_neighbors: int = 24
 
     def __post_init__(self):
-        if self.num_rotations < 1:
-            raise ArgumentError(f"`num_rotations` (={self.num_rotations}) must be at least 1")
+        _whole(self, "num_rotations", "num_neighbors")
 
     def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
         """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
@@ -206,6 +218,7 @@ class NormalPoses:
 
     def __post_init__(self):
         check_radius(self.radius)
+        object.__setattr__(self, "radius", float(self.radius))
 
     def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
         """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
@@ -243,7 +256,8 @@ class PairPoses:
     num_neighbors: int = 24
 
     def __post_init__(self):
-        if not 1 <= self.num_rotations <= self.num_neighbors:
+        _whole(self, "num_rotations", "num_neighbors")
+        if self.num_rotations > self.num_neighbors:
             raise ArgumentError(
                 f"`num_rotations` (={self.num_rotations}) must be between 1 and "
                 f"`num_neighbors` (={self.num_neighbors})"
@@ -255,7 +269,8 @@ class PairPoses:
         normal = unit_normals(pos, normal, self.num_neighbors)
         k = min(self.num_neighbors, len(pos))
         index, _ = knn(pos, pos, k)
-        ranks = torch.linspace(k - 1, min(k - 1, k // self.num_rotations), self.num_rotations)
+        last = min(k - 1, k // self.num_rotations)
+        ranks = torch.linspace(k - 1, last, self.num_rotations, dtype=torch.float64)
         chosen = index[:, ranks.round().long().to(index.device)]
         toward = pos[chosen] - pos[:, None]
         size = (pos - pos.mean(0)).norm(dim=1).max()

@@ -147,6 +147,9 @@ class FeatureSampler:
                 raise ArgumentError(f"`{name}` (={value!r}) must be a whole number")
             if value is not None:
                 object.__setattr__(self, name, int(value))  # NumPy's are not for JSON
+        for name in ("ratio", "tolerance"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, float(getattr(self, name)))
         for name in ("num", "seeds"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -292,8 +295,7 @@ class FeatureSampler:
         if self.method == "random":
             order = torch.randperm(len(pool), generator=generator)
             index = order[:num].to(x.device)
-            assignment, distance = nearest_center(pool[:, 0], pool[index].flatten(0, 1))
-            assignment[index] = _first_poses(index, size)
+            assignment, distance = _assign(pool, index)
         else:
             index, assignment, distance = farthest_point_sampling(
                 pool[:, 0], num, key=key, tolerance=self.tolerance or 0.0, turned=pool
@@ -302,17 +304,20 @@ class FeatureSampler:
             index = lloyd(pool, index, assignment, key, self.refine, orbits)
         if rows is not None:
             index = rows[index]
-        if self.tolerance is not None and (self.refine or rows is not None):
-            index = _covering(turned, index, self.tolerance, num)
+        changed = self.refine or rows is not None or orbits.mixed
+        if self.tolerance is not None and changed:
+            index = _covering(turned, index, self.tolerance, num, orbits)
         if self.blend > 1:
             assignment, distance, shared, share = _blend(turned, index, self.blend)
             shared, share = orbits.spread(shared), orbits.repeat(share)
-        elif self.refine or rows is not None:
+        elif changed:
             assignment, distance = _assign(turned, index)
         assignment, distance = orbits.spread(assignment), orbits.repeat(distance)
         index = orbits.poses(index)
         if self.center == "mean":
-            distance = (x - cluster_means(x, assignment, x[index])[assignment]).norm(dim=1)
+            distance = _to_means(x, assignment, index)
+        elif orbits.mixed:  # what was compared is a mean over the poses of a point
+            distance = (x - x[index[assignment]]).norm(dim=1)
         if self.blend == 1:
             shared, share = self._own(assignment, x)
         return index, assignment, distance, shared, share
@@ -331,7 +336,10 @@ class FeatureSampler:
         chosen, nearest, _ = farthest_point_sampling(where, min(points, len(where)))
         orbits = Orbits(num_rotations)
         index, assignment = orbits.poses(chosen), orbits.poses(nearest)
-        distance = (x - x[index[assignment]]).norm(dim=1)
+        if self.center == "mean":
+            distance = _to_means(x, assignment, index)
+        else:
+            distance = (x - x[index[assignment]]).norm(dim=1)
         return index, assignment, distance, *self._own(assignment, x)
 
 
@@ -377,17 +385,30 @@ def _blend(turned: Tensor, index: Tensor, num: int) -> tuple[Tensor, Tensor, Ten
     return assignment, distance, shared, share
 
 
-def _covering(turned: Tensor, index: Tensor, tolerance: float, most: int) -> Tensor:
+def _to_means(x: Tensor, assignment: Tensor, index: Tensor) -> Tensor:
+    """Distance of each pose to the mean of its cluster."""
+    return (x - cluster_means(x, assignment, x[index])[assignment]).norm(dim=1)
+
+
+def _covering(turned: Tensor, index: Tensor, tolerance: float, most: int, orbits: Orbits) -> Tensor:
     """Representatives, and the farthest row of all again and again until none is farther
     than the tolerance: medoids, and picks among some rows, need not cover all."""
     key = sampling_key(turned.flatten(0, 1)).view(turned.shape[:2]).amax(1)
-    _, distance = _assign(turned, index)
-    while distance.max() > tolerance and len(index) < most:
-        pick = largest(distance.square(), key, TIE[distance.dtype])
+    x, center = turned[:, 0], turned[index].flatten(0, 1)
+    assignment, near = _assign(turned, index)
+    # A row is given to the nearest; of the poses of its point the farthest is what counts.
+    far = orbits.farthest(x - center[assignment])
+    far[index] = 0
+    while far.max() > tolerance and len(index) < most:
+        pick = largest(far.square(), key, TIE[far.dtype])
         index = torch.cat([index, pick[None]])
         for row in turned[pick]:
-            distance = torch.minimum(distance, (turned[:, 0] - row).norm(dim=1))
-        distance[pick] = 0
+            offset = x - row
+            distance = offset.norm(dim=1)
+            closer = distance < near
+            far = torch.where(closer, orbits.farthest(offset), far)
+            near = torch.where(closer, distance, near)
+        near[pick] = far[pick] = 0
     return index
 
 

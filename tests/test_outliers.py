@@ -78,3 +78,14 @@ def test_errors():
         kept_points(torch.cat([pos, torch.full((1, 3), torch.nan)]))
     with pytest.raises(DataError, match=r"`data.pos` \(=None\)"):
         DropOutliers()(Data())
+
+
+def test_a_point_at_the_limit_stays_in_every_copy(generator):
+    # The third neighbour of the last point is exactly three times as far as the median's.
+    line = torch.arange(12.0, dtype=torch.float64)
+    pos = torch.zeros(13, 3, dtype=torch.float64)
+    pos[:12, 0], pos[12, 0] = line, 11 + 4.0
+    distance = torch.cdist(pos, pos).sort(1).values[:, 3]
+    factor = float(distance[12] / distance.median())
+    for turn in random_rotations(20, generator=generator, dtype=torch.float64):
+        assert 12 in kept_points(pos @ turn.T, 3, factor).tolist()

@@ -9,9 +9,12 @@ from torch_geometric.data import Batch, Data
 
 from pcequi import pose_graph
 from pcequi.errors import ArgumentError, DataError, ShapeError
-from pcequi.models import preset
+from pcequi.graph_store import GraphStore
+from pcequi.kernels import SE3Kernel
+from pcequi.models import graph_tensors, preset
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, edges, pose_operator
 from pcequi.poses import CentroidPoses, GridPoses, NormalPoses, PairPoses, TangentPoses
+from pcequi.rotations import random_rotations
 from pcequi.sampling import FeatureSampler
 
 SAMPLERS = [
@@ -242,3 +245,59 @@ def test_copies_of_one_point_are_one_point_wherever_it_is(shift):
 def test_a_cloud_too_large_for_squares_is_refused(make_blob, levels_of):
     with pytest.raises(DataError, match="`pos` reaches .* scale the cloud"):
         build_pose_graph(make_blob(20) * 1e160, levels_of(num=8))
+
+
+def test_rounding_decides_nothing_where_all_poses_look_alike(make_blob, network, generator):
+    # A single kernel point in the middle sees the same mass everywhere on the second level.
+    levels = [
+        Level(0.6, TangentPoses(4), FeatureSampler(num=32)),
+        Level(0.9, TangentPoses(4), FeatureSampler(num=16), kernel_points=1, kernel_rotations=4),
+    ]
+    model = network(levels)
+    cloud = make_blob(60)
+    before = model(build_pose_graph(cloud, levels))
+    for turn in random_rotations(4, generator=generator, dtype=torch.float64):
+        after = model(build_pose_graph(cloud @ turn.T, levels))
+        torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("poses", [GridPoses("D2", "principal"), TangentPoses(3)])
+@pytest.mark.parametrize("name", ["line", "point", "pair", "copies"])
+def test_given_normals_fix_what_the_points_leave_open(name, poses, network, generator):
+    pos = {
+        "line": torch.linspace(-1, 1, 9, dtype=torch.float64)[:, None] * torch.eye(3)[0],
+        "point": torch.zeros(1, 3, dtype=torch.float64),
+        "pair": torch.tensor([[1.0, 0, 0], [-1, 0, 0]], dtype=torch.float64),
+        "copies": torch.zeros(9, 3, dtype=torch.float64),
+    }[name]
+    normal = torch.randn(len(pos), 3, generator=generator, dtype=torch.float64)
+    normal = torch.nn.functional.normalize(normal, dim=1)
+    levels = [
+        Level(0.9, poses, FeatureSampler(num=4), normals=True),
+        Level(1.5, CentroidPoses("D2", "principal")),
+    ]
+    model = network(levels)
+    before = model(build_pose_graph(pos, levels, normal=normal))
+    for turn in random_rotations(4, generator=generator, dtype=torch.float64):
+        moved = build_pose_graph(pos @ turn.T, levels, normal=normal @ turn.T)
+        torch.testing.assert_close(model(moved), before, rtol=1e-8, atol=1e-9)
+
+
+def test_graphs_with_dense_blocks_are_for_one_batch(make_blob, levels_of, tmp_path):
+    levels = levels_of(num=6)
+    store = GraphStore.build(tmp_path, [make_blob(20, n) for n in range(2)], levels, workers=1)
+    graph = store.batch([0, 1], blocks=torch.float32)
+    for use in (lambda: PoseGraph.batch([graph, graph]), lambda: graph.store(Data())):
+        with pytest.raises(ArgumentError, match=r"dense blocks.*without `blocks`"):
+            use()
+    with pytest.raises(ArgumentError, match="dense blocks"):
+        graph_tensors(graph)
+
+
+def test_constants_are_not_shared_with_whoever_writes_into_them(make_blob):
+    pos = make_blob(5)
+    poses = GridPoses("O")(pos)
+    poses.rot[0].mul_(2)
+    torch.testing.assert_close(GridPoses("O")(pos).rot[0], GridPoses("O").grid())
+    SE3Kernel(7).points.mul_(2)
+    assert SE3Kernel(7).points.norm(dim=1).max() < 1

@@ -222,7 +222,7 @@ def test_bad_arguments():
         GridPoses(1_000_000_000)
     with pytest.raises(ArgumentError, match="X7"):
         GridPoses("X7")
-    with pytest.raises(ArgumentError, match=r"`num_rotations` \(=0\) must be at least 1"):
+    with pytest.raises(ArgumentError, match=r"`num_rotations` \(=0\) must be a whole number, at least 1"):
         TangentPoses(0)
     with pytest.raises(ArgumentError, match=r"`num_rotations` \(=9\) must be between 1 and .*=5"):
         PairPoses(9, 5)
@@ -255,3 +255,13 @@ def test_a_tie_for_the_last_neighbour_turns_no_tangent_frame(generator):
     order = torch.randperm(64, generator=generator)
     here, there = (TangentPoses(1)(cloud).rot for cloud in (lattice, lattice[order]))
     torch.testing.assert_close(here[order], there)
+
+
+@pytest.mark.parametrize("num_neighbors", [3, 4, 5])
+def test_neighbours_that_are_all_equally_far_decide_nothing(num_neighbors, generator):
+    axis = torch.arange(3, dtype=torch.float64)
+    cloud = torch.cartesian_prod(axis, axis, axis)[:19]
+    before = estimate_normals(cloud, num_neighbors)
+    for turn in random_rotations(8, generator=generator, dtype=torch.float64):
+        after = estimate_normals(cloud @ turn.T, num_neighbors)
+        torch.testing.assert_close(after, before @ turn.T, rtol=0, atol=1e-6)

@@ -1,12 +1,17 @@
 """Sampling of representatives: budgets, consistency, batches, baselines, errors."""
 
+import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from pcequi import sampling
 from pcequi.errors import ArgumentError, DataError, ShapeError
+from pcequi.ops import cluster_means
+from pcequi.pose_graph import Level, build_pose_graph
+from pcequi.poses import GridPoses, NormalPoses, PairPoses, TangentPoses, sampler_to_dict
 from pcequi.sampling import FeatureSampler, sampling_key
 
 VARIANTS = [
@@ -222,3 +227,40 @@ def test_counts_are_whole_numbers(name):
     for value in (3.5, True, "8"):
         with pytest.raises(ArgumentError, match=f"`{name}` .* must be a whole number"):
             FeatureSampler(**{"num": 8, name: value})
+
+
+@pytest.mark.parametrize("sampler", [TangentPoses(8), GridPoses("I")], ids=["C8", "I"])
+@pytest.mark.parametrize("refine", [0, 2])
+def test_the_distance_of_each_pose_is_its_own_where_a_group_does_not_permute(
+    make_blob, sampler, refine
+):
+    # These groups do not permute the kernel's points: poses of one point are at different
+    # distances from those of another, and none of them may be farther than the tolerance.
+    level = Level(0.9, sampler, FeatureSampler(tolerance=0.25, orbits=True, refine=refine))
+    _, (found,) = build_pose_graph(make_blob(40), [level], embeddings=True)
+    x, chosen = found.embedding.flatten(0, 1), found.chosen
+    own = (x - x[chosen.index[chosen.assignment]]).norm(dim=1)
+    torch.testing.assert_close(chosen.distance, own, rtol=0, atol=1e-12)
+    assert own.max() <= 0.25 and chosen.num < len(x)
+
+
+def test_spatial_sampling_measures_to_the_means_that_stand_for_clusters(generator):
+    x = torch.randn(60, 5, generator=generator, dtype=torch.float64)
+    pos = torch.randn(60, 3, generator=generator, dtype=torch.float64)
+    found = FeatureSampler(num=6, method="spatial", center="mean")(x, pos=pos)
+    center = cluster_means(x, found.assignment, x[found.index])
+    wanted = (x - center[found.assignment]).norm(dim=1)
+    torch.testing.assert_close(found.distance, wanted)
+
+
+def test_numbers_of_numpy_become_json():
+    sampler = FeatureSampler(ratio=np.float32(0.5))
+    poses = TangentPoses(np.int64(4), np.int32(12))
+    level = Level(np.float32(0.25), poses, sampler, kernel_points=np.int64(15))
+    again = Level.from_dict(json.loads(json.dumps(level.to_dict())))
+    assert again == level
+    for poses in (PairPoses(np.int64(2)), GridPoses(np.int64(24)), NormalPoses(np.float32(0.2))):
+        json.dumps(sampler_to_dict(poses))
+    for wrong in (0, 1.5, True, "8"):
+        with pytest.raises(ArgumentError, match=r"`num_rotations` .* must be a whole number"):
+            TangentPoses(wrong)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from pcequi.pose_graph import TENSORS, PoseGraph
+from pcequi.pose_graph.graph import check_entries
 
 __all__ = ["TensorNetwork", "export_network", "graph_tensors"]
 
@@ -20,11 +21,13 @@ def graph_tensors(data) -> dict[str, Tensor]:
         data: a ``Data``, ``Batch`` or ``PoseGraph``.
 
     Raises:
-        ArgumentError: ``data`` has no pose graph.
+        ArgumentError: ``data`` has no pose graph, or one with dense blocks.
 
     **Equivariance:** as ``PoseGraph``.
     """
     graph = data if isinstance(data, PoseGraph) else PoseGraph.load(data)
+    for level in graph.levels:
+        check_entries(level)
     named = {
         f"graph{number}_{name}": getattr(level, name)
         for number, level in enumerate(graph.levels)

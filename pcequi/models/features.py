@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError
+from pcequi.ops import knn
 from pcequi.pose_graph import build_pose_graph
 
 __all__ = ["CloudFeatures", "LevelFeatures", "extract_features"]
@@ -89,10 +90,8 @@ class LevelFeatures:
         """Which of the level's points each point of the cloud reads [N]."""
         if self.points is None:
             return torch.zeros(len(self.cloud), dtype=torch.long, device=self.cloud.device)
-        distance = torch.cdist(
-            self.cloud, self.cloud[self.points], compute_mode="donot_use_mm_for_euclid_dist"
-        )
-        return distance.argmin(1)
+        # A level's points are in canonical order: the first of equals is the same in every copy.
+        return knn(self.cloud[self.points], self.cloud, 1)[0][:, 0]
 
 
 @dataclass

@@ -129,20 +129,15 @@ class GroupConv(MessagePassing):
                 f"`size` (={tuple(size)}) must begin with the sources, which are {len(pair[0])}"
             )
         phi = self.kernel(offset, rotation).to(pair[0].dtype)
-        mass = phi.new_ones(len(offset))
-        if self.normalize:
-            mass = self.kernel.mass(offset).to(phi.dtype)
+        mass = self.kernel.mass(offset) if self.normalize else None
         if self._takes_rows(pair[0], phi):
             _check_edges(edge_index, size)
-            z, total = _row_sums(pair[0], edge_index, phi, mass, size)
-        else:
-            z = self.propagate(edge_index, x=pair[0], phi=phi, mass=mass, size=size)
-            if self.normalize:
-                total, z = z[:, :1], z[:, 1:]
+            return self.combine(_row_sums(pair[0], edge_index, phi, mass, size))
+        mass = phi.new_ones(len(offset)) if mass is None else mass.to(phi.dtype)
+        z = self.propagate(edge_index, x=pair[0], phi=phi, mass=mass, size=size)
         if self.normalize:
-            # A pose that sees nothing divides by one: by a tiny number, its zero would
-            # have an infinite gradient.
-            z = z / torch.where(total > torch.finfo(z.dtype).tiny, total, 1)
+            total, z = z[:, :1], z[:, 1:]
+            z = z / _or_one(total)
         return self.combine(z)
 
     def _takes_rows(self, x: Tensor, phi: Tensor) -> bool:
@@ -215,20 +210,28 @@ def _transformed(x: Tensor) -> bool:
     return torch.autograd.forward_ad.unpack_dual(x).tangent is not None
 
 
-def _row_sums(x: Tensor, edge_index: Tensor, phi: Tensor, mass: Tensor, size):
-    """Sums of phi_b f over the edges of each target [num_dst, B * C], and of the mass
-    [num_dst, 1]: a sparse matrix of the entries that are not zero, times ``x``."""
+def _or_one(total: Tensor) -> Tensor:
+    """What is divided by. A pose that sees nothing divides by one: by a tiny number, its zero
+    would have an infinite gradient."""
+    return torch.where(total > torch.finfo(total.dtype).tiny, total, 1)
+
+
+def _row_sums(x: Tensor, edge_index: Tensor, phi: Tensor, mass: Tensor | None, size) -> Tensor:
+    """Sums of phi_b f over the edges of each target [num_dst, B * C], over those of the mass
+    where it is given: a sparse matrix of the entries that are not zero, times ``x``."""
     source, target = edge_index
     basis = phi.shape[1]
-    wide = phi.to(torch.promote_types(phi.dtype, torch.float32))
+    wide = phi.to(torch.promote_types(phi.dtype, torch.float32))  # 16 bits lose small addends
+    if mass is not None:
+        total = wide.new_zeros(size[1]).index_add_(0, target, mass.to(wide))
+        wide = wide / _or_one(total)[target, None]
     edge, function = wide.nonzero(as_tuple=True)
     rows = target[edge] * basis + function
     ptr, col, val = coalesce_rows(
         rows, source[edge], wide[edge, function], size[1] * basis, size[0]
     )
     ends = torch.tensor([0, len(ptr) - 1]), torch.tensor([0, len(x)])
-    z = grouped_spmm(x, ptr, col, val, *ends).view(size[1], basis * x.shape[1])
-    return z, mass.new_zeros(size[1]).index_add_(0, target, mass)[:, None]
+    return grouped_spmm(x, ptr, col, val, *ends).view(size[1], basis * x.shape[1])
 
 
 def filled_up(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,8 @@
 """Which optional backends can be used: the one place that probes for them."""
 
 import os
+import threading
+from contextlib import nullcontext
 
 import torch
 
@@ -44,6 +46,25 @@ def in_fork() -> bool:
     **Equivariance:** does not apply.
     """
     return _forked
+
+
+_one = threading.Lock()
+
+
+def parallel_kernel():
+    """A context in which to call a kernel that numba runs on several threads. Its own pool
+    ("workqueue", for machines without OpenMP and TBB) ends the process when two threads of Python
+    ask for it at once: there they wait for each other.
+
+    **Equivariance:** does not apply.
+    """
+    import numba
+
+    try:
+        safe = numba.threading_layer() != "workqueue"
+    except ValueError:  # nothing ran yet, so that nobody knows
+        safe = False
+    return nullcontext() if safe else _one
 
 
 HAS_TORCH_CLUSTER = _importable("torch_cluster", "PCEQUI_NO_TORCH_CLUSTER")

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from pcequi.ops.backends import HAS_NUMBA
-from pcequi.ops.clusters import SCREEN
-from pcequi.ops.fps import TIE
+from pcequi.ops.clusters import SCREEN, noise_share
+from pcequi.ops.fps import TIE, check_rows
 
 # Weight against far centres, as a share of their squared distance: it keeps the
 # system well conditioned when centres coincide or lie on one line.
@@ -52,18 +52,22 @@ def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, 
 
     **Equivariance:** unchanged by an isometry of both arguments.
     """
+    check_rows(x)
     x, center = x.detach().contiguous(), center.detach().contiguous()
     few = min(num, len(center) - 1)
     threshold = min(THRESHOLD, 0.5 / num)
-    constants = SCREEN, TIE[x.dtype], PENALTY, threshold, _FLOOR, _ALIKE
+    limits = SCREEN, TIE[x.dtype], noise_share(x.dtype)
     if HAS_NUMBA and x.device.type == "cpu":
         from pcequi.ops.compiled import blending
 
-        found = blending.blend(x.numpy(), center.numpy(), num, few, *constants)
+        found = blending.blend(
+            x.numpy(), center.numpy(), num, few, *limits, PENALTY, threshold, _FLOOR, _ALIKE
+        )
         return tuple(map(torch.from_numpy, found))
     square = torch.cdist(x, center, compute_mode="donot_use_mm_for_euclid_dist").square()
     shift = center.mean(0)
     scale = float((center - shift).square().sum(1).max() + (x - shift).square().sum(1).max())
+    scale = max(scale, limits[2] * float(x.square().sum(1).max()))
     slack = 2 * TIE[x.dtype] * scale
     assignment = (square <= square.min(1, keepdim=True).values + slack).int().argmax(1)
     distance = square.gather(1, assignment[:, None])[:, 0].sqrt()
@@ -77,11 +81,10 @@ def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, 
     blended = (edge > slack) & (near[:, 0] < (1 - _ALIKE) * edge)
     near, which, edge = near[blended, :few], which[blended, :few], edge[blended, None]
     offset = center[which] - x[blended][:, None]
-    inside = 1 - near / edge
-    usable = inside > 0
+    usable = near < edge
     system = offset @ offset.mT
     system = system * (usable[:, :, None] & usable[:, None, :])
-    ridge = PENALTY * near / torch.where(usable, inside, 1) + _FLOOR * edge
+    ridge = PENALTY * near * (edge / torch.where(usable, edge - near, edge)) + _FLOOR * edge
     system = system + torch.diag_embed(torch.where(usable, ridge, 1))
     share = torch.cholesky_solve(usable[:, :, None].to(x), torch.linalg.cholesky(system))[:, :, 0]
     share = share.clamp_min(0)

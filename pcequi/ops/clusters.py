@@ -6,11 +6,20 @@ import torch
 from torch import Tensor
 
 from pcequi.ops.backends import HAS_NUMBA
-from pcequi.ops.fps import TIE
+from pcequi.ops.fps import NOISE, TIE, check_rows
 
 # Error of a float32 product of embeddings, relative to their squared norms:
 # ten times what sums over a few hundred entries reach.
 SCREEN = 1e-5
+
+
+def noise_share(dtype: torch.dtype) -> float:
+    """Share of the largest squared norm that takes the place of the spread, in limits that are
+    shares ``TIE`` of it, where rows agree to rounding.
+
+    **Equivariance:** does not apply.
+    """
+    return NOISE[dtype] / TIE[dtype]
 
 
 def nearest_center(x: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,16 +34,20 @@ def nearest_center(x: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
 
     **Equivariance:** unchanged by an isometry of both arguments.
     """
+    check_rows(x)
     x, center = x.detach().contiguous(), center.detach().contiguous()
     if HAS_NUMBA and x.device.type == "cpu":
         from pcequi.ops.compiled import clusters
 
-        found = clusters.nearest(x.numpy(), center.numpy(), SCREEN, TIE[x.dtype])
+        limits = SCREEN, TIE[x.dtype], noise_share(x.dtype)
+        found = clusters.nearest(x.numpy(), center.numpy(), *limits)
         return tuple(map(torch.from_numpy, found))
+    norm = float(x.square().sum(1).max())
     shift = center.mean(0)  # centred first: the expanded square cancels less
     x, center = x - shift, center - shift
     half = center.square().sum(1) / 2
     scale = float(half.max() * 2 + x.square().sum(1).max())
+    scale = max(scale, noise_share(x.dtype) * norm)
     score = torch.addmm(half, x, center.T, alpha=-1)  # |x - c|^2 / 2 - |x|^2 / 2
     low = score.min(1, keepdim=True).values + TIE[x.dtype] * scale
     assignment = (score <= low).int().argmax(1)

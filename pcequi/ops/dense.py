@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError
-from pcequi.ops.backends import HAS_NUMBA, in_fork
+from pcequi.ops.backends import HAS_NUMBA, in_fork, parallel_kernel
 
 __all__ = ["Characters", "dense_blocks", "grouped_bmm", "with_ones"]
 
@@ -128,11 +128,13 @@ def _compiled(x: Tensor, turns: Tensor, back: bool, scale: float, spare: int, la
     x, inverse, scale = x.detach().contiguous(), turns.argsort(1).numpy(), np.float32(scale)
     if not back:
         out = x.new_empty(clouds, second, first, basis, channels - spare)
-        dense.fourier(_array(x), _array(out.flatten(3)), inverse, scale)
+        with parallel_kernel():
+            dense.fourier(_array(x), _array(out.flatten(3)), inverse, scale)
         return out
     out = x.new_empty(clouds, second, first, basis, channels + spare)
     last = x.new_zeros(clouds, second, basis) if last is None else last.to(x.dtype).contiguous()
-    dense.fourier_back(_array(x.flatten(3)), _array(out), inverse, scale, spare, _array(last))
+    with parallel_kernel():
+        dense.fourier_back(_array(x.flatten(3)), _array(out), inverse, scale, spare, _array(last))
     return out
 
 

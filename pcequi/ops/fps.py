@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, ShapeError
 from pcequi.ops.backends import HAS_NUMBA
 
 # Relative difference below which two squared distances count as equal: far
@@ -27,6 +27,9 @@ from pcequi.ops.backends import HAS_NUMBA
 TIE = {torch.float64: 1e-8, torch.float32: 1e-5}
 # Squared distances below this share of the squared spread are zero.
 ZERO = {torch.float64: 1e-14, torch.float32: 1e-11}
+# So are those below this share of the largest squared norm: where all rows agree, their spread is
+# rounding itself.
+NOISE = {torch.float64: 1e-26, torch.float32: 1e-12}
 
 
 def farthest_point_sampling(
@@ -58,7 +61,8 @@ def farthest_point_sampling(
         ``turned`` the assignment is pick * K + element, in [0, M * K).
 
     Raises:
-        ArgumentError: ``num`` is not in [1, P].
+        ArgumentError: ``num`` is not in [1, P], ``start`` not in [0, P), or ``tolerance`` negative.
+        ShapeError: ``x`` is not of 32 or 64 bits, or ``key`` or ``turned`` does not fit it.
 
     **Equivariance:** picks depend on distances and ``key`` alone, so they move
     with any isometry of ``x`` that leaves ``key`` in place.
@@ -69,21 +73,54 @@ def farthest_point_sampling(
             f"`num` (={num}) must be between 1 and the number of rows (={size}); "
             "lower the budget or add poses"
         )
+    check_rows(x)
+    if start is not None and not 0 <= start < size:
+        raise ArgumentError(f"`start` (={start}) must be a row, in [0, {size})")
+    if not tolerance >= 0:
+        raise ArgumentError(f"`tolerance` (={tolerance}) must be 0 or more")
     x = x.detach().contiguous()
-    turned = x[:, None] if turned is None else turned.detach().contiguous()
+    turned = x[:, None] if turned is None else turned.detach().to(x).contiguous()
+    if turned.dim() != 3 or turned[:, 0].shape != x.shape:
+        raise ShapeError(f"`turned` (={list(turned.shape)}) must be [{size}, K, {x.shape[1]}]")
     if key is None:
         key = torch.arange(size, 0, -1, dtype=x.dtype, device=x.device)
-    stop = max(float(tolerance) ** 2, -1.0)
+    if key.shape != (size,):
+        raise ShapeError(f"`key` (={list(key.shape)}) must be one a row, [{size}]")
+    key, stop = key.detach().to(x).contiguous(), float(tolerance) ** 2
     start = -1 if start is None else int(start)
     if HAS_NUMBA and x.device.type == "cpu":
         from pcequi.ops.compiled import fps as kernels
 
-        limits = TIE[x.dtype], ZERO[x.dtype], stop
+        limits = TIE[x.dtype], ZERO[x.dtype], NOISE[x.dtype], stop
         found = kernels.fps(x.numpy(), turned.numpy(), num, start, key.numpy(), *limits)
         index, assignment, d2 = map(torch.from_numpy, found)
     else:
         index, assignment, d2 = _fps_torch(x, turned, num, start, key, stop)
     return index, assignment, d2.sqrt()
+
+
+def check_rows(x: Tensor, name: str = "x") -> None:
+    """Whether these are rows that can be compared.
+
+    Raises:
+        ShapeError: not [P, D] of 32 or 64 bits.
+
+    **Equivariance:** does not apply.
+    """
+    if x.dim() != 2 or x.dtype not in TIE:
+        raise ShapeError(
+            f"`{name}` (={list(x.shape)}, {x.dtype}) must be [rows, columns] of float32 or float64"
+        )
+
+
+def zero_square(x: Tensor, spread: Tensor) -> float:
+    """Squared distances that are rounding, for rows [P, D] of squared distances ``spread`` [P]
+    from their mean.
+
+    **Equivariance:** unchanged by an isometry about the origin.
+    """
+    norm = float(x.square().sum(1).max())
+    return max(float(spread.max()) * ZERO[x.dtype], norm * NOISE[x.dtype])
 
 
 def largest(value: Tensor, key: Tensor, tie: float) -> Tensor:
@@ -99,13 +136,14 @@ def largest(value: Tensor, key: Tensor, tie: float) -> Tensor:
 
 def _fps_torch(x, turned, num, start, key, stop):
     spread = (x - x.mean(0)).square().sum(1)
-    zero = float(spread.max()) * ZERO[x.dtype]
+    zero = zero_square(x, spread)
     d2 = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
     assignment = torch.zeros(len(x), dtype=torch.long, device=x.device)
     taken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     index = []
     if start < 0:
-        start = largest(spread, key, TIE[x.dtype])
+        # All that are farthest but for rounding are tied.
+        start = largest(spread.clamp_max(spread.max() - zero), key, TIE[x.dtype])
     pick = torch.as_tensor(start, device=x.device)
     for m in range(num):
         index.append(pick)

@@ -99,6 +99,8 @@ def knn(
             index = _ranked(d).topk(k, dim=1, largest=False).indices
             indices.append(index + s0)
             distances.append(d.gather(1, index))
+    if not indices:  # no query
+        return torch.zeros(0, k, dtype=torch.long, device=query.device), query.new_zeros(0, k)
     return torch.cat(indices), torch.cat(distances)
 
 
@@ -156,7 +158,7 @@ def pairs_within(
             close = _distances(query[chunk : min(chunk + _CHUNK, q1)], source[s0:s1]) <= radius
             pair = close.nonzero()
             pairs.append(pair + pair.new_tensor([chunk, s0]))
-    pairs = torch.cat(pairs)
+    pairs = torch.cat(pairs) if pairs else torch.zeros(0, 2, dtype=torch.long, device=query.device)
     return pairs[:, 0], pairs[:, 1]
 
 
@@ -164,9 +166,13 @@ def _pairs_torch_cluster(source, query, radius, batch_source, batch_query):
     from torch_cluster import radius as cluster_radius
 
     # Its cap truncates in tree order, which is not equivariant: lift it.
+    # It leaves out what lies at the radius: a little more is asked for, and what is too far goes.
+    wider = radius * (1 + 1e-3)
     row, col = cluster_radius(
-        source, query, radius, batch_source, batch_query, max_num_neighbors=len(source)
+        source, query, wider, batch_source, batch_query, max_num_neighbors=len(source)
     )
+    close = (query[row] - source[col]).norm(dim=1) <= radius
+    row, col = row[close], col[close]
     order = torch.argsort(row, stable=True)
     return row[order], col[order]
 

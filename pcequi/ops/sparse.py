@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError, ShapeError
-from pcequi.ops.backends import HAS_NUMBA, in_fork
+from pcequi.ops.backends import HAS_NUMBA, in_fork, parallel_kernel, wants_gradient
 
 _OUTSIDE = (
     "`col` has entries outside the columns of their cloud; the graph is damaged, or its levels "
@@ -91,10 +91,12 @@ class _GroupedSpmm(torch.autograd.Function):
 def _compiled(x, ptr, col, val, rows, columns, transposed, size) -> Tensor:
     from pcequi.ops.compiled import sparse
 
-    dtype, x = x.dtype, _compute_dtype(x)
+    dtype, x, val = x.dtype, _compute_dtype(x), _compute_dtype(val)
     out = x.new_empty(size, x.shape[1])
     product = sparse.spmm_transposed if transposed else sparse.spmm
-    if not product(*_numpy(rows, columns, ptr, col, val, x), out.numpy()):
+    with parallel_kernel():
+        fits = product(*_numpy(rows, columns, ptr, col, val, x), out.numpy())
+    if not fits:
         raise ArgumentError(_OUTSIDE)
     return out.to(dtype)
 
@@ -163,12 +165,12 @@ def coalesce_rows(
             least, most = int(index.min()), int(index.max())
             if least < 0 or most >= size:
                 raise ArgumentError(f"`{name}` (from {least} to {most}) must be in [0, {size})")
-    if HAS_NUMBA and val.device.type == "cpu":
+    if HAS_NUMBA and val.device.type == "cpu" and not wants_gradient(val):
         from pcequi.ops.compiled import sparse
 
         out = sparse.coalesce(*_numpy(row, col, val), num_rows, num_cols)
         return tuple(map(torch.from_numpy, out))
-    cell, inverse = torch.unique(row * num_cols + col, return_inverse=True)
+    cell, inverse = torch.unique(row.long() * num_cols + col, return_inverse=True)
     total = val.new_zeros(len(cell)).index_add_(0, inverse, val)
     counts = torch.bincount(cell // num_cols, minlength=num_rows)
     ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])

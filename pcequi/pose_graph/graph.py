@@ -86,8 +86,13 @@ class LevelGraph:
 def batch_levels(parts: list[LevelGraph]) -> LevelGraph:
     """The same level of several clouds as one; columns stay counted within a cloud.
 
+    Raises:
+        ArgumentError: A comes as dense blocks.
+
     **Equivariance:** clouds do not touch each other.
     """
+    for part in parts:
+        check_entries(part)
     values = {}
     for name in TENSORS:
         tensors = [getattr(part, name) for part in parts]
@@ -95,6 +100,21 @@ def batch_levels(parts: list[LevelGraph]) -> LevelGraph:
     points = [part.points for part in parts]
     values["points"] = None if points[0] is None else PointRows.batch(points)
     return LevelGraph(basis=parts[0].basis, **values)
+
+
+def check_entries(level: LevelGraph) -> None:
+    """Whether a level has the entries of A, not its dense blocks.
+
+    Raises:
+        ArgumentError: it has blocks.
+
+    **Equivariance:** does not apply.
+    """
+    if level.blocks is not None:
+        raise ArgumentError(
+            "the graph has A as dense blocks, which are for one batch alone; take "
+            "`store.batch(rows)` without `blocks`"
+        )
 
 
 _KEY = re.compile(r"graph\d+_.*")
@@ -138,7 +158,13 @@ class PoseGraph:
     levels: list[LevelGraph]
 
     def store(self, data):
-        """Attach to a PyG ``Data``, in place of a graph that is there, and return it."""
+        """Attach to a PyG ``Data``, in place of a graph that is there, and return it.
+
+        Raises:
+            ArgumentError: A comes as dense blocks.
+        """
+        for level in self.levels:
+            check_entries(level)
         for key in list(data.keys()):
             if _KEY.fullmatch(key):
                 del data[key]

@@ -13,6 +13,14 @@ from pcequi.pair_kernel import PairKernel, check_pairs
 from pcequi.poses import CentroidPoses, GridPoses, TangentPoses, sampler_from_dict, sampler_to_dict
 from pcequi.sampling import FeatureSampler
 
+_KINDS = {
+    "radius": float,
+    "rotation_width": float,
+    "kernel_points": int,
+    "kernel_rotations": int,
+    "normals": bool,
+}
+
 
 @dataclass(frozen=True)
 class Level:
@@ -90,6 +98,10 @@ class Level:
                 )
             if self.normals:
                 raise ArgumentError("`normals` (=True) is part of `pairs` already; leave it out")
+
+        # NumPy's numbers are not for JSON.
+        for name, kind in _KINDS.items():
+            object.__setattr__(self, name, kind(getattr(self, name)))
 
     @property
     def basis(self) -> int:

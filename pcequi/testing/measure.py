@@ -89,17 +89,20 @@ class EquivarianceError:
     @property
     def worst(self) -> float:
         """The largest change of all; NaN counts as infinite."""
-        every = self.rotation + self.translation + self.permutation
-        return max((math.inf if math.isnan(value) else value for value in every), default=0.0)
+        return max(_numbers(self.rotation + self.translation + self.permutation), default=0.0)
 
     def summary(self) -> dict[str, float]:
-        """Worst and median of each kind, as plain values for JSON."""
+        """Worst and median of each kind, as plain values for JSON; NaN counts as infinite."""
         figures = {}
         for kind, values in vars(self).items():
-            if values:
+            if values := _numbers(values):
                 figures[f"{kind}_worst"] = max(values)
                 figures[f"{kind}_median"] = statistics.median(values)
         return figures
+
+
+def _numbers(values: tuple[float, ...]) -> list[float]:
+    return [math.inf if math.isnan(value) else value for value in values]
 
 
 def equivariance_error(
@@ -138,7 +141,7 @@ def equivariance_error(
         norm of the output itself, which must not be near zero.
 
     Raises:
-        ArgumentError: ``num`` is below 1 or ``shift`` negative.
+        ArgumentError: ``num`` is below 1, ``shift`` negative, or ``pos`` no cloud at all.
         ShapeError, DataError: a cloud is unusable.
 
     **Equivariance:** a figure about it.
@@ -149,7 +152,10 @@ def equivariance_error(
         raise ArgumentError(f"`shift` (={shift}) must be 0 or more")
     eye, origin = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     found: dict[str, list[float]] = {"rotation": [], "translation": [], "permutation": []}
-    for cloud in [pos] if isinstance(pos, Tensor) else pos:
+    clouds = [pos] if isinstance(pos, Tensor) else list(pos)
+    if not clouds:
+        raise ArgumentError("`pos` (=[]) must be at least one cloud")
+    for cloud in clouds:
         cloud = check_cloud(cloud).detach().double()
         size = float((cloud - cloud.mean(0)).norm(dim=1).max()) or 1.0
         before = function(cloud)

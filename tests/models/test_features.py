@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from pcequi.errors import ArgumentError
-from pcequi.models import extract_features
-from pcequi.pose_graph import build_pose_graph
-from pcequi.poses import TangentPoses
+from pcequi.models import GroupConvClassifier, extract_features
+from pcequi.pose_graph import Level, build_pose_graph
+from pcequi.poses import CentroidPoses, GridPoses, TangentPoses
 from pcequi.rotations import random_rotations
+from pcequi.sampling import FeatureSampler
 from pcequi.testing import as_vectors, assert_equivariant
 
 
@@ -113,3 +114,24 @@ def test_weights_learn_from_features(model, make_blob):
 def test_a_wrong_axis_is_refused(model, make_blob):
     with pytest.raises(ArgumentError, match=r"`axis` \(=3\) must be 0, 1 or 2"):
         extract_features(model, make_blob(20)).levels[0].per_point_vectors(3)
+
+
+def test_features_of_points_of_a_gridded_cloud_do_not_depend_on_its_pose(generator):
+    # Points of a lattice have many equidistant neighbours; these have no symmetry.
+    axis = torch.linspace(-0.5, 0.5, 5, dtype=torch.float64)
+    lattice = torch.cartesian_prod(axis, axis, axis)
+    cloud = lattice[torch.randperm(125, generator=generator)[:70]]
+    grid = GridPoses("D2", "principal")
+    levels = [
+        Level(0.6, grid, FeatureSampler(num=16), num_points=20),
+        Level(1.5, CentroidPoses("D2", "principal")),
+    ]
+    torch.manual_seed(0)
+    model = GroupConvClassifier(levels, 3, channels=[8, 8]).double().eval()
+    before = extract_features(model, cloud).levels[0]
+    turn = random_rotations(1, generator=generator, dtype=torch.float64)[0]
+    order = torch.randperm(len(cloud), generator=generator)
+    after = extract_features(model, (cloud @ turn.T + 2)[order]).levels[0]
+    torch.testing.assert_close(after.per_point(), before.per_point()[order])
+    wanted = before.per_point_vectors() @ turn.T
+    torch.testing.assert_close(after.per_point_vectors(), wanted[order], rtol=0, atol=1e-9)

@@ -113,3 +113,16 @@ def test_the_classifier(generator, levels_of):
     weight = torch.randn(outputs[0].shape, dtype=torch.float64, generator=generator)
     found = gradients(single, outputs[1], weight)
     assert_gradients_near(found, gradients(double, outputs[0], weight))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_layer_with_many_neighbours_in_16_bits(dtype, generator):
+    # Means, not sums that saturate: 4,000 neighbours of mass one each.
+    kernel = SE3Kernel(7)
+    conv = GroupConv(8, 8, kernel).double()
+    edge_index = torch.stack([torch.arange(4000), torch.zeros(4000, dtype=torch.long)])
+    offset = 0.3 * torch.randn(4000, 3, generator=generator, dtype=torch.float64).clamp(-1, 1)
+    x = torch.randn(4000, 8, generator=generator, dtype=torch.float64) + 1
+    wanted = conv(x, edge_index, (offset, None), size=(4000, 1))
+    found = conv.to(dtype)(x.to(dtype), edge_index, (offset.float(), None), size=(4000, 1))
+    torch.testing.assert_close(found.double(), wanted, rtol=0.05, atol=0.02)

@@ -127,3 +127,14 @@ def test_both_ways_agree(num, dtype, monkeypatch, generator):
     assert torch.equal(compiled[0], torch_twin[0]) and compiled[3].dtype == dtype
     accuracy = 1e-9 if dtype == F64 else 1e-3
     torch.testing.assert_close(dense(compiled, 33), dense(torch_twin, 33), atol=accuracy, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_centres_that_are_equally_far_but_for_rounding(backend, dtype, generator):
+    # The farthest of the blended may be one unit in the last place nearer than the edge.
+    for _ in range(200):
+        turn = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64)).Q
+        x = torch.randint(-2, 3, (30, 3), generator=generator).double() @ turn
+        weight = blend_centers(x.to(dtype), x[:12].to(dtype), 3)[3]
+        assert torch.isfinite(weight).all() and (weight >= 0).all()
+        torch.testing.assert_close(weight.sum(1), torch.ones(30, dtype=dtype))

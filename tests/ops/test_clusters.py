@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from pcequi.ops import cluster_means, clusters, least_members, nearest_center
+from pcequi.errors import ShapeError
+from pcequi.ops import (
+    HAS_NUMBA,
+    blend_centers,
+    cluster_means,
+    clusters,
+    farthest_point_sampling,
+    least_members,
+    nearest_center,
+)
 
 F64 = torch.float64
 
@@ -59,3 +68,43 @@ def test_means_and_members_of_clusters(backend, generator):
             continue
         torch.testing.assert_close(mean[cluster], x[rows].mean(0))
         assert found[cluster] == min(rows, key=lambda r: (first[r], second[r], r))
+
+
+@pytest.mark.parametrize("scale", [1e-60, 1e-30, 1e-16, 1e16, 1e60])
+def test_scale_changes_no_choice(backend, scale, generator):
+    x = torch.randn(60, 5, dtype=torch.float64, generator=generator)
+    center = x[:7]
+    assignment, distance = nearest_center(x, center)
+    found, far = nearest_center(x * scale, center * scale)
+    assert torch.equal(found, assignment)
+    torch.testing.assert_close(far / scale, distance)
+    blended = blend_centers(x, center, 3)
+    for one, other in zip(blend_centers(x * scale, center * scale, 3)[2:], blended[2:]):
+        torch.testing.assert_close(one, other)
+
+
+def test_what_no_number_compares_stays_inside(backend):
+    x = torch.full((6, 3), torch.nan)
+    assignment, _ = nearest_center(x, x[:2])
+    assert ((assignment >= 0) & (assignment < 2)).all()
+    if HAS_NUMBA:  # torch's factorisation refuses such a system
+        assignment, _, index, weight = blend_centers(x, x[:3], 2)
+        assert ((index >= 0) & (index < 3)).all() and torch.equal(weight.sum(1), torch.ones(6))
+
+
+def test_rounding_of_rows_that_agree_decides_nothing(backend, generator):
+    row = torch.rand(20, dtype=torch.float64, generator=generator)
+    noise = 1e-15 * torch.randn(2, 50, 20, dtype=torch.float64, generator=generator)
+    first, second = (
+        (*nearest_center(row + n, row + n[:5]), *farthest_point_sampling(row + n, 4)[:2])
+        for n in noise
+    )
+    for one, other in zip(first, second, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_rows_in_16_bits_are_refused_by_name():
+    x = torch.zeros(4, 2, dtype=torch.float16)
+    for function in (nearest_center, lambda a, b: blend_centers(a, b, 2)):
+        with pytest.raises(ShapeError, match=r"`x` .*float16.* must be .* float32 or float64"):
+            function(x, x[:2])

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, ShapeError
 from pcequi.ops import fps as module
-from pcequi.ops.fps import TIE, ZERO, farthest_point_sampling
+from pcequi.ops.fps import NOISE, TIE, ZERO, farthest_point_sampling
 
 
 def reference(x, num, key):
@@ -121,9 +121,9 @@ def test_float32_and_torch_twin_agree(generator):
         key = x[:, 0].contiguous()
         for turned in (x[:, None], torch.stack([x, x.flip(1)], 1)):
             arrays = x.numpy(), turned.contiguous().numpy()
-            args = (*arrays, 20, 5, key.numpy(), TIE[dtype], ZERO[dtype], -1.0)
+            args = (*arrays, 20, 5, key.numpy(), TIE[dtype], ZERO[dtype], NOISE[dtype], 0.0)
             compiled = kernels.fps(*args)
-            plain = module._fps_torch(x, turned, 20, 5, key, -1.0)
+            plain = module._fps_torch(x, turned, 20, 5, key, 0.0)
             for a, b in zip(compiled, plain, strict=True):
                 torch.testing.assert_close(torch.from_numpy(a), b)
 
@@ -132,3 +132,18 @@ def test_float32_and_torch_twin_agree(generator):
 def test_an_impossible_count_is_refused(num):
     with pytest.raises(ArgumentError, match=rf"`num` \(={num}\) must be between 1 and .* \(=4\)"):
         farthest_point_sampling(torch.zeros(4, 2), num)
+
+
+def test_arguments_that_do_not_fit_are_named(backend):
+    x = torch.rand(50, 3)
+    for start in (-3, 50, 10**7):
+        with pytest.raises(ArgumentError, match=rf"`start` \(={start}\) must be a row, in \[0, 50"):
+            farthest_point_sampling(x, 3, start=start)
+    with pytest.raises(ArgumentError, match=r"`tolerance` \(=-1\) must be 0 or more"):
+        farthest_point_sampling(x, 3, tolerance=-1)
+    with pytest.raises(ShapeError, match=r"`key` \(=\[3\]\) must be one a row, \[50\]"):
+        farthest_point_sampling(x, 3, key=x[:3, 0])
+    with pytest.raises(ShapeError, match=r"`turned` .* must be \[50, K, 3\]"):
+        farthest_point_sampling(x, 3, turned=x[:, None, :2])
+    with pytest.raises(ShapeError, match="float16"):
+        farthest_point_sampling(x.half(), 3)

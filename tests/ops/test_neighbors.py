@@ -132,3 +132,22 @@ def test_impossible_radii_are_refused(radius):
         pairs_within(cloud, cloud, radius)
     with pytest.raises(ArgumentError, match="`radius`.*positive and finite"):
         local_moments(cloud, radius)
+
+
+@pytest.mark.parametrize("size", [4, 14])
+@pytest.mark.parametrize("batched", [False, True])
+def test_what_lies_at_the_radius_is_within_it(size, batched):
+    axis = torch.arange(size, dtype=torch.float64)
+    lattice = torch.cartesian_prod(axis, axis, axis)
+    batch = torch.zeros(len(lattice), dtype=torch.long) if batched else None
+    query, source = pairs_within(lattice, lattice, 1.0, batch, batch)
+    # Each point itself, and each edge of the lattice both ways.
+    assert len(query) == size**3 + 2 * 3 * size**2 * (size - 1)
+    assert (query[1:] >= query[:-1]).all() and len(source) == len(query)
+
+
+def test_no_query_has_no_neighbours():
+    source, none = torch.randn(5, 3), torch.zeros(0, 3)
+    index, distance = knn(source, none, 2)
+    assert index.shape == distance.shape == (0, 2)
+    assert [len(part) for part in pairs_within(source, none, 1.0)] == [0, 0]

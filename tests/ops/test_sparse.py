@@ -132,3 +132,29 @@ def test_entries_outside_their_cloud_are_told_in_forks_too(monkeypatch):
     for col in ([4, 0], [0, -1]):
         with pytest.raises(ArgumentError, match="`col`"):
             grouped_spmm(x, ptr, torch.tensor(col), torch.ones(2), *ends)
+
+
+def test_sums_of_entries_are_differentiable(backend):
+    row, col = torch.tensor([0, 1, 0, 1]), torch.tensor([1, 0, 1, 2])
+    val = torch.tensor([1.0, 2.0, 3.0, 4.0], requires_grad=True)
+    _, _, total = coalesce_rows(row, col, val, 2, 3)
+    total.square().sum().backward()
+    assert val.grad.tolist() == [8.0, 4.0, 8.0, 8.0]
+
+
+def test_coordinates_may_be_small_integers(backend):
+    row, col = torch.tensor([70_000], dtype=torch.int32), torch.tensor([5], dtype=torch.int32)
+    ptr, found, _ = coalesce_rows(row, col, torch.ones(1), 70_001, 70_000)
+    assert found.tolist() == [5] and ptr[-2:].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_values_in_16_bits(backend, dtype, generator):
+    x = torch.randn(4, 3, generator=generator)
+    ptr, col = torch.tensor([0, 2, 3]), torch.tensor([0, 3, 1])
+    val, ends = (
+        torch.tensor([0.5, 2.0, 1.0], dtype=dtype),
+        (torch.tensor([0, 2]), torch.tensor([0, 4])),
+    )
+    wanted = grouped_spmm(x, ptr, col, val.float(), *ends)
+    assert torch.equal(grouped_spmm(x, ptr, col, val, *ends), wanted)

@@ -7,6 +7,7 @@ import torch
 
 from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.testing import (
+    EquivarianceError,
     as_points,
     as_vectors,
     equivariance_error,
@@ -123,3 +124,14 @@ def test_symmetric_clouds_are_symmetric():
     for name in ("cube", "grid"):
         distance = torch.cdist(shapes[name] @ quarter.T, shapes[name]).amin(1)
         assert distance.max() < 1e-6
+
+
+def test_nan_is_no_small_change_in_a_summary():
+    found = EquivarianceError((1e-9, 1.2e-9, math.nan, 8e-10), (0.0,), ())
+    assert found.worst == found.summary()["rotation_worst"] == math.inf
+    assert found.summary()["translation_worst"] == 0
+
+
+def test_nothing_cannot_be_measured():
+    with pytest.raises(ArgumentError, match=r"`pos` \(=\[\]\) must be at least one cloud"):
+        equivariance_error(lambda pos: pos.norm(), [])

@@ -79,7 +79,9 @@ def _weights(half, which, apart, few, penalty, threshold, floor, system, out):
         for j in range(i + 1):
             # The product of two differences, from three squared distances.
             system[i, j] = half[i] + half[j] - apart[which[i], which[j]]
-        system[i, i] = 2 * (half[i] + penalty * half[i] / (1 - half[i] / edge) + floor * edge)
+        # Below the edge by rounding alone, 1 - half / edge would be zero.
+        ridge = penalty * half[i] * (edge / (edge - half[i]))
+        system[i, i] = 2 * (half[i] + ridge + floor * edge)
     _solve(system, order, out)
     total = out[0] * 0
     for i in range(order):
@@ -96,14 +98,14 @@ def _weights(half, which, apart, few, penalty, threshold, floor, system, out):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def blend(x, center, num, few, screen, tie, penalty, threshold, floor, alike):
+def blend(x, center, num, few, screen, tie, noise, penalty, threshold, floor, alike):
     """Assignment, distance, and index and weight of the blended centres, per row.
 
     Scores in float32 rule out all centres but those within ``screen`` of the
     ``few + 1`` nearest; the rest is done in the type of ``x``.
     """
     size = len(x)
-    rows, columns, squares, scale = for_scores(x, center)
+    rows, columns, squares, scale, scaled = for_scores(x, center, noise)
     score, low = np.empty((2, len(squares)), np.float32), np.empty_like(squares)
     sorted_low = np.empty(LANES, np.float32)
     apart = _apart(center)
@@ -116,7 +118,7 @@ def blend(x, center, num, few, screen, tie, penalty, threshold, floor, alike):
             scores(rows, p, columns, squares, score)
         row = p % 2
         fold(score, row, low)
-        limit = _bound(low, few + 1, sorted_low) + np.float32(screen * scale)
+        limit = _bound(low, few + 1, sorted_low) + np.float32(screen * scaled)
         count, best = 0, np.inf
         for lane in range(LANES):
             if low[lane] <= limit:
@@ -130,6 +132,10 @@ def blend(x, center, num, few, screen, tie, penalty, threshold, floor, alike):
                             i -= 1
                         exact[i], near[i] = value, m
                         count += 1
+        if count <= few:  # where numbers do not compare, as with NaN
+            assignment[p], distance[p] = 0, np.inf
+            index[p], weight[p, 0] = 0, 1
+            continue
         first = 0
         for i in range(1, count):
             if exact[i] <= best + tie * scale and near[i] < near[first]:

@@ -20,22 +20,27 @@ __all__ = [
 
 # Columns c, c + LANES, ... share a lane, whose lowest score is known.
 LANES = 16
+# Squared norms whose products single precision can hold, far from its ends.
+_LEAST, _MOST = 1e-25, 1e25
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def _centred_rows(x, shift):
-    """Rows less ``shift`` as float32, filled up with zeros to an even number of rows
-    and a multiple of four columns, and the largest of their squared norms."""
+def _centred_rows(x, shift, factor):
+    """Rows less ``shift``, times ``factor``, as float32, filled up with zeros to an even number
+    of rows and a multiple of four columns; the largest of their squared norms before that,
+    and of those of ``x``."""
     size, dim = x.shape
     out, largest = np.zeros((size + size % 2, -(-dim // 4) * 4), np.float32), 0.0
+    norm = 0.0
     for p in range(size):
-        total = 0.0
+        total, raw = 0.0, 0.0
         for c in range(dim):
             value = x[p, c] - shift[c]
-            out[p, c] = value
+            out[p, c] = value * factor
             total += value * value
-        largest = max(largest, total)
-    return out, largest
+            raw += x[p, c] * x[p, c]
+        largest, norm = max(largest, total), max(norm, raw)
+    return out, largest, norm
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
@@ -93,17 +98,25 @@ def fold(score, row, low):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def for_scores(x, center):
+def for_scores(x, center, noise):
     """What ``scores`` takes: rows, columns and half their squared norms, all centred first,
-    as the expanded square then cancels less; and the largest squared norms' sum."""
+    as the expanded square then cancels less, and scaled where single precision could not hold
+    their squares; the largest squared norms' sum, at least ``noise`` of that of ``x``; and that
+    of what was scaled."""
     shift = np.zeros(x.shape[1], x.dtype)
     for m in range(len(center)):
         for c in range(x.shape[1]):
             shift[c] += center[m, c] / len(center)
-    rows, scale = _centred_rows(x, shift)
-    centred, largest = _centred_rows(center, shift)
+    rows, scale, norm = _centred_rows(x, shift, 1.0)
+    centred, largest, _ = _centred_rows(center, shift, 1.0)
+    scale = scaled = max(scale + largest, noise * norm)
+    if scale > _MOST or 0 < scale < _LEAST:
+        factor = 1 / math.sqrt(scale)
+        rows, _, _ = _centred_rows(x, shift, factor)
+        centred, _, _ = _centred_rows(center, shift, factor)
+        scaled = 1.0
     columns, half = _half_columns(centred, len(center))
-    return rows, columns, half, scale + largest
+    return rows, columns, half, scale, scaled
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
@@ -115,16 +128,16 @@ def half_square(x, p, center, m):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def nearest(x, center, screen, tie):
+def nearest(x, center, screen, tie, noise):
     """Per row, the first centre whose half squared distance is within ``tie`` of
     the smallest, and the distance to it.
 
     Scores in float32 rule out all centres but those within ``screen`` of the
     lowest; these few are compared in the type of ``x``. Both are shares of the
-    largest squared norms.
+    largest squared norms, of which a share ``noise`` is rounding.
     """
     size = len(x)
-    rows, columns, half, scale = for_scores(x, center)
+    rows, columns, half, scale, scaled = for_scores(x, center, noise)
     score, low = np.empty((2, len(half)), np.float32), np.empty_like(half)
     index, distance = np.empty(size, np.int64), np.empty(size, x.dtype)
     near, exact = np.empty(len(center), np.int64), np.empty(len(center), x.dtype)
@@ -132,7 +145,7 @@ def nearest(x, center, screen, tie):
         if p % 2 == 0:
             scores(rows, p, columns, half, score)
         row = p % 2
-        limit = fold(score, row, low) + np.float32(screen * scale)
+        limit = fold(score, row, low) + np.float32(screen * scaled)
         count, best = 0, np.inf
         for lane in range(LANES):
             if low[lane] <= limit:
@@ -141,10 +154,13 @@ def nearest(x, center, screen, tie):
                         near[count], exact[count] = m, half_square(x, p, center, m)
                         best = min(best, exact[count])
                         count += 1
-        index[p] = len(center)
+        first = -1
         for i in range(count):
-            if exact[i] <= best + tie * scale and near[i] < index[p]:
-                index[p], distance[p] = near[i], math.sqrt(2 * exact[i])
+            if exact[i] <= best + tie * scale and (first < 0 or near[i] < near[first]):
+                first = i
+        index[p], distance[p] = 0, np.inf  # where no number compares, as with NaN
+        if first >= 0:
+            index[p], distance[p] = near[first], math.sqrt(2 * exact[first])
     return index, distance
 
 

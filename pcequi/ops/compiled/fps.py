@@ -74,35 +74,38 @@ def _best_key(d2, top, limit, key, slack):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def _farthest(x, keep, key, slack, start):
-    """The largest squared distance from the mean, and ``start``, or where that is negative
-    the first of the largest keys among the rows that far away."""
+def _farthest(x, keep, zero, noise, key, slack, start):
+    """Squares that are zero, and ``start``, or where that is negative the first of the largest
+    keys among the rows farthest from the mean."""
     size, dim = x.shape
     mean, square = np.zeros(dim, x.dtype), np.zeros(size, x.dtype)
     for p in range(size):
         for c in range(dim):
             mean[c] += x[p, c] / size
-    far = square[0]
+    far = norm = square[0]
     for p in range(size):
+        total = square[p]
         for c in range(dim):
             square[p] += (x[p, c] - mean[c]) * (x[p, c] - mean[c])
-        far = max(far, square[p])
+            total += x[p, c] * x[p, c]
+        far, norm = max(far, square[p]), max(norm, total)
+    least = max(zero * far, noise * norm)
     if start < 0:
         every = np.empty(_LANES, x.dtype)
         for lane in range(_LANES):
             every[lane] = far
-        start = _best_key(square, every, far * keep, key, slack)
-    return far, start
+        start = _best_key(square, every, (far - least) * keep, key, slack)
+    return least, start
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def fps(x, turned, num, start, key, tie, zero, stop):
+def fps(x, turned, num, start, key, tie, zero, noise, stop):
     """FPS by the rules of ``ops.fps``: picks, assignment, squared distances.
 
     A pick stands for the rows ``turned[pick]`` [K, D], the first of which is its own.
 
     A negative ``start`` asks for the row farthest from the mean; squares below
-    ``zero`` of its square are zero, and ``stop`` is a square.
+    ``zero`` of its square, or ``noise`` of the largest norm's, are zero, and ``stop`` is a square.
     """
     size = x.shape[0]
     columns = _in_blocks(x)
@@ -110,8 +113,7 @@ def fps(x, turned, num, start, key, tie, zero, stop):
     for p in range(size):
         slack = max(slack, tie * abs(key[p]))
     keep = x.dtype.type(1 - tie)
-    far, start = _farthest(x, keep, key, slack, start)
-    zero *= far
+    zero, start = _farthest(x, keep, zero, noise, key, slack, start)
     blocks, dim, _ = columns.shape
     # Rows that were picked, and those that only fill a block, are below all others.
     d2 = np.empty((blocks, _BLOCK), x.dtype)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pcequi.ops import blending as one
-from pcequi.ops.fps import TIE
+from pcequi.ops.fps import NOISE, TIE
 from pcequi.pose_graph.batched.near import rows_at, squared_distances
 
 __all__ = ["blend_centers", "lloyd", "nearest_center"]
@@ -61,9 +61,11 @@ def lloyd(
         assignment = nearest_center(x, center)
     distance = (x - rows_at(center, assignment)).square().sum(2).sqrt()
     spread = (x - x.mean(1, keepdim=True)).square().sum(2).amax(1, keepdim=True).sqrt()
+    norm = x.square().sum(2).amax(1, keepdim=True)
+    slack = torch.maximum(1e-8 * spread, (NOISE[x.dtype] * norm).sqrt())
     largest = key.abs().amax(1, keepdim=True)
     cluster = (assignment // size)[:, None] == place[: index.shape[1]]
-    first = _least(cluster, _rounded(distance, 1e-8 * spread))
+    first = _least(cluster, _rounded(distance, slack))
     both = _least(first, _rounded(-key, 1e-8 * largest))
     medoid = both.view(torch.uint8).argmax(2)
     return _distinct(torch.where(cluster.any(2), medoid, index), x.shape[1])
@@ -118,11 +120,11 @@ def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, 
 
 def _weights(offset: Tensor, near: Tensor, edge: Tensor, num: int) -> Tensor:
     """Weights [B, P, few] of centres at these offsets [B, P, few, D] and squared distances."""
-    inside = 1 - near / edge
-    usable = inside > 0
+    usable = near < edge
     system = offset @ offset.mT
     system = system * (usable[..., None] & usable[..., None, :])
-    ridge = one.PENALTY * near / torch.where(usable, inside, 1) + one._FLOOR * edge
+    inside = torch.where(usable, edge - near, edge)
+    ridge = one.PENALTY * near * (edge / inside) + one._FLOOR * edge
     system = system + torch.diag_embed(torch.where(usable, ridge, 1))
     share = _solve(system, usable.to(system)).clamp_min(0)
     threshold = min(one.THRESHOLD, 0.5 / num)

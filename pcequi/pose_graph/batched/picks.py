@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pcequi.ops.fps import TIE, ZERO
+from pcequi.ops.fps import NOISE, TIE, ZERO
 from pcequi.pose_graph.batched.canonical import PaddedClouds
 from pcequi.pose_graph.batched.near import squared_distances
 
@@ -20,7 +20,8 @@ def farthest_points(clouds: PaddedClouds, num: int) -> Tensor:
     square, _ = squared_distances(clouds.pos, clouds.pos)
     spread = (clouds.pos - clouds.mean()).square().sum(2)
     spread = spread.masked_fill(~clouds.valid, -torch.inf)
-    return _picks(square[:, :, None], spread, num)[0]
+    norm = clouds.pos.square().sum(2).amax(1, keepdim=True)
+    return _picks(square[:, :, None], spread, norm, num)[0]
 
 
 def farthest_orbits(turned: Tensor, key: Tensor, num: int) -> tuple[Tensor, Tensor]:
@@ -39,23 +40,26 @@ def farthest_orbits(turned: Tensor, key: Tensor, num: int) -> tuple[Tensor, Tens
     x = turned[:, :, 0]
     square, _ = squared_distances(turned.flatten(1, 2), x)
     spread = (x - x.mean(1, keepdim=True)).square().sum(2)
-    return _picks(square.unflatten(1, turned.shape[1:3]), spread, num, key)
+    norm = x.square().sum(2).amax(1, keepdim=True)
+    return _picks(square.unflatten(1, turned.shape[1:3]), spread, norm, num, key)
 
 
-def _picks(square: Tensor, spread: Tensor, num: int, key: Tensor | None = None):
+def _picks(square: Tensor, spread: Tensor, norm: Tensor, num: int, key: Tensor | None = None):
     """Picks and assignment (none without keys) by squared distances [B, P, K, P] of turned rows
     to first rows, and those of first rows to their mean [B, P], minus infinity where there is
-    no row. A call on a GPU costs more than its work here, so a pick takes few."""
+    no row; ``norm`` [B, 1] is the largest squared one. A call on a GPU costs more than its work
+    here, so a pick takes few."""
     keep, size = 1 - TIE[square.dtype], square.shape[2:]
     far = spread.amax(1, keepdim=True)
-    zero, lowest = far * -ZERO[square.dtype], torch.full_like(far, -torch.inf)
+    lowest = torch.full_like(far, -torch.inf)
+    zero = -torch.maximum(far * ZERO[square.dtype], norm * NOISE[square.dtype])
     slack = None if key is None else TIE[square.dtype] * key.abs().amax(1, keepdim=True)
     # Rows that were picked, and those that only fill up, are below all others.
     left = torch.where(spread > -torch.inf, torch.inf, spread)
     # A tie belongs to the earlier pick, and copies count as ties.
     limit = torch.add(zero, left, alpha=keep)
     assignment = None if key is None else torch.zeros_like(spread, dtype=torch.long)
-    pick, picks = _first(spread >= far * keep, key, lowest, slack), []
+    pick, picks = _first(spread >= (far + zero) * keep, key, lowest, slack), []
     for number in range(0, num * size[0], size[0]):
         picks.append(pick)
         left.scatter_(1, pick, -torch.inf)
