@@ -26,7 +26,7 @@ from pcequi.graph_chunks import write_chunk
 from pcequi.graph_store import CHUNK, GraphStore
 from pcequi.models.presets import preset
 from pcequi.pose_graph import build_pose_graph
-from pcequi.training.fit import prefetch
+from pcequi.training.rows import prefetch
 from pcequi.training.threads import set_threads
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "pictures" / "store-memory.png"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from pcequi.clouds import check_cloud
 from pcequi.errors import ArgumentError
-from pcequi.poses import check_cloud
 from pcequi.testing.clouds import generic_clouds
 from pcequi.testing.experiments import EXPERIMENTS, attempt, jittered, missing_centring
 from pcequi.testing.probe import Probe, in_dtype

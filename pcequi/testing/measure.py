@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pcequi.clouds import check_cloud
 from pcequi.errors import ArgumentError, ShapeError
-from pcequi.poses import check_cloud
 from pcequi.rotations import random_rotations
 
 __all__ = [

@@ -19,7 +19,7 @@ from pcequi.training.epoch import EpochRunner
 from pcequi.training.norms import FEW_STEPS, refresh_norms
 from pcequi.training.progress import progress_bar
 from pcequi.training.rows import device_graphs, load_batch, prefetch, split_rows
-from pcequi.training.schedule import epoch_batches, number_of_batches, one_cycle
+from pcequi.training.schedule import epoch_batches, number_of_batches
 from pcequi.training.settings import FitSettings
 from pcequi.training.splits import check_labels
 from pcequi.training.state import TrainingState
@@ -30,9 +30,7 @@ __all__ = [
     "FitSettings",
     "LazyStore",
     "fit",
-    "one_cycle",
     "predict_logits",
-    "prefetch",
     "split_rows",
     "store_of_epoch",
 ]

@@ -31,13 +31,15 @@ from pcequi.pose_graph import PoseGraph, build_pose_graph
 from pcequi.viz.levels import LevelView
 
 
-def representative_evidence(model, graph: PoseGraph, target: int) -> tuple[list[Tensor], Tensor]:
+def representative_evidence(
+    model, graph: PoseGraph, target: int | None = None
+) -> tuple[list[Tensor], Tensor]:
     """Gradient times feature of every representative, level by level.
 
     Args:
         model: a ``GroupConvClassifier``; it is left as it is.
         graph: of one cloud.
-        target: the class whose logit is explained.
+        target: the class whose logit is explained; None: the likeliest one.
 
     Returns:
         For each level a tensor [M]; and the logits [num_classes].
@@ -59,6 +61,7 @@ def representative_evidence(model, graph: PoseGraph, target: int) -> tuple[list[
         part.register_forward_hook(keep)  # on the copy alone
     with torch.enable_grad():
         logits = model(graph.to(torch.float64))[0]
+        target = int(logits.argmax()) if target is None else target
         if not 0 <= target < len(logits):
             raise ArgumentError(f"`target` (={target}) must be a class, 0 to {len(logits) - 1}")
         gradients = torch.autograd.grad(logits[target], features)
@@ -89,10 +92,8 @@ def with_evidence(
     **Equivariance:** as invariant as the logits; rows follow the points.
     """
     graph, sampled = build_pose_graph(view.pos, levels, embeddings=True)
-    if target is None:
-        _, logits = representative_evidence(model, graph, 0)
-        target = int(logits.argmax())
     shares, logits = representative_evidence(model, graph, target)
+    target = int(logits.argmax()) if target is None else target
     view = replace(view, sampled=sampled[level - 1])
     chosen = view.sampled.chosen
     each = shares[level - 1] / chosen.multiplicity.clamp_min(1)

@@ -6,15 +6,9 @@ import pytest
 import torch
 
 from pcequi.errors import ArgumentError, DataError, FileError, PcequiError
-from pcequi.training.fit import (
-    FitSettings,
-    LazyStore,
-    fit,
-    one_cycle,
-    predict_logits,
-    prefetch,
-    split_rows,
-)
+from pcequi.training.fit import FitSettings, LazyStore, fit, predict_logits
+from pcequi.training.rows import prefetch, split_rows
+from pcequi.training.schedule import one_cycle
 
 QUICK = FitSettings(epochs=3, batch_size=4, lr=1e-2)
 
