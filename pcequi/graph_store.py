@@ -56,7 +56,9 @@ def _changed(level: Level) -> int:
     """How often graphs of such levels have changed since ``VERSION``."""
     sampling = level.sampling
     refined = sampling.tolerance is not None and bool(sampling.refine or sampling.seeds)
-    return int(refined or isinstance(level.poses, TangentPoses))
+    changed = int(refined or isinstance(level.poses, TangentPoses))
+    # Distances of orbits were means over their poses.
+    return changed + (sampling.tolerance is not None and sampling.orbits)
 
 
 def store_key(clouds: Sequence[Tensor], levels: Sequence[Level], rotations: Tensor | None) -> str:

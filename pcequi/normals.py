@@ -21,6 +21,8 @@ __all__ = [
     "unit_normals",
 ]
 
+# Matrices that a GPU takes apart at once.
+_TOGETHER = 2**14
 # Weights of neighbours that are as far as the last one but for rounding.
 _LEAST = {torch.float64: 1e-9, torch.float32: 1e-5}
 
@@ -143,7 +145,11 @@ def symmetric_eigen(matrices: Tensor) -> tuple[Tensor, Tensor]:
         from pcequi.ops.compiled.matrices import eigen_each
 
         return tuple(map(torch.from_numpy, eigen_each(matrices.contiguous().numpy())))
-    return torch.linalg.eigh(matrices)
+    if not matrices.is_cuda:
+        return torch.linalg.eigh(matrices)
+    # cuSOLVER has refused more matrices than these at once.
+    found = [torch.linalg.eigh(some) for some in matrices.split(_TOGETHER)]
+    return tuple(map(torch.cat, zip(*found, strict=True)))
 
 
 def smallest_axis(variance: Tensor, axes: Tensor, out: Tensor, size: Tensor | float) -> Tensor:

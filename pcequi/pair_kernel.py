@@ -17,6 +17,8 @@ orientations: Bekkers et al., ICLR 2024.
 
 from __future__ import annotations
 
+import numbers
+
 import torch
 from torch import Tensor
 
@@ -42,14 +44,14 @@ def check_pairs(pairs) -> tuple[int, int, int, int]:
     **Equivariance:** does not apply.
     """
     good = isinstance(pairs, (tuple, list)) and len(pairs) == 4
-    good = good and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in pairs)
+    good = good and all(isinstance(n, numbers.Integral) and n is not True and n > 0 for n in pairs)
     if not good or pairs[2] % 2 == 0 or pairs[0] * pairs[1] * pairs[2] * pairs[3] > _MOST:
         raise ArgumentError(
             f"`pairs` (={pairs!r}) must be four numbers of functions, of the distance, the "
             "angle here, the angle there (odd, for its sign) and the angle between the "
             f"normals, with a product of at most {_MOST}; (3, 3, 3, 1) is a good start"
         )
-    return tuple(pairs)
+    return tuple(map(int, pairs))
 
 
 def pair_basis(offset: Tensor, axis: Tensor, pairs: tuple[int, int, int, int]) -> Tensor:

@@ -292,7 +292,8 @@ class CentroidPoses:
     align: str = field(default="principal")
 
     def __post_init__(self):
-        GridPoses(self.rotations, self.align)  # which checks both
+        grid = GridPoses(self.rotations, self.align)  # which checks both
+        object.__setattr__(self, "rotations", grid.rotations)
 
     def __call__(
         self, pos: Tensor, normal: Tensor | None = None, frame: Tensor | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -17,7 +18,7 @@ from pcequi.errors import PcequiError
 __all__ = ["one_thread", "worker_map"]
 
 # Windows waits for no more processes at once.
-_MOST = 61
+_MOST = 61 if sys.platform == "win32" else 10_000
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def directly(model, clouds):
 WAYS = {"store": by_store, "transform": by_transform, "online": online}
 
 
-@pytest.mark.filterwarnings("ignore:half of the points of a cloud:UserWarning")
+@pytest.mark.filterwarnings("ignore:the size of a cloud does not fit:UserWarning")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("way", WAYS)

@@ -222,9 +222,7 @@ def test_bad_arguments():
         GridPoses(1_000_000_000)
     with pytest.raises(ArgumentError, match="X7"):
         GridPoses("X7")
-    with pytest.raises(
-        ArgumentError, match=r"`num_rotations` \(=0\) must be a whole number"
-    ):
+    with pytest.raises(ArgumentError, match=r"`num_rotations` \(=0\) must be a whole number"):
         TangentPoses(0)
     with pytest.raises(ArgumentError, match=r"`num_rotations` \(=9\) must be between 1 and .*=5"):
         PairPoses(9, 5)

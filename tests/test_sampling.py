@@ -11,7 +11,14 @@ from pcequi import sampling
 from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.ops import cluster_means
 from pcequi.pose_graph import Level, build_pose_graph
-from pcequi.poses import GridPoses, NormalPoses, PairPoses, TangentPoses, sampler_to_dict
+from pcequi.poses import (
+    CentroidPoses,
+    GridPoses,
+    NormalPoses,
+    PairPoses,
+    TangentPoses,
+    sampler_to_dict,
+)
 from pcequi.sampling import FeatureSampler, sampling_key
 
 VARIANTS = [
@@ -259,8 +266,15 @@ def test_numbers_of_numpy_become_json():
     level = Level(np.float32(0.25), poses, sampler, kernel_points=np.int64(15))
     again = Level.from_dict(json.loads(json.dumps(level.to_dict())))
     assert again == level
-    for poses in (PairPoses(np.int64(2)), GridPoses(np.int64(24)), NormalPoses(np.float32(0.2))):
+    for poses in (
+        PairPoses(np.int64(2)),
+        GridPoses(np.int64(24)),
+        NormalPoses(np.float32(0.2)),
+        CentroidPoses(np.int64(8)),
+    ):
         json.dumps(sampler_to_dict(poses))
+    pairs = Level(0.25, NormalPoses(), sampler, pairs=tuple(np.array([3, 3, 3, 1])))
+    json.dumps(pairs.to_dict())
     for wrong in (0, 1.5, True, "8"):
         with pytest.raises(ArgumentError, match=r"`num_rotations` .* must be a whole number"):
             TangentPoses(wrong)

@@ -141,7 +141,7 @@ def test_a_cloud_that_the_last_level_cannot_be_meant_for_is_told(make_blob, fact
     data = NormalizeRadius()(Data(pos=make_blob(60)))
     BuildPoseGraph(levels)(data.clone())  # warnings are errors
     data.pos = data.pos * factor
-    with pytest.warns(UserWarning, match=r"does not fit the radii.*0.25, 0.5, 1.4"):
+    with pytest.warns(UserWarning, match=r"does not fit the radii .*0.25, 0.5, 1.4"):
         BuildPoseGraph(levels)(data)
 
 

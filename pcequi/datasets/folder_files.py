@@ -114,16 +114,24 @@ def _find_classes(place: Path, part: str) -> Iterator[tuple[Path, str, str]]:
             yield path, kind.name, part or below.get(name, "")
 
 
-def _all_files(place: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
-    """All files of a folder; links to folders are followed, but not in circles."""
+def _all_files(place: Path, seen: set[str] | None = None) -> Iterator[Path]:
+    """All files of a folder. Links to folders are followed, after the folders themselves; what is
+    reached a second time is passed over, or a cloud could be trained and tested on."""
+    seen = set() if seen is None else seen
     real = os.path.realpath(place)
-    if real in above:
+    if real in seen:
         return
-    for path in place.iterdir():
-        if path.is_dir():
-            yield from _all_files(path, (*above, real))
-        elif path.is_file():
-            yield path
+    seen.add(real)
+    try:
+        entries = sorted(place.iterdir())
+    except OSError as error:
+        raise FileError(
+            f"{str(place)!r} cannot be read ({error.strerror}): allow it, or move it elsewhere"
+        ) from error
+    folders = [path for path in entries if path.is_dir()]
+    yield from (path for path in entries if path.is_file())
+    for path in sorted(folders, key=lambda path: path.is_symlink()):
+        yield from _all_files(path, seen)
 
 
 def _split_folders(place: Path, names: Iterable[str]) -> dict[str, str]:

@@ -70,7 +70,7 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
             "num_classes": num_classes,
             "channels": channels,
             "head_channels": head_channels,
-            "dropout": dropout,
+            "dropout": float(dropout),
         }
         self._hub_mixin_config = self.settings  # what huggingface_hub writes to config.json
         self.lift = LiftBlock(levels[0].lift_channels, channels[0])

@@ -133,12 +133,15 @@ class GroupConv(MessagePassing):
         if self._takes_rows(pair[0], phi):
             _check_edges(edge_index, size)
             return self.combine(_row_sums(pair[0], edge_index, phi, mass, size))
-        mass = phi.new_ones(len(offset)) if mass is None else mass.to(phi.dtype)
-        z = self.propagate(edge_index, x=pair[0], phi=phi, mass=mass, size=size)
+        # A GPU adds up in the type that it is given, where 16 bits lose small addends.
+        dtype, wide = phi.dtype, torch.promote_types(phi.dtype, torch.float32)
+        x, phi = pair[0].to(wide), phi.to(wide)
+        mass = phi.new_ones(len(offset)) if mass is None else mass.to(wide)
+        z = self.propagate(edge_index, x=x, phi=phi, mass=mass, size=size)
         if self.normalize:
             total, z = z[:, :1], z[:, 1:]
             z = z / _or_one(total)
-        return self.combine(z)
+        return self.combine(z.to(dtype))
 
     def _takes_rows(self, x: Tensor, phi: Tensor) -> bool:
         """Whether the sparse product can be made of rows, without a message an edge: on a CPU,

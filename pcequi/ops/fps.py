@@ -29,7 +29,7 @@ TIE = {torch.float64: 1e-8, torch.float32: 1e-5}
 ZERO = {torch.float64: 1e-14, torch.float32: 1e-11}
 # So are those below this share of the largest squared norm: where all rows agree, their spread is
 # rounding itself.
-NOISE = {torch.float64: 1e-26, torch.float32: 1e-12}
+NOISE = {torch.float64: 1e-26, torch.float32: 1e-13}
 
 
 def farthest_point_sampling(
@@ -65,7 +65,8 @@ def farthest_point_sampling(
         ShapeError: ``x`` is not of 32 or 64 bits, or ``key`` or ``turned`` does not fit it.
 
     **Equivariance:** picks depend on distances and ``key`` alone, so they move
-    with any isometry of ``x`` that leaves ``key`` in place.
+    with any isometry of ``x`` that leaves ``key`` in place, as far from the origin as its
+    type can tell rows apart.
     """
     size = len(x)
     if not 1 <= num <= size:
@@ -143,7 +144,7 @@ def _fps_torch(x, turned, num, start, key, stop):
     index = []
     if start < 0:
         # All that are farthest but for rounding are tied.
-        start = largest(spread.clamp_max(spread.max() - zero), key, TIE[x.dtype])
+        start = largest(spread.clamp_max((spread.max() - zero).clamp_min(0)), key, TIE[x.dtype])
     pick = torch.as_tensor(start, device=x.device)
     for m in range(num):
         index.append(pick)

@@ -307,10 +307,10 @@ def warn_of_scale(size: Tensor, num: int | Tensor, levels: Sequence[Level]) -> N
             inside = (size > 0) & (size < _INNERMOST * level.radius)
             wrong = wrong | ((size > level.radius) | inside) & (num >= _FEW)
     if wrong.any():
-        reach = float(size[wrong].max())
+        # The same words for all clouds, so that Python says it once.
+        radii = ", ".join(f"{level.radius:g}" for level in levels)
         warnings.warn(
-            f"half of the points of a cloud lie within {reach:.2g} of its mean, which does not fit "
-            f"the radii of the levels ({', '.join(f'{level.radius:g}' for level in levels)}): "
+            f"the size of a cloud does not fit the radii of the levels ({radii}): "
             "scale clouds first (transforms.NormalizeRadius), leave out points far from all others "
             "(transforms.DropOutliers), or choose other radii",
             stacklevel=4,

@@ -99,6 +99,8 @@ class RunSettings:
     def from_dict(cls, values: dict) -> RunSettings:
         """The settings that ``to_dict`` described."""
         values = dict(values)
+        if values.get("data") != "folder":  # kept by runs of before, without effect
+            values.pop("test_share", None)
         values["fit"] = FitSettings(**values["fit"])
         values["also"] = tuple(values["also"])
         return cls(**values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,10 +25,11 @@ from pcequi.training.plots import plot_confusion, plot_curves
 from pcequi.training.run_settings import RunSettings, load_run_settings, load_run_split
 from pcequi.training.splits import Split
 from pcequi.training.start import start_from
-from pcequi.training.versions import TrainVersions
+from pcequi.training.versions import TrainVersions, own_cache
 
 __all__ = ["train_run"]
 
+_DELETE = "delete it to go on without this check"
 _OWN_FILES = (
     "settings.json",
     "data.json",
@@ -112,11 +114,8 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
         model = GroupConvClassifier.from_preset(settings.preset, len(train.classes))
     if settings.start and not (resume and (folder / "state.safetensors").exists()):
         start_from(model, train.classes, settings.start)
-    if ranks.first:
-        _start_folder(folder, settings, overwrite)
-        _check_data(folder, train, resume)
-    ranks.wait()
-    versions = TrainVersions(train, model.levels, settings, folder, **options)
+    number = _begin(folder, settings, train, resume, overwrite, options)
+    versions = TrainVersions(train, model.levels, settings, folder, number, **options)
     rows, val_rows = split_rows(train.labels, settings.val_share, seed)
     history = fit(
         model,
@@ -212,10 +211,33 @@ def _check_folder(folder: Path, settings: RunSettings, resume: bool, overwrite: 
         )
 
 
-def _check_data(folder: Path, train: Split, resume: bool) -> None:
-    """Whether a run that goes on has the clouds and classes that it began with.
+def _begin(folder, settings, train: Split, resume: bool, overwrite: bool, options: dict) -> int:
+    """Ready the folder; the number of the run, which process 0 draws or reads, for all."""
+    ranks, number, error = options["ranks"], 0, None
+    if ranks.first:
+        if overwrite:
+            shutil.rmtree(own_cache(options["cache"], folder, _number(folder)), ignore_errors=True)
+        _start_folder(folder, settings, overwrite)
+        try:
+            number = _check_data(folder, train, resume)
+        except DataError as found:
+            number, error = -1, found
+    number = int(ranks.gather(torch.tensor([number]), even=True)[0])
+    if number < 0:
+        raise error or DataError(f"`resume` (=True) cannot go on with {folder}; see process 0")
+    return number
 
-    A new run notes them, and an id of its own.
+
+def _number(folder: Path) -> int:
+    """The number of a run, 0 for one of before that has none."""
+    path = folder / "data.json"
+    return int(read_json(path, _DELETE).get("number", 0)) if path.exists() else 0
+
+
+def _check_data(folder: Path, train: Split, resume: bool) -> int:
+    """Whether a run that goes on has the clouds and classes that it began with, and its number.
+
+    A new run notes them and draws one.
     """
     path, digest = folder / "data.json", hashlib.sha256()
     digest.update(train.labels.contiguous().numpy().tobytes())
@@ -223,7 +245,7 @@ def _check_data(folder: Path, train: Split, resume: bool) -> None:
         digest.update(cloud.contiguous().numpy().tobytes())
     now = {"classes": list(train.classes), "clouds": len(train), "digest": digest.hexdigest()}
     if resume and path.exists():
-        kept = read_json(path, "delete it to go on without this check")
+        kept = read_json(path, _DELETE)
         changed = [key for key in now if kept.get(key) != now[key]]
         if changed:
             raise DataError(
@@ -231,8 +253,15 @@ def _check_data(folder: Path, train: Split, resume: bool) -> None:
                 f"{folder} began with ({', '.join(changed)} changed); bring the data back, or "
                 "train in another folder"
             )
-    else:
-        write_json(path, now | {"id": secrets.token_hex(8)})
+        return _number(folder)
+    # A run of before may have graphs under the name that runs without a number have.
+    now["number"] = 0 if resume and (folder / "state.safetensors").exists() else _drawn()
+    write_json(path, now)
+    return now["number"]
+
+
+def _drawn() -> int:
+    return secrets.randbelow(2**62) + 1
 
 
 def _flat(settings: RunSettings) -> dict:

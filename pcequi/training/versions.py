@@ -15,7 +15,6 @@ import torch
 from pcequi.graph_store import GraphStore, store_key
 from pcequi.pose_graph import Level
 from pcequi.ranks import ALONE, Ranks, local_cores
-from pcequi.training.files import read_json
 from pcequi.training.fit import LazyStore, store_of_epoch
 from pcequi.training.progress import progress_bar
 from pcequi.training.protocols import parse_protocol, protocol_rotations
@@ -62,7 +61,7 @@ class TrainVersions:
 
     Args:
         train, levels, settings, cache, workers, quiet, ranks: as ``precompute_train``.
-        run: folder of the run, after which its folder in the cache is named.
+        run, number: of the run, after which its folder in the cache is named, see ``own_cache``.
 
     Attributes:
         stores: what ``fit`` takes.
@@ -76,6 +75,7 @@ class TrainVersions:
         levels: Sequence[Level],
         settings: RunSettings,
         run: Path,
+        number: int = 0,
         *,
         cache: str | Path | None = None,
         workers: int | None = None,
@@ -84,7 +84,7 @@ class TrainVersions:
     ):
         self._of = train, levels, settings
         self._cache = default_cache() if cache is None else Path(cache).expanduser()
-        self._own = own_cache(self._cache, run)
+        self._own = own_cache(self._cache, run, number)
         self._options = {"workers": workers, "quiet": quiet, "ranks": ranks}
         self._made: dict[int, Path] = {}
         numbers = range(settings.resamplings + 1)
@@ -119,19 +119,20 @@ class TrainVersions:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def own_cache(cache: Path, run: Path) -> Path:
+def own_cache(cache: str | Path | None, run: Path, number: int = 0) -> Path:
     """Folder, in the cache, of graphs that a run alone reads.
+
+    Args:
+        cache: None: the usual one.
+        run: its folder.
+        number: of the run: two machines may share a cache, and have runs of one path on disks of
+            their own. 0: it has none.
 
     **Equivariance:** does not apply.
     """
-    # The id that all processes of the run find in its folder: two machines may share a cache and
-    # have runs of one path on disks of their own.
-    path = run / "data.json"
-    name = str(run.resolve())
-    if path.exists():
-        name = str(read_json(path, "delete it to go on without it").get("id", name))
-    digest = hashlib.sha256(os.fsencode(name)).hexdigest()
-    return cache / f"run-{digest[:16]}"
+    cache = default_cache() if cache is None else Path(cache).expanduser()
+    name = str(number or run.resolve())
+    return cache / f"run-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
 
 
 def _version(

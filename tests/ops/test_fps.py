@@ -134,6 +134,12 @@ def test_an_impossible_count_is_refused(num):
         farthest_point_sampling(torch.zeros(4, 2), num)
 
 
+def test_the_key_decides_where_all_rows_agree(backend):
+    x = torch.full((6, 3), 0.7, dtype=torch.float64)
+    key = torch.tensor([0.0, 1, 5, 2, 3, 4], dtype=torch.float64)
+    assert farthest_point_sampling(x, 2, key=key)[0][0] == 2
+
+
 def test_arguments_that_do_not_fit_are_named(backend):
     x = torch.rand(50, 3)
     for start in (-3, 50, 10**7):

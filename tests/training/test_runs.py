@@ -178,12 +178,34 @@ def renamed(load):
 
 
 def test_runs_of_one_path_on_two_machines_keep_their_graphs_apart(go, tmp_path):
+    numbers = []
+    for _ in range(2):
+        go(overwrite=True)
+        numbers.append(json.loads((tmp_path / "run" / "data.json").read_text())["number"])
+        go(resume=True)
+        assert json.loads((tmp_path / "run" / "data.json").read_text())["number"] == numbers[-1]
+    folders = {own_cache(tmp_path, tmp_path / "run", number) for number in (0, *numbers)}
+    assert len(folders) == 3
+
+
+def test_a_run_that_is_thrown_away_leaves_no_graphs(go, settings, tmp_path):
+    many = replace(settings, resamplings=2, fit=replace(settings.fit, epochs=3))
+
+    def stop(metrics):
+        if metrics["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(many, on_epoch=stop)
+    go(settings, overwrite=True)
+    assert not list((tmp_path / "cache").glob("run-*"))
+
+
+def test_runs_of_before_load_whatever_test_share_they_kept(go, settings, tmp_path):
     go()
-    cache = tmp_path / "cache"
-    first = own_cache(cache, tmp_path / "run")
-    assert own_cache(cache, tmp_path / "run") == first
-    go(overwrite=True)
-    assert own_cache(cache, tmp_path / "run") != first
+    path = tmp_path / "run" / "settings.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"test_share": 0.3}))
+    assert load_run_settings(tmp_path / "run") == settings
 
 
 def test_two_trainings_of_one_folder_are_noticed(go, tmp_path):

@@ -94,7 +94,7 @@ def _farthest(x, keep, zero, noise, key, slack, start):
         every = np.empty(_LANES, x.dtype)
         for lane in range(_LANES):
             every[lane] = far
-        start = _best_key(square, every, (far - least) * keep, key, slack)
+        start = _best_key(square, every, max(far - least, 0.0) * keep, key, slack)
     return least, start
 
 

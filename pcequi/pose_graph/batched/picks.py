@@ -59,7 +59,7 @@ def _picks(square: Tensor, spread: Tensor, norm: Tensor, num: int, key: Tensor |
     # A tie belongs to the earlier pick, and copies count as ties.
     limit = torch.add(zero, left, alpha=keep)
     assignment = None if key is None else torch.zeros_like(spread, dtype=torch.long)
-    pick, picks = _first(spread >= (far + zero) * keep, key, lowest, slack), []
+    pick, picks = _first(spread >= (far + zero).clamp_min(0) * keep, key, lowest, slack), []
     for number in range(0, num * size[0], size[0]):
         picks.append(pick)
         left.scatter_(1, pick, -torch.inf)
