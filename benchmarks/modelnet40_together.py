@@ -50,6 +50,9 @@ def main() -> None:
             parser.error(f"{name} was trained under another protocol or seed than {args.runs[0]}")
     test = load_run_split(replace(first, source=args.source, root=None), train=False)
     models = [find_network(place).model for place in (*runs, *named)]
+    versions = [[other.resamplings, other.resample_as] for other in settings]
+    about = [find_network(name).extra for name in named]
+    versions += [[extra["resamplings"], extra["resample_as"]] for extra in about]
     seed, logits = first.fit.seed, {}
     for protocol in first.protocols:
         report, logits[protocol] = evaluate_together(
@@ -58,6 +61,7 @@ def main() -> None:
         row = {
             "protocol": protocol,
             "presets": [*(other.preset for other in settings), *named],
+            "versions": versions,
             "seed": seed,
             "accuracy": report["accuracy"],
             "mean_class_accuracy": report["mean_class_accuracy"],
@@ -78,7 +82,7 @@ def merge(row: dict) -> None:
     """Add a figure to the results, in place of the same one."""
     path = RESULTS / "modelnet40-accuracy.json"
     results = json.loads(path.read_text()) if path.exists() else {"runs": []}
-    same = ("protocol", "presets", "seed")
+    same = ("protocol", "presets", "versions", "seed")
     others = [r for r in results.get("together", []) if any(r[key] != row[key] for key in same)]
     results["together"] = [*others, row]
     path.write_text(json.dumps(results, indent=1) + "\n")

@@ -2,9 +2,9 @@
 
     python benchmarks/claims/cleaning.py --source FILE
 
-Two networks together (`modelnet40` and `modelnet40-pairs`), the first of them alone, and
-`modelnet40-scan`, on damaged test clouds under SO3, as they are and after
-`pcequi.outliers.kept_points` (`pcequi predict --drop-outliers`). Nothing is trained.
+The two networks that `pcequi predict` asks together, `modelnet40` and `modelnet40-scan`, on
+damaged test clouds under SO3, as they are and after `pcequi.outliers.kept_points`
+(`pcequi predict --drop-outliers`). Nothing is trained.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from damage import DAMAGE, damaged, panels
 from torch import Tensor
 
 from pcequi.datasets.meshes import normalize_cloud
-from pcequi.networks import load_network
+from pcequi.networks import TOGETHER, load_network
 from pcequi.outliers import kept_points
 from pcequi.training.fit import predict_logits
 
 NETWORKS = {
-    "with pairs": ("modelnet40", "modelnet40-pairs"),
+    "predict": TOGETHER,
     "modelnet40": ("modelnet40",),
     "scan": ("modelnet40-scan",),
 }
@@ -69,7 +69,7 @@ def main() -> None:
         "data": f"networks as shipped, {len(test)} test shapes, SO3",
         "rows": [{"damage": name, "size": size, **row} for (name, size), row in shown.items()],
     }
-    curves = [_title(name, dropped) for name in ("with pairs", "scan") for dropped in (False, True)]
+    curves = [_title(name, dropped) for name in ("predict", "scan") for dropped in (False, True)]
     head = ["damage", "size", *(f"{name}, %" for name in titles)]
     results.finish(args, "7-cleaning", figures, results.table(head, rows), panels(shown, curves))
 
