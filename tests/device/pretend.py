@@ -6,10 +6,9 @@ GPU. Arithmetic is the CPU's.
 
 from __future__ import annotations
 
-import contextlib
-
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -19,27 +18,41 @@ _MOVES = {torch.Tensor.to, torch.Tensor.cpu, torch.Tensor.cuda, torch.Tensor.cop
 _INDEXING = {torch.Tensor.__getitem__, torch.Tensor.__setitem__}
 
 
-# What makes the CPU wait for a GPU, and so cannot be captured.
+# What makes the CPU wait for a GPU, or takes what lies on the CPU along, and so cannot be captured:
+# operators that read a value, or whose result is as large as values say, and new constants.
 _WAITING = {
-    getattr(torch.Tensor, name)
-    for name in ("item", "tolist", "nonzero", "cpu", "numpy", "__bool__", "__float__", "__int__")
+    "_local_scalar_dense",
+    "_unique2",
+    "allclose",
+    "bincount",
+    "equal",
+    "is_nonzero",
+    "lift_fresh",
+    "masked_select",
+    "nonzero",
+    "repeat_interleave",
+    "unique_consecutive",
+    "unique_dim",
 }
-_waiting_forbidden = False
+_MASKED = {"index", "index_put", "index_put_", "_index_put_impl_"}
 
 
 class Waits(Exception):
     """What the capture of a CUDA graph would refuse."""
 
 
-@contextlib.contextmanager
-def no_waiting():
-    """Inside the block a look at the values of a tensor of the GPU is an error."""
-    global _waiting_forbidden
-    _waiting_forbidden = True
-    try:
-        yield
-    finally:
-        _waiting_forbidden = False
+class no_waiting(TorchDispatchMode):
+    """Inside the block a look at the values of a tensor is an error, and so is a new constant."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        masked = name in _MASKED and any(
+            isinstance(index, torch.Tensor) and index.dtype in (torch.bool, torch.uint8)
+            for index in args[1]
+        )
+        if name in _WAITING or masked:
+            raise Waits(f"{name} waits for the GPU")
+        return func(*args, **(kwargs or {}))
 
 
 class MixedDevices(Exception):
@@ -68,8 +81,6 @@ class PretendGPU(TorchFunctionMode):
         if func is torch.device or func is torch._C._nn._parse_to:
             return func(*args, **kwargs)
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-        if _waiting_forbidden and func in _WAITING and side(args[0]) == "cuda":
-            raise Waits(f"{func.__name__} waits for the GPU")
         if func == torch.Tensor.device.__get__:
             return GPU if side(args[0]) == "cuda" else CPU
         if func == torch.Tensor.is_cuda.__get__:
