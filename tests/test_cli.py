@@ -104,7 +104,7 @@ def test_train_evaluate_and_predict(run, trained, tmp_path):
         ("dense", "all"), ("online", 4), ("online", 8), ("precomputed", 4), ("precomputed", 8),
     ]  # fmt: skip
     code, out, _ = run("evaluate", "runs/one", *options, *QUICK)
-    assert code == 0 and "precomputed" in out and "ms a cloud" in out
+    assert code == 0 and "precomputed" in out and "ms: a cloud" in out
 
     good = tmp_path / "points.xyz"
     good.write_text("".join(f"{i % 5} {i % 7} {i % 3}\n" for i in range(100)))
@@ -167,6 +167,8 @@ def test_a_file_without_an_ending_and_a_folder_are_no_runs(run, trained, tmp_pat
         code, out, _ = run("predict", other, good, "--network", "modelnet40-small", "--json")
         first, second = json.loads(out)["files"]
         assert code == 1 and other in first["error"] and second["predictions"]
+    code, _, err = run("predict", "sub", good)  # and no other network answers in its place
+    assert code == 1 and "holds no checkpoint" in err and "sub/*" in err
 
 
 def test_long_names_in_tables_are_whole(run, trained, tmp_path):

@@ -62,8 +62,6 @@ def test_a_network_by_name():
     model = GroupConvClassifier.from_preset("modelnet40-small")
     assert model.settings["num_classes"] == 40 and model.head[0].weight.dtype == torch.float32
     with pytest.raises(ArgumentError, match="`num_classes`"):
-        GroupConvClassifier.from_preset("modelnet40", 10)
-    with pytest.raises(ArgumentError, match="`num_classes`"):
         GroupConvClassifier.from_preset("small")
     with pytest.raises(ArgumentError, match="`name`"):
         load_network("modelnet41")
@@ -101,8 +99,8 @@ def test_files_are_classified_without_a_run(tmp_path, capsys):
     assert together[0]["probability"] == pytest.approx(mean, abs=2e-6)
     with pytest.raises(SystemExit) as stop:
         main(["predict", str(tmp_path), "--json"])
-    (found,) = json.loads(capsys.readouterr().out)["files"]
-    assert stop.value.code == 1 and "is a folder: name files" in found["error"]
+    assert stop.value.code == 1
+    assert "to classify all files of a folder, write" in "".join(capsys.readouterr())
 
 
 def draw(num, seed=0):
@@ -142,3 +140,15 @@ def table():
 def chair():
     back = ((0.0, 0.45, 0.55), (0.45, 0.04, 0.5))
     return boxes(((0.0, 0.0, 0.0), (0.45, 0.45, 0.05)), back, *legs(0.4, 0.4, 0.3))
+
+
+def test_a_trained_network_for_other_classes_keeps_what_it_has_learned():
+    trained = load_network("modelnet40-small").model
+    own = GroupConvClassifier.from_preset("modelnet40-small", num_classes=3)
+    assert own.settings["num_classes"] == 3 and own.head[-1].out_features == 3
+    same = {
+        name: torch.equal(value, trained.state_dict()[name])
+        for name, value in own.state_dict().items()
+        if not name.startswith("head.4.")
+    }
+    assert same and all(same.values())

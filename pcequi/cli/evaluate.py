@@ -201,15 +201,20 @@ def _test_clouds(settings, classes, run: Path):
 def _show_comparison(result: dict) -> None:
     rows = table(
         f"{result['run']}, {result['shapes']} test clouds",
-        "way of running",
+        "mode",
         "protocol",
         "budget",
         "accuracy",
-        "difference of logits from dense",
+        "logits",
         "relative",
-        "same class as dense",
-        "ms a cloud",
+        "class",
+        "ms",
     )
+    rows.caption = (
+        "logits: the largest difference from dense, and relative to the largest; "
+        "class: as dense; ms: a cloud, from points to logits"
+    )
+    rows.caption_justify = "left"
     for row in result["table"]:
         gap, share = row.get("logit_difference"), row.get("logit_difference_relative")
         rows.add_row(

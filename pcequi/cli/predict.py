@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pcequi.cli.common import Device, Json, Seed, Threads, print_json, show, table
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, FileError
 
 
 def predict(
@@ -55,13 +55,12 @@ def predict(
     `warning` beside its answer. Stopped by Ctrl-C, it prints what it has.
     """
     from pcequi.networks import TOGETHER, load_network, network_names
-    from pcequi.training.checkpoints import load_checkpoint
     from pcequi.training.predict import predict_each
     from pcequi.training.progress import progress_bar
     from pcequi.training.threads import choose_device, set_threads
 
     set_threads(threads)
-    run, files = (str(files[0]), files[1:]) if _is_run(files[0]) else (None, files)
+    run, files = (str(files[0]), files[1:]) if _is_run(files[0], network) else (None, files)
     if not files:
         raise ArgumentError(
             f"`files` (=[]) must be at least one beside the run {run!r}; to classify all files of "
@@ -80,7 +79,7 @@ def predict(
             )
     if run in network_names() and not Path(run).exists():
         raise ArgumentError(f"`files` (={run!r} first) is a trained network: --network {run}")
-    checkpoint = [load_network(name) for name in names] if run is None else load_checkpoint(run)
+    checkpoint = [load_network(name) for name in names] if run is None else _network_of(run)
     options = {"top": top, "num_points": num_points, "seed": seed}
     options |= {"drop_outliers": drop_outliers, "device": choose_device(device)}
     results, interrupted = [], False
@@ -113,14 +112,28 @@ def predict(
         raise typer.Exit(1)
 
 
-def _is_run(path: Path) -> bool:
-    """Checkpoints, their folders, and names of nothing that have no ending, as no format has."""
+def _is_run(path: Path, network: list[str] | None) -> bool:
+    """Checkpoints, their folders, names of nothing that have no ending, as no format has, and,
+    where no network is named, any folder: it holds the answer, or an error says what it is."""
     path = path.expanduser()
     if path.is_dir():
-        return any((path / name).exists() for name in ("settings.json", "model.json"))
+        kept = any((path / name).exists() for name in ("settings.json", "model.json"))
+        return kept or not network
     if path.exists():
         return path.suffix in (".safetensors", ".json")
     return path.suffix in ("", ".safetensors", ".json")
+
+
+def _network_of(run: str):
+    """The network of a run; of a folder without one, what else could be meant."""
+    from pcequi.training.checkpoints import load_checkpoint
+
+    try:
+        return load_checkpoint(run)
+    except FileError as error:
+        if not Path(run).expanduser().is_dir():
+            raise
+        raise FileError(f"{error}; to classify the files of a folder, write {run}/*") from error
 
 
 def show_predictions(results: list[dict]) -> None:

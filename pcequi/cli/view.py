@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pcequi.cli.common import Json, Seed, print_json, show, table
+from pcequi.errors import ArgumentError, FileError
 
 
 def view(
@@ -124,6 +125,10 @@ def view(
     from pcequi.viz import level_scene, levels, matching, render
 
     level_scene.check_coloring(color, "color")
+    if highlight is not None and color == "evidence":
+        raise ArgumentError(
+            f"`highlight` (={highlight}) paints over `color` (='evidence'); give one of them"
+        )
     if save is not None:
         render.check_renderer(renderer)
         gif = render.check_picture_path(save).suffix.lower() == ".gif"
@@ -140,7 +145,7 @@ def view(
         num_points = trained_points(checkpoint) if checkpoint else 1024
     clouds = [read_points(file, num_points, seed).pos.double() for file in files]
     # An untrained network has no answer to be trusted.
-    warnings = [checkpoint and sparse_warning(checkpoint, len(cloud)) for cloud in clouds]
+    warnings = [checkpoint and sparse_warning(checkpoint, cloud) for cloud in clouds]
 
     start = time.perf_counter()
     views = []
@@ -149,7 +154,7 @@ def view(
             views.append(levels.sample_level(cloud, network_levels, level, rotation))
             bar(len(views), len(clouds))
     views[1:] = [matching.match_shape(views[0], view) for view in views[1:]]
-    titles, comparison = [file.name for file in files], None
+    titles, comparison = _titles(files), None
     if rotated:
         generator = torch.Generator().manual_seed(seed)
         turns = random_rotations(8, generator=generator, dtype=torch.float64)
@@ -218,7 +223,6 @@ def _network(
     preset: str | None, run: Path | None, network: str | None, color: str
 ) -> tuple[list, Any, str]:
     """Levels to sample, the checkpoint of a trained network or None, and the network's name."""
-    from pcequi.errors import ArgumentError, FileError
     from pcequi.models.presets import PRESETS
     from pcequi.models.presets import preset as preset_settings
     from pcequi.networks import load_network, network_names
@@ -252,7 +256,6 @@ def _network(
 
 def _target(color: str, class_name: str | None, checkpoint) -> int | None:
     """Number of the class asked for; None for the likeliest."""
-    from pcequi.errors import ArgumentError
 
     if color != "evidence":
         if class_name is not None:
@@ -335,3 +338,12 @@ def _show(result: dict) -> None:
     if result["saved"]:
         rows.add_row("saved", result["saved"])
     show(rows)
+
+
+def _titles(files: list[Path]) -> list[str]:
+    """Names of files, with as many of the folders above as tell them apart."""
+    for depth in range(1, max(len(file.parts) for file in files) + 1):
+        names = ["/".join(file.parts[-depth:]) for file in files]
+        if len(set(names)) == len(set(files)):
+            break
+    return names

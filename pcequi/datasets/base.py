@@ -50,12 +50,12 @@ def check_count(name: str, value: int, least: int = 1) -> int:
 
 
 def broken_files(argument: str, value: object, broken: list[str], total: int) -> str:
-    """The words of an error about files of a folder: the first five, and how many more.
+    """The words of an error about files of a folder: the first fifty, and how many more.
 
     **Equivariance:** does not apply.
     """
-    shown = "".join(f"\n  {reason}" for reason in broken[:5])
-    rest = f"\n  and {len(broken) - 5} more" if len(broken) > 5 else ""
+    shown = "".join(f"\n  {reason}" for reason in broken[:50])
+    rest = f"\n  and {len(broken) - 50} more" if len(broken) > 50 else ""
     return (
         f"`{argument}` (={str(value)!r}) has {len(broken)} of {total} files that cannot be used; "
         f"repair or remove them:{shown}{rest}"

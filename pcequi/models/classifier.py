@@ -120,23 +120,25 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
             name: one of ``models.PRESETS``, for an untrained network; or one of
                 ``networks.network_names()``, such as ``"modelnet40"``, for a trained
                 one, which has classes of its own.
-            num_classes: logits of an untrained network.
+            num_classes: logits of an untrained network; for a trained one the last layer is
+                then drawn anew, and all others stay as they have learned.
 
         Raises:
-            ArgumentError: no such name, or ``num_classes`` does not fit it.
+            ArgumentError: no such name, or ``num_classes`` is missing.
 
         **Equivariance:** as the class.
         """
-        from pcequi.models.presets import PRESETS, preset
+        from pcequi.models.presets import preset
         from pcequi.networks import load_network, network_names
 
         if name in network_names():
-            if num_classes is not None:
-                raise ArgumentError(
-                    f"`num_classes` (={num_classes}) cannot be chosen for the trained network "
-                    f"{name!r}; leave it out, or train one of {sorted(PRESETS)}"
-                )
-            return load_network(name).model
+            trained = load_network(name).model
+            if num_classes is None:
+                return trained
+            model = cls.from_settings(trained.settings | {"num_classes": num_classes})
+            kept = {k: v for k, v in trained.state_dict().items() if not k.startswith("head.4.")}
+            model.load_state_dict(kept, strict=False)
+            return model
         settings = preset(name)
         if num_classes is None:
             raise ArgumentError(f"`num_classes` (=None) is needed by the untrained preset {name!r}")

@@ -14,7 +14,16 @@ from pcequi.pose_graph import build_pose_graph
 __all__ = ["CloudFeatures", "LevelFeatures", "extract_features"]
 
 
-@dataclass
+def _shapes(value) -> str:
+    """A dataclass by the shapes of its tensors: values would fill a page."""
+    parts = []
+    for name, part in vars(value).items():
+        shown = f"{list(part.shape)}" if isinstance(part, Tensor) else repr(part)
+        parts.append(f"{name}={shown}")
+    return f"{type(value).__name__}({', '.join(parts)})"
+
+
+@dataclass(repr=False)
 class LevelFeatures:
     """What one level of a network computed on one cloud.
 
@@ -47,6 +56,8 @@ class LevelFeatures:
     pose_rot: Tensor
     points: Tensor | None
     cloud: Tensor
+
+    __repr__ = _shapes
 
     def per_pose(self) -> Tensor:
         """Features of every pose [N', K, C]: its shares of its representatives'.
@@ -94,7 +105,7 @@ class LevelFeatures:
         return knn(self.cloud[self.points], self.cloud, 1)[0][:, 0]
 
 
-@dataclass
+@dataclass(repr=False)
 class CloudFeatures:
     """Features of one cloud.
 
@@ -111,6 +122,8 @@ class CloudFeatures:
     levels: list[LevelFeatures]
     pooled: Tensor
     logits: Tensor | None
+
+    __repr__ = _shapes
 
 
 def extract_features(model, pos: Tensor, normal: Tensor | None = None) -> CloudFeatures:

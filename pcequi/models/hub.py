@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from pcequi.errors import FileError, MissingPackageError
-from pcequi.models.weights import check_weights
+from pcequi.models.weights import check_own_weights, check_weights
 from pcequi.pose_graph import Level
 
 try:
@@ -115,6 +115,11 @@ else:
                     f"({type(error).__name__}: {reason}); name a folder that save_pretrained "
                     "wrote, or a repository of the Hub"
                 ) from error
+
+        def _save_pretrained(self, save_directory: Path) -> None:
+            """The mixin's hook: what nobody could read is not written."""
+            check_own_weights(self)
+            super()._save_pretrained(save_directory)
 
         @classmethod
         def _from_pretrained(

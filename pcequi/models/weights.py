@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pcequi.errors import DataError
+from pcequi.errors import ArgumentError, DataError
 from pcequi.pose_graph import Level
 
-__all__ = ["check_weights"]
+__all__ = ["check_own_weights", "check_weights"]
 
 
 def check_weights(network: type, settings: dict, tensors: Mapping[str, Tensor]) -> None:
@@ -47,3 +47,21 @@ def check_weights(network: type, settings: dict, tensors: Mapping[str, Tensor]) 
                 f"the weight {name!r} (={list(tensors[name].shape)}) must be {list(value.shape)}; "
                 "copy both files again"
             )
+
+
+def check_own_weights(model: nn.Module) -> None:
+    """Whether a network has the layers that its settings say, so that what is saved can be read.
+
+    Raises:
+        ArgumentError: a layer was exchanged.
+
+    **Equivariance:** does not apply.
+    """
+    try:
+        check_weights(type(model), model.settings, model.state_dict())
+    except DataError as error:
+        reason = str(error).rpartition("; ")[0]
+        raise ArgumentError(
+            f"`model` has other layers than its settings say ({reason}); for other classes make it "
+            "anew: from_preset(name, num_classes=...) keeps what a trained network has learned"
+        ) from error

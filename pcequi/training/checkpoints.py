@@ -18,7 +18,7 @@ from pcequi import __version__
 from pcequi.errors import ArgumentError, FileError, PcequiError
 from pcequi.files import make_folder
 from pcequi.models import GroupConvClassifier
-from pcequi.models.weights import check_weights
+from pcequi.models.weights import check_own_weights, check_weights
 from pcequi.training.files import read_json, read_tensors, write_json, write_tensors
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
@@ -62,7 +62,8 @@ def save_checkpoint(
         The path of the weights.
 
     Raises:
-        ArgumentError: the number of ``classes`` is not that of the logits.
+        ArgumentError: the number of ``classes`` is not that of the logits, or the network has
+            other layers than its settings say.
 
     **Equivariance:** does not apply.
     """
@@ -71,6 +72,7 @@ def save_checkpoint(
             f"`classes` (={len(classes)} names) must be as many as the network's logits "
             f"(={model.settings['num_classes']})"
         )
+    check_own_weights(model)
     weights = _weights_path(Path(path))
     make_folder(weights.parent)
     write_tensors(weights, model.state_dict())
@@ -102,6 +104,18 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     weights = _weights_path(Path(path))
     about = weights.with_suffix(".json")
+    folder = weights.parent
+    if not os.path.exists(about) and (folder / "config.json").exists():
+        raise FileError(
+            f"`path` (={str(path)!r}) is a folder of `save_pretrained`; read it with "
+            "`GroupConvClassifier.from_pretrained`, and write it with `training.save_checkpoint`, "
+            "which keeps the names of the classes too"
+        )
+    if not os.path.exists(about) and (folder / "state.safetensors").exists():
+        raise FileError(
+            f"`path` (={str(path)!r}) is a run that has not ended; end it with `pcequi train "
+            "--resume` and the same settings"
+        )
     if not os.path.exists(about) and not os.path.exists(weights):
         raise FileError(
             f"`path` (={str(path)!r}) holds no checkpoint ({about.name} and {weights.name}); "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from pcequi.errors import ArgumentError, PcequiError
+from pcequi.errors import ArgumentError, PcequiError, ShapeError
 from pcequi.outliers import kept_points
 from pcequi.pose_graph import build_pose_graph
 from pcequi.training.checkpoints import Checkpoint
@@ -17,7 +18,9 @@ __all__ = ["predict_cloud", "predict_each", "predict_files", "sparse_warning", "
 
 # Share of the points of training below which a cloud is called sparse: with a quarter of
 # them the shipped network has lost a third of its accuracy (docs/claims.md, 7).
-_SPARSE = 0.25
+SPARSE = 0.25
+# Share of the points in one place that is told.
+_HEAP = 0.05
 
 
 @torch.no_grad()
@@ -54,7 +57,13 @@ def predict_cloud(
     if top < 1:
         raise ArgumentError(f"`top` (={top}) must be at least 1")
     networks = _same_classes(checkpoint)
-    pos = torch.as_tensor(pos)
+    try:
+        pos = torch.as_tensor(pos)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(pos).__name__
+        raise ShapeError(
+            f"`pos` (a {kind}) must be points [N, 3]: of a Data, `data.pos`"
+        ) from error
     pos = pos[kept_points(pos)] if drop_outliers else pos
     cloud = torch.from_numpy(normalize_cloud(pos.double().numpy(), "pos"))
     share = sum(_probabilities(network.model, cloud, device) for network in networks)
@@ -67,9 +76,16 @@ def predict_cloud(
 
 
 def _same_classes(checkpoint: Checkpoint | Sequence[Checkpoint]) -> list[Checkpoint]:
-    networks = [checkpoint] if isinstance(checkpoint, Checkpoint) else list(checkpoint)
+    several = isinstance(checkpoint, (list, tuple))
+    networks = list(checkpoint) if several else [checkpoint]
     if not networks:
         raise ArgumentError("`checkpoint` (=[]) must be at least one trained network")
+    for one in networks:
+        if not isinstance(one, Checkpoint):
+            raise ArgumentError(
+                f"`checkpoint` (a {type(one).__name__}) must be what `networks.load_network` or "
+                "`load_checkpoint` returns: a network with the names of its classes"
+            )
     for other in networks[1:]:
         if list(other.classes) != list(networks[0].classes):
             raise ArgumentError(
@@ -169,26 +185,44 @@ def _predicted(networks, file, num_points, seed, *, top, drop_outliers, device) 
         if drop_outliers:
             kept = kept_points(pos)
             result["dropped"], pos = len(pos) - len(kept), pos[kept]
-        result["predictions"] = predict_cloud(networks, pos, top=top, device=device)
-        if warning := sparse_warning(networks[0], len(pos)):
-            result["warning"] = warning
+        told = [sparse_warning(networks[0], pos)]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            result["predictions"] = predict_cloud(networks, pos, top=top, device=device)
+        if any("the size of a cloud" in str(one.message) for one in caught):
+            told.append(
+                "half of the points lie close together and some far away: stray points? Leave "
+                "them out (`drop_outliers`, --drop-outliers)"
+            )
+        if any(told):
+            result["warning"] = "; ".join(filter(None, told))
     # RuntimeError: torch's own, such as that memory ran out.
     except (PcequiError, OSError, MemoryError, RuntimeError) as error:
         return {"file": str(file), "error": str(error) or type(error).__name__}
     return result
 
 
-def sparse_warning(checkpoint: Checkpoint, points: int) -> str | None:
-    """What to tell of a cloud of fewer than a quarter of the points of training; else None.
+def sparse_warning(checkpoint: Checkpoint, pos: Tensor) -> str | None:
+    """What to tell of a cloud of fewer than a quarter of the points of training, or one of whose
+    places has many of them; else None.
 
-    **Equivariance:** does not apply.
+    Args:
+        checkpoint: the network.
+        pos: points [N, 3].
+
+    **Equivariance:** invariant.
     """
     trained = trained_points(checkpoint)
-    if points >= _SPARSE * trained:
-        return None
-    return (
-        f"{points} points, where the network was trained on {trained}: too few to trust the answer"
-    )
+    _, count = torch.unique(pos, dim=0, return_counts=True)
+    if len(count) < SPARSE * trained:
+        points = f"{len(count)} different points" if len(count) < len(pos) else f"{len(pos)} points"
+        return f"{points}, where the network was trained on {trained}: too few to trust the answer"
+    if int(count.max()) > max(2, _HEAP * len(pos)):
+        return (
+            f"{int(count.max())} of {len(pos)} points lie in one place, as where a scanner saw "
+            "nothing: leave them out"
+        )
+    return None
 
 
 def trained_points(checkpoint: Checkpoint) -> int:

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from pcequi.training.evaluate import agreement, evaluate_protocol
 from pcequi.training.files import read_json, write_json
 from pcequi.training.fit import fit, split_rows
 from pcequi.training.plots import plot_confusion, plot_curves
+from pcequi.training.predict import SPARSE
 from pcequi.training.run_settings import RunSettings, load_run_settings, load_run_split
 from pcequi.training.splits import Split
 from pcequi.training.start import start_from
@@ -108,6 +109,13 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
     commit, memory = code_commit(), peak_memory()
     with ranks.first_goes_first():  # A data set that is not unpacked yet is unpacked once.
         train, test = (load_run_split(settings, part) for part in (True, False))
+    few = sum(len(cloud) < SPARSE * settings.num_points for cloud in train.clouds)
+    if few and not quiet:
+        print(
+            f"{few} of {len(train)} training clouds have fewer than a quarter of the "
+            f"{settings.num_points} points asked for",
+            file=sys.stderr,
+        )
     seed = settings.fit.seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -285,7 +293,13 @@ def _alone(folder: Path, ranks: Ranks) -> Iterator[None]:
                     f"`run` (={str(folder)!r}) is being trained by another process; wait for it, "
                     "or give another folder"
                 )
-        yield
+        try:
+            yield
+        finally:
+            stack.close()
+            if ranks.first:
+                with suppress(OSError):  # Not empty, as a rule; what failed at once leaves nothing.
+                    folder.rmdir()
 
 
 def _start_folder(folder: Path, settings: RunSettings, overwrite: bool) -> None:

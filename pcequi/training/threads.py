@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from pcequi.errors import ArgumentError
@@ -12,7 +14,8 @@ __all__ = ["choose_device", "set_threads"]
 
 
 def set_threads(num: int | None = None) -> int:
-    """Use so many threads in torch and in numba; by default one a core.
+    """Use so many threads in torch and in numba; by default what the environment variable
+    OMP_NUM_THREADS says, or one a core.
 
     Processes that a launcher started together on a machine share its cores.
 
@@ -29,13 +32,14 @@ def set_threads(num: int | None = None) -> int:
     """
     if num is not None and num < 1:
         raise ArgumentError(f"`threads` (={num}) must be at least 1")
-    num = num or local_cores()
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    num = num or (int(said) if said.isdigit() else 0) or local_cores()
     torch.set_num_threads(num)
     if HAS_NUMBA:
         import numba
 
         numba.set_num_threads(min(num, numba.config.NUMBA_NUM_THREADS))
-    return num
+    return torch.get_num_threads()
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -122,3 +122,20 @@ def test_weights_of_another_run_are_refused(saved, tiny, tmp_path):
     weights.replace(saved[1] / "model.safetensors")
     with pytest.raises(FileError, match="does not belong to model.json"):
         load_checkpoint(saved[1])
+
+
+def test_an_exchanged_layer_is_refused_when_it_is_saved(tiny, tmp_path):
+    model = tiny.tiny_model()
+    model.head[-1] = torch.nn.Linear(model.head[-1].in_features, 7)
+    with pytest.raises(ArgumentError, match=r"`model` has other layers .*num_classes"):
+        save_checkpoint(tmp_path, model, tiny.tiny_split().classes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_of_other_kinds_are_named(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FileError, match=r"is a folder of `save_pretrained`"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "config.json").rename(tmp_path / "state.safetensors")
+    with pytest.raises(FileError, match=r"has not ended; end it with `pcequi train --resume`"):
+        load_checkpoint(tmp_path)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from torch_geometric.data import Data
 
 from pcequi.cli import main
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, ShapeError
 from pcequi.outliers import kept_points
 from pcequi.training import Checkpoint, save_checkpoint
 from pcequi.training.predict import predict_cloud, predict_each, predict_files
@@ -164,3 +165,34 @@ def test_weights_in_16_bits_classify_files(checkpoint, files):
     checkpoint.model.half()
     found = predict_files(checkpoint, [files[0], files[-1]])
     assert not any("error" in result for result in found)
+
+
+def test_heaps_and_strays_are_told(checkpoint, tmp_path):
+    checkpoint.extra["num_points"] = 400
+    generator = torch.Generator().manual_seed(0)
+    whole = torch.nn.functional.normalize(torch.randn(300, 3, generator=generator), dim=1)
+    clouds = {
+        "plain": whole,
+        "copies": torch.zeros(300, 3),
+        "zeros": torch.cat([whole, torch.zeros(40, 3)]),
+        "strays": torch.cat([whole, 60 * torch.randn(3, 3, generator=generator)]),
+    }
+    files = [tmp_path / f"{name}.npy" for name in clouds]
+    for file, cloud in zip(files, clouds.values(), strict=True):
+        np.save(file, cloud.numpy())
+    found = dict(zip(clouds, predict_files(checkpoint, files), strict=True))
+    assert "warning" not in found["plain"]
+    assert "1 different points" in found["copies"]["warning"]
+    assert "40 of 340 points lie in one place" in found["zeros"]["warning"]
+    assert "stray points" in found["strays"]["warning"]
+
+
+def test_what_is_no_network_or_no_cloud_is_named(checkpoint):
+    pos = torch.zeros(5, 3)
+    for wrong in ("modelnet40", checkpoint.model):
+        with pytest.raises(
+            ArgumentError, match=r"`checkpoint` \(a (str|GroupConv.*)\) must be what"
+        ):
+            predict_cloud(wrong, pos)
+    with pytest.raises(ShapeError, match=r"`pos` \(a Data\) must be points .*`data.pos`"):
+        predict_cloud(checkpoint, Data(pos=pos))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pcequi.errors import ArgumentError, DataError, FileError
+from pcequi.errors import ArgumentError, DataError, FileError, PcequiError
 from pcequi.models import presets
 from pcequi.training import FitSettings, RunSettings, load_checkpoint, state, train_run, versions
 from pcequi.training.predict import predict_cloud, predict_files
@@ -313,3 +313,10 @@ def test_other_folders_of_a_run_stay(go, tmp_path):
     go()
     go(overwrite=True)
     assert mine.read_text() == "mine"
+
+
+def test_a_training_that_fails_at_once_leaves_no_folder(go, settings, tmp_path):
+    wrong = replace(settings, root=str(tmp_path / "nothing"), data="modelnet40")
+    with pytest.raises(PcequiError):
+        go(wrong, tmp_path / "empty")
+    assert not (tmp_path / "empty").exists()
