@@ -15,7 +15,7 @@ from pcequi.errors import ArgumentError, ShapeError
 
 PALE = (0.80, 0.81, 0.83)  # points that a picture is not about
 MEMBER = (0.96, 0.55, 0.12)
-REPRESENTATIVE = (0.78, 0.05, 0.16)
+REPRESENTATIVE = (0.07, 0.07, 0.07)
 COLORMAP = "viridis"
 EVIDENCE_COLORMAP = "coolwarm"
 
@@ -210,7 +210,7 @@ def highlight_colors(assignment, index, chosen: int) -> np.ndarray:
         chosen: the representative, in [0, M).
 
     Returns:
-        [N, 3]: orange for a point with such a pose, red for the
+        [N, 3]: orange for a point with such a pose, black for the
         representative's own point.
 
     Raises:

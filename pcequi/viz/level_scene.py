@@ -83,7 +83,7 @@ def level_scene(
     scale, palette, basis, colormap = ("", ""), None, None, colors.COLORMAP
     if highlight is not None:
         members = "whose nearest it is" if blended else "that share its output"
-        legend = f"representative {highlight} (red) and the points {members} (orange)"
+        legend = f"representative {highlight} (black) and the points {members} (orange)"
         legend += "; on further shapes the nearest one" * others
     elif coloring == "distance":
         largest = float(first.sampled.chosen.covering_radius.max())
@@ -137,9 +137,9 @@ def _part(view: LevelView, color: np.ndarray, title: str, highlight, frames: boo
         # All others step back, or would hide the few that the picture is about.
         members = (view.assignment == chosen).any(1).numpy()
         part.size[points[~members]] = 0.5 * size
-        part.size[points[members]] = 1.2 * size
+        part.size[points[members]] = size
         own = int(view.sampled.chosen.index[chosen]) // view.assignment.shape[1]
-        part.size[points[own]] = 1.5 * size
+        part.size[points[own]] = 2 * size  # or its neighbours would hide it
     if frames:
         pose = _framed_poses(view, highlight)
         poses, count = view.sampled.poses, view.sampled.poses.num_rotations

@@ -68,7 +68,7 @@ def test_for_people_and_in_a_window(view, drawn, monkeypatch):
     assert len(drawn) == 1 and "same representative" in out and "100.00%" in out
     assert "stands for" in out
     # A window has no room for words: titles, legend and keys are printed.
-    assert "cloud.xyz | turned copy" in out and "Representative 0 (red)" in out
+    assert "cloud.xyz | turned copy" in out and "Representative 0 (black)" in out
     assert "Q or Esc to close" in out
     code, out, _ = view(*TINY, "--color", "distance", "--json")
     assert code == 0 and json.loads(out)["saved"] is None
