@@ -44,6 +44,7 @@ def test_a_script_runs_in_short(name, claims, tmp_path, monkeypatch, capsys):
 def test_graphs_made_side_by_side_are_those_made_alone(claims, tmp_path):
     study = claims("study")
     clouds = [torch.randn(300, 3, generator=torch.Generator().manual_seed(n)) for n in range(3)]
+    clouds = [cloud / cloud.norm(dim=1).max() for cloud in clouds]
     split = Split("three", True, clouds, torch.zeros(3, dtype=torch.long), ["one"])
     networks = {num: study.budget_levels(num) for num in (None, 48, 16)}
     args = type("", (), {"cache": tmp_path})

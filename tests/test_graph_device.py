@@ -139,7 +139,7 @@ def test_levels_that_are_hardly_filled_keep_their_entries(network, store):
         assert kept == [share < least for share in shares]
         torch.testing.assert_close(network(graph.to(torch.float64)), expected, atol=1e-9, rtol=1e-9)
     dense = [level.with_budget() for level in network.levels]
-    few = [torch.randn(60, 3, generator=torch.Generator().manual_seed(1)) for _ in range(2)]
+    few = [torch.randn(60, 3, generator=torch.Generator().manual_seed(1)) / 3 for _ in range(2)]
     graph = rows.load_batch(
         network.float(),
         GraphStore.build(store.folder.parent / "dense", few, dense, workers=1),

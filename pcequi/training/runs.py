@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from pcequi import __version__
-from pcequi.errors import ArgumentError, DataError
+from pcequi.errors import ArgumentError, DataError, FileError, PcequiError
 from pcequi.files import locked, make_folder
 from pcequi.models import GroupConvClassifier
 from pcequi.ranks import ALONE, Ranks
@@ -228,7 +228,7 @@ def _begin(folder, settings, train: Split, resume: bool, overwrite: bool, option
         _start_folder(folder, settings, overwrite)
         try:
             number = _check_data(folder, train, resume)
-        except DataError as found:
+        except PcequiError as found:  # the others must not wait for it
             number, error = -1, found
     number = int(ranks.gather(torch.tensor([number]), even=True)[0])
     if number < 0:
@@ -238,8 +238,10 @@ def _begin(folder, settings, train: Split, resume: bool, overwrite: bool, option
 
 def _number(folder: Path) -> int:
     """The number of a run, 0 for one of before that has none."""
-    path = folder / "data.json"
-    return int(read_json(path, _DELETE).get("number", 0)) if path.exists() else 0
+    try:
+        return int(read_json(folder / "data.json", _DELETE)["number"])
+    except (FileError, LookupError, TypeError, ValueError):
+        return 0
 
 
 def _check_data(folder: Path, train: Split, resume: bool) -> int:

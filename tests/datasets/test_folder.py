@@ -9,6 +9,7 @@ import torch
 import trimesh
 
 from pcequi.datasets import FolderClouds
+from pcequi.datasets.base import broken_files
 from pcequi.datasets.folder_files import split_files
 from pcequi.errors import ArgumentError, DataError, FileError
 from pcequi.training.splits import load_split
@@ -217,8 +218,9 @@ def test_all_broken_files_are_named_at_once(folder):
         (folder / name).write_bytes(b"broken")
     with pytest.raises(DataError, match=r"7 of 20 files that cannot be used") as error:
         FolderClouds(folder, num_points=10)
-    assert all(name in str(error.value) for name in train[:5])
-    assert "and 2 more" in str(error.value)
+    assert all(name in str(error.value) for name in train[:7])
+    told = broken_files("folder", folder, [f"file {n}" for n in range(60)], 80)
+    assert "file 49" in told and "file 50" not in told and told.endswith("and 10 more")
 
 
 @pytest.mark.parametrize("train", [True, False])

@@ -104,7 +104,7 @@ def test_damaged_off_files_of_both_splits_are_named_at_once(tmp_path, folder):
         assert all(str(folder / name) in str(error.value) for name in broken)
     for path in sorted((folder / "bed").rglob("*.off")):
         path.write_bytes(b"")
-    with pytest.raises(FileError, match="has 6 of 30 files(.|\n)*and 1 more"):
+    with pytest.raises(FileError, match="has 6 of 30 files"):
         ModelNet(tmp_path / "root", "10", source=folder, num_points=8)
 
 

@@ -177,6 +177,14 @@ def renamed(load):
     return loaded
 
 
+def test_a_damaged_note_of_the_data_is_named_and_can_be_thrown_away(go, tmp_path):
+    go()
+    (tmp_path / "run" / "data.json").write_text("{")
+    with pytest.raises(FileError, match=r"data.json is damaged .*delete it"):
+        go(resume=True)
+    go(overwrite=True)
+
+
 def test_runs_of_one_path_on_two_machines_keep_their_graphs_apart(go, tmp_path):
     numbers = []
     for _ in range(2):
