@@ -48,6 +48,10 @@ def content(folder):
         elif path.name == "report.json":
             report = json.loads(path.read_text())
             found[name] = {k: report[k] for k in ("accuracy", "agreement", "per_class", "shapes")}
+        elif path.name == "data.json":
+            note = json.loads(path.read_text())
+            assert isinstance(note.pop("number"), int)  # each run draws its own
+            found[name] = note
         elif path.suffix in (".safetensors", ".json"):
             found[name] = path.read_bytes().replace(str(folder).encode(), b"FOLDER")
         else:
