@@ -105,18 +105,19 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     weights = _weights_path(Path(path))
     about = weights.with_suffix(".json")
     folder = weights.parent
-    if not os.path.exists(about) and (folder / "config.json").exists():
+    if not os.path.exists(about) and os.path.exists(folder / "config.json"):
         raise FileError(
             f"`path` (={str(path)!r}) is a folder of `save_pretrained`; read it with "
             "`GroupConvClassifier.from_pretrained`, and write it with `training.save_checkpoint`, "
             "which keeps the names of the classes too"
         )
-    if not os.path.exists(about) and (folder / "state.safetensors").exists():
+    nothing = not os.path.exists(about) and not os.path.exists(weights)
+    if nothing and os.path.exists(folder / "state.safetensors"):
         raise FileError(
             f"`path` (={str(path)!r}) is a run that has not ended; end it with `pcequi train "
             "--resume` and the same settings"
         )
-    if not os.path.exists(about) and not os.path.exists(weights):
+    if nothing:
         raise FileError(
             f"`path` (={str(path)!r}) holds no checkpoint ({about.name} and {weights.name}); "
             "give the folder of a finished run, or train one with `pcequi train`"
