@@ -14,6 +14,9 @@ from pcequi.nn.block import GroupConvBlock, LiftBlock
 from pcequi.nn.pooling import GroupPool
 from pcequi.pose_graph import Level, PoseGraph
 
+#: Names of the weights that depend on the classes.
+LAST_LAYER = ("head.4.weight", "head.4.bias")
+
 
 class GroupConvClassifier(HubMixin, torch.nn.Module):
     """Lifting, group convolutions, group pooling of every level, and a head.
@@ -136,7 +139,7 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
             if num_classes is None:
                 return trained
             model = cls.from_settings(trained.settings | {"num_classes": num_classes})
-            kept = {k: v for k, v in trained.state_dict().items() if not k.startswith("head.4.")}
+            kept = {k: v for k, v in trained.state_dict().items() if k not in LAST_LAYER}
             model.load_state_dict(kept, strict=False)
             return model
         settings = preset(name)

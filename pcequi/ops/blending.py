@@ -46,6 +46,9 @@ def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, 
         [P, num] in [0, M) and ``weight`` [P, num], whose rows sum to one. Places
         that are not needed hold the assignment and zero.
 
+    Raises:
+        ShapeError: ``x`` is not [P, D] of 32 or 64 bits.
+
     Source: the weights of locally linear embedding (Roweis and Saul, "Nonlinear
     dimensionality reduction by locally linear embedding", 2000), whose constant
     regulariser is replaced by one that grows towards the first centre left out.

@@ -32,6 +32,9 @@ def nearest_center(x: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         ``assignment`` [P] in [0, M) and ``distance`` [P].
 
+    Raises:
+        ShapeError: ``x`` is not [P, D] of 32 or 64 bits.
+
     **Equivariance:** unchanged by an isometry of both arguments.
     """
     check_rows(x)

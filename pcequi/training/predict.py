@@ -40,7 +40,8 @@ def predict_cloud(
         pos: points [N, 3], a tensor or an array.
         top: classes to name, at most all.
         drop_outliers: leave out points that lie alone, see ``outliers.kept_points``.
-        device: where the network runs.
+        device: where the network runs. It is moved there, and to single precision where its
+            weights have 16 bits.
 
     Returns:
         ``class`` and ``probability``, the likeliest first.
@@ -156,7 +157,7 @@ def predict_each(
         For each file ``file`` and ``predictions`` (see ``predict_cloud``), or
         ``error``; ``dropped``, the number of points that were left out as outliers, if that
         was asked; and ``warning`` for clouds of which less than a quarter of the
-        points of training is left.
+        points of training is left, or of which many lie in one place or far from all others.
 
     Raises:
         ArgumentError: ``top``, ``num_points`` or ``seed`` is out of range, or networks of
@@ -215,7 +216,8 @@ def sparse_warning(checkpoint: Checkpoint, pos: Tensor) -> str | None:
     trained = trained_points(checkpoint)
     _, count = torch.unique(pos, dim=0, return_counts=True)
     if len(count) < SPARSE * trained:
-        points = f"{len(count)} different points" if len(count) < len(pos) else f"{len(pos)} points"
+        kind = "different point" if len(count) < len(pos) else "point"
+        points = f"{len(count)} {kind}{'s' * (len(count) > 1)}"
         return f"{points}, where the network was trained on {trained}: too few to trust the answer"
     if int(count.max()) > max(2, _HEAP * len(pos)):
         return (

@@ -8,13 +8,11 @@ import torch
 
 from pcequi.errors import ArgumentError
 from pcequi.models import GroupConvClassifier
+from pcequi.models.classifier import LAST_LAYER
 from pcequi.models.presets import PRESETS
 from pcequi.training.checkpoints import Checkpoint
 
 __all__ = ["start_from"]
-
-# The last layer of the head, which names classes.
-_NAMES = ("head.4.weight", "head.4.bias")
 
 
 def start_from(model: GroupConvClassifier, classes: list[str], place: str | Path) -> bool:
@@ -43,7 +41,7 @@ def start_from(model: GroupConvClassifier, classes: list[str], place: str | Path
     given, own = found.model.state_dict(), model.state_dict()
     same = list(found.classes) == list(classes)
     for name in sorted(own.keys() | given.keys()):
-        if name in _NAMES and not same:
+        if name in LAST_LAYER and not same:
             given[name] = own[name]
             continue
         shapes = [list(part[name].shape) if name in part else "absent" for part in (given, own)]

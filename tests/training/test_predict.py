@@ -182,7 +182,7 @@ def test_heaps_and_strays_are_told(checkpoint, tmp_path):
         np.save(file, cloud.numpy())
     found = dict(zip(clouds, predict_files(checkpoint, files), strict=True))
     assert "warning" not in found["plain"]
-    assert "1 different points" in found["copies"]["warning"]
+    assert "1 different point," in found["copies"]["warning"]
     assert "40 of 340 points lie in one place" in found["zeros"]["warning"]
     assert "stray points" in found["strays"]["warning"]
 

@@ -19,9 +19,10 @@ from pcequi.pose_graph.batched.canonical import (
 from pcequi.pose_graph.batched.covered import least_points, level_points, levels_covered
 from pcequi.pose_graph.batched.frames import MOST_POINTS
 from pcequi.pose_graph.batched.levels import BatchBuilder
-from pcequi.pose_graph.build import build_pose_graph, warn_of_scale
+from pcequi.pose_graph.build import build_pose_graph
 from pcequi.pose_graph.graph import LevelGraph, PoseGraph
 from pcequi.pose_graph.level import Level
+from pcequi.pose_graph.scale import warn_of_scale
 from pcequi.poses import CentroidPoses
 
 __all__ = ["build_pose_graphs"]
