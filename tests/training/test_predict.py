@@ -116,7 +116,7 @@ def test_the_command_says_it_on_stderr_in_json_and_by_its_exit(checkpoint, files
 
     code, out, err = run(files[0], files[-1])
     assert code == 0 and "2 files classified, 0 cannot be used" in out and "Error" not in err
-    assert err.count("Warning: ") == 1 and f"Warning: {files[0]}: 1 points" in err
+    assert err.count("Warning: ") == 1 and f"Warning: {files[0]}: 1 point, where" in err
     assert "%" in out and any(name in out for name in checkpoint.classes)
 
 
