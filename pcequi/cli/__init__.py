@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -45,12 +46,14 @@ class Interrupted(PcequiError):
 
 
 def _guarded(command: Callable) -> Callable:
-    """A command whose last words are a sentence, also when it is stopped or the disk is full."""
+    """A command whose words are sentences, also where it warns, is stopped or fills the disk."""
 
     @functools.wraps(command)
     def run(*args, **options):
         try:
-            return command(*args, **options)
+            with warnings.catch_warnings():
+                warnings.showwarning = _warn
+                return command(*args, **options)
         except KeyboardInterrupt:
             after = _AFTER.get(command.__name__)
             if after and options.get("overwrite"):
@@ -65,6 +68,11 @@ def _guarded(command: Callable) -> Callable:
             ) from error
 
     return run
+
+
+def _warn(message: Warning | str, *where: object, **options: object) -> None:
+    """Say a warning without the line of code that gave it."""
+    typer.echo(f"Warning: {message}", err=True)
 
 
 for command in (demo, train, evaluate, predict, report, precompute, view, check, bench):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pcequi.datasets.base import Cloud, CloudDataset, broken_files, check_count, read_each
-from pcequi.datasets.folder_files import SPLITS, split_files
+from pcequi.datasets.folder_files import SPLITS, find_copies, split_files
 from pcequi.datasets.readers import read_points
 from pcequi.datasets.roots import default_root
 from pcequi.errors import DataError
@@ -40,6 +41,9 @@ class FolderClouds(CloudDataset):
 
     Each ``Data`` has ``pos`` float32 ``[N, 3]``, ``y`` long ``[1]``, ``name``, the
     path within the folder, and ``normal`` float32 ``[N, 3]`` where asked for.
+
+    A warning says so where a file of the test split is a copy of one to train on, or where two
+    classes have the same file.
 
     Args:
         folder: Whose sub-folders are the classes; nothing is written into it.
@@ -125,9 +129,30 @@ class FolderClouds(CloudDataset):
         if broken:
             total = len(self.files) + len(self._others)
             raise DataError(broken_files("folder", self.folder, broken, total))
+        self._warn_of_copies()
+
+    def _warn_of_copies(self) -> None:
+        twins, torn = find_copies(self.files, self._others)
+        if self.split == "test":
+            self._warn(twins, "both tested and trained on, so accuracy says less about new shapes")
+        else:
+            self._warn(torn, "the same in two classes, one of which is wrong")
+
+    def _warn(self, pairs: list[tuple[Path, Path]], what: str) -> None:
+        if pairs:
+            first, second = map(self._name, pairs[0])
+            warnings.warn(
+                f"the content of {len(pairs)} of {len(self.files) + len(self._others)} files of "
+                f"{str(self.folder)!r} is {what}: remove one of {first} and {second}"
+                f"{', and the like' if len(pairs) > 1 else ''}",
+                stacklevel=2,
+            )
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
 
     def _read(self, path: Path, label: int) -> Cloud:
-        name = path.relative_to(self.folder).as_posix()
+        name = self._name(path)
         seed = zlib.crc32(os.fsencode(f"{self.seed}:{name}"))
         data = read_points(path, self.num_points, seed, with_normals=self.with_normals)
         normals = data.normal.numpy() if self.with_normals else None

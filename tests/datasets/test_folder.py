@@ -1,6 +1,9 @@
 """A folder of files as a data set: classes, splits, files of any size."""
 
 import os
+import shutil
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ import trimesh
 
 from pcequi.datasets import FolderClouds
 from pcequi.datasets.base import broken_files
-from pcequi.datasets.folder_files import split_files
+from pcequi.datasets.folder_files import find_copies, split_files
 from pcequi.errors import ArgumentError, DataError, FileError
 from pcequi.training.splits import load_split
 
@@ -18,8 +21,9 @@ FORMATS = [".off", ".obj", ".ply", ".stl", ".glb", ".npy", ".xyz"]
 
 
 def put(path, size=1.0, points=60):
-    """A box as a mesh, or its corners' neighbourhood as a cloud."""
+    """A box as a mesh, or its corners' neighbourhood as a cloud; no file is like another."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    size *= 1 + zlib.crc32(os.fsencode(path)) / 2**40
     if path.suffix in (".npy", ".xyz"):
         table = np.random.default_rng(points).normal(size=(points, 3)) * [size, 1, 1]
         np.save(path, table) if path.suffix == ".npy" else np.savetxt(path, table)
@@ -195,6 +199,38 @@ def test_links_to_folders_are_followed_but_not_in_circles(folder, tmp_path):
     found = [path.relative_to(folder).as_posix() for path, _, _ in split_files(folder)]
     # Nothing twice: one of the two could be trained and the other tested on.
     assert {"cube/more/a.stl", "rod/v1/b.stl"} <= set(found) and len(found) == 22
+
+
+def test_a_file_in_both_splits_is_warned_of(tmp_path, store):
+    for kind in "ab":
+        mesh = put(tmp_path / f"{kind}.ply", ord(kind))
+        for part, points in (("train", 30), ("test", 40)):
+            cloud = put(tmp_path / "d" / part / kind / f"{part}.npy", ord(kind), points)
+            shutil.copy(mesh, cloud.with_suffix(".ply"))
+    with pytest.warns(UserWarning, match="2 of 8 .*tested and trained on.*test/a/test.ply and"):
+        FolderClouds(tmp_path / "d", train=False, num_points=20)
+    with warnings.catch_warnings():  # said once, by the split that it harms
+        warnings.simplefilter("error")
+        FolderClouds(tmp_path / "d", train=True, num_points=20)
+
+
+def test_a_file_in_two_classes_is_warned_of(tmp_path, store):
+    for kind in ("a", "b"):
+        for n in range(3):
+            put(tmp_path / "d" / kind / f"{n}.npy", ord(kind), 40 + n)
+    shutil.copy(tmp_path / "d" / "a" / "1.npy", tmp_path / "d" / "b" / "3.npy")
+    with pytest.warns(UserWarning, match="1 of 7 .*two classes.*a/1.npy and b/3.npy"):
+        FolderClouds(tmp_path / "d", num_points=20)
+
+
+def test_large_files_are_compared_whole(tmp_path):
+    files = [(tmp_path / f"{n}.npy", 0) for n in range(3)]
+    rows = np.random.default_rng(0).normal(size=(3000, 3))
+    for n, (path, _) in enumerate(files):
+        rows[-1] = n > 0  # the same size, and the same beginning
+        np.save(path, rows)
+    assert find_copies(files[:2], files[2:]) == ([(files[1][0], files[2][0])], [])
+    assert find_copies(files[:2], [(tmp_path / "gone.npy", 0)]) == ([], [])
 
 
 def test_normals_where_they_are_asked_for(tmp_path, store):

@@ -1,6 +1,7 @@
 """From a folder of own files to a trained network, predictions and a report."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -79,3 +80,14 @@ def test_train_predict_and_report(run, parts, tmp_path):
 def test_errors_name_the_option(run, options, message):
     code, out, err = run("train", *options)
     assert code == 1 and out == "" and message in err and "Traceback" not in err
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_warnings_are_sentences(run, parts):
+    for kind in ("cup", "hammer"):
+        shutil.copy(parts / "table" / "0.off", parts / kind / "copy.off")
+    options = ["--data", "folder", "--root", "parts", "--preset", "tiny", "--num-points", 32]
+    code, _, err = run("precompute", *options, "--workers", 1)
+    said = [line for line in err.splitlines() if "Warning" in line]
+    assert code == 0 and said
+    assert all(line.startswith("Warning: ") and "remove one of" in line for line in said), said
