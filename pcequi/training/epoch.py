@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 
@@ -55,7 +56,8 @@ class EpochRunner:
         self.graphed: GraphedSteps | None = None
         # What augments graphs needs their entries.
         self.plain = settings.entry_dropout == 0 and settings.keep_frames is None
-        if self.device.type == "cuda" and ranks.size == 1 and self.plain:
+        wanted = os.environ.get("PCEQUI_NO_CUDA_GRAPHS", "") in ("", "0")
+        if self.device.type == "cuda" and ranks.size == 1 and self.plain and wanted:
             self.graphed = GraphedSteps(batch_loss, optimizer, self.totals, settings.clip)
 
     def __call__(

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pcequi.errors import PcequiError
 from pcequi.graph_device import DeviceGraphs
 from pcequi.pose_graph import PoseGraph
 from pcequi.ranks import ALONE, Ranks
@@ -141,11 +142,15 @@ class GraphedSteps:
 
     A step of 32 clouds is a few hundred short kernels; launching them one by one takes
     longer than they do. The first steps of each size of batch run as they are.
+    ``PCEQUI_NO_CUDA_GRAPHS=1`` keeps trainings from using this.
 
     Args:
         batch_loss, optimizer, clip: as ``train_step`` takes; the optimizer is
             ``capturable``, with its learning rate in a tensor.
         totals: what is added up.
+
+    Raises:
+        PcequiError: a step cannot be captured; the message says what to do.
 
     **Equivariance:** leaves the network's own in place.
     """
@@ -182,8 +187,16 @@ class GraphedSteps:
         captured = _Captured(torch.cuda.CUDAGraph(), graph, target.clone(), _copied(mixing))
         # A stream of its own says which GPU it is, and cuBLAS has one workspace a stream, which
         # graphs that are replayed side by side must not share.
-        with torch.cuda.graph(captured.graph, stream=self._stream):
-            self._step(captured.batch, captured.target, captured.mixing)
+        try:
+            with torch.cuda.graph(captured.graph, stream=self._stream):
+                self._step(captured.batch, captured.target, captured.mixing)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # which leaves torch's generators unusable in this process
+            raise PcequiError(
+                f"the step cannot be captured as a CUDA graph ({error}); set the environment "
+                "variable PCEQUI_NO_CUDA_GRAPHS=1, with which steps run one by one, and resume"
+            ) from error
         self._ready[size] = captured
         captured.graph.replay()  # capturing does not run it
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pretend import MixedDevices, PretendGPU, Waits, no_waiting, side
 
+from pcequi.errors import PcequiError
 from pcequi.graph_device import DeviceGraphs
 from pcequi.graph_store import GraphStore
 from pcequi.kernels import SE3Kernel
@@ -15,23 +16,16 @@ from pcequi.nn import GroupConv
 from pcequi.pose_graph import PoseGraph, build_pose_graph, build_pose_graphs
 from pcequi.poses import GridPoses, PairPoses, TangentPoses
 from pcequi.training import epoch, step
-from pcequi.training.epoch import EpochRunner
 from pcequi.training.fit import FitSettings, fit, predict_logits
 from pcequi.training.step import train_step
 
 fit_module = importlib.import_module("pcequi.training.fit")  # the name is the function's, too
 NAMES = ("default", "pairs", "large")
-PLAIN = EpochRunner.__init__
-
-
-def without_capture(self, *args, **options):
-    PLAIN(self, *args, **options)
-    self.graphed = None  # replaying is for a GPU itself
 
 
 @pytest.fixture(autouse=True)
 def pretended(monkeypatch):
-    monkeypatch.setattr(EpochRunner, "__init__", without_capture)
+    monkeypatch.setenv("PCEQUI_NO_CUDA_GRAPHS", "1")  # replaying is for a GPU itself
     for module in (epoch, fit_module):  # what is pretended is so in one thread
         monkeypatch.setattr(module, "prefetch", lambda function, items: map(function, items))
     autocast = torch.autocast
@@ -231,27 +225,54 @@ def test_what_a_capture_would_refuse_is_noticed(look):
                 look(x)
 
 
-def test_replayed_steps_are_the_steps(clouds, tmp_path, monkeypatch):
+@pytest.fixture
+def captures(monkeypatch):
+    """Steps are replayed by what stands for CUDA graphs."""
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorded)
     monkeypatch.setattr(torch.cuda, "graph", recording)
     monkeypatch.setattr(torch.cuda, "Stream", NoStream)
     monkeypatch.setattr(torch.cuda, "current_stream", NoStream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    labels = torch.tensor([0, 1, 0, 1, 1])
-    settings = FitSettings(epochs=6, batch_size=3, lr=1e-3, mixup=0.3)  # batches of 3 and of 2
-    found = []
-    for replayed in (True, False):
-        if replayed:
-            monkeypatch.setattr(EpochRunner, "__init__", PLAIN)
-        else:
-            monkeypatch.setattr(EpochRunner, "__init__", without_capture)
-        torch.manual_seed(0)
-        model = GroupConvClassifier.from_preset("small", num_classes=2).double()
-        every = [*clouds, clouds[0] * 1.1]
-        store = GraphStore.build(tmp_path, every, model.levels, workers=1)
-        with PretendGPU():
-            history = fit(model, store, labels, settings, device="cuda", quiet=True)
-        found.append(([metrics["loss"] for metrics in history], model.state_dict()))
-    assert found[0][0] == found[1][0]
-    for one, other in zip(found[0][1].values(), found[1][1].values(), strict=True):
-        assert torch.equal(one, other)
+    monkeypatch.setenv("PCEQUI_NO_CUDA_GRAPHS", "0")
+
+
+LABELS = torch.tensor([0, 1, 0, 1, 1])
+SETTINGS = FitSettings(epochs=6, batch_size=3, lr=1e-3, mixup=0.3)  # batches of 3 and of 2
+
+
+def trained(clouds, cache, **options):
+    """A small network, and the losses of its epochs."""
+    torch.manual_seed(0)
+    model = GroupConvClassifier.from_preset("small", num_classes=2).double()
+    store = GraphStore.build(cache, [*clouds, clouds[0] * 1.1], model.levels, workers=1)
+    with PretendGPU():
+        history = fit(model, store, LABELS, SETTINGS, device="cuda", quiet=True, **options)
+    return [metrics["loss"] for metrics in history], model.state_dict()
+
+
+def assert_equal(found, other):
+    assert found[0] == other[0]
+    for one, two in zip(found[1].values(), other[1].values(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_replayed_steps_are_the_steps(clouds, tmp_path, monkeypatch, captures):
+    replayed = trained(clouds, tmp_path)
+    monkeypatch.setenv("PCEQUI_NO_CUDA_GRAPHS", "1")
+    assert_equal(replayed, trained(clouds, tmp_path))
+
+
+def test_a_step_that_cannot_be_captured_stops_with_a_way_on(
+    clouds, tmp_path, monkeypatch, captures
+):
+    @contextlib.contextmanager
+    def refused(graph, stream):
+        raise RuntimeError("operation not permitted when stream is capturing")
+        yield
+
+    monkeypatch.setattr(torch.cuda, "graph", refused)
+    kept = {"folder": tmp_path / "run", "resume": True}
+    with pytest.raises(PcequiError, match="not permitted .*PCEQUI_NO_CUDA_GRAPHS=1.* resume"):
+        trained(clouds, tmp_path, **kept)
+    monkeypatch.setenv("PCEQUI_NO_CUDA_GRAPHS", "1")
+    assert_equal(trained(clouds, tmp_path, **kept), trained(clouds, tmp_path))
