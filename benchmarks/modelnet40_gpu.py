@@ -32,7 +32,7 @@ from pcequi.training.augment import draw_mixing
 from pcequi.training.checkpoints import save_checkpoint
 from pcequi.training.evaluate import agreement, classification_report
 from pcequi.training.files import write_json
-from pcequi.training.fit import FitSettings, predict_logits
+from pcequi.training.fit import FitSettings, predict_logits, store_of_epoch
 from pcequi.training.protocols import parse_protocol, protocol_rotations
 from pcequi.training.resample import KINDS, resampled_clouds
 from pcequi.training.run_settings import RunSettings, load_run_split
@@ -152,8 +152,8 @@ def train(runs: Sequence[Run], versions: Sequence[DeviceGraphs], labels, rows, d
     torch.cuda.synchronize()
     for epoch in range(max(run.settings.epochs for run in runs)):
         start = time.perf_counter()
-        graphs = versions[epoch % len(versions)]
         active = [run for run in runs if epoch < run.settings.epochs]
+        graphs = versions[store_of_epoch(epoch, active[0].settings.epochs, len(versions))]
         for _ in zip(*(run.epoch(graphs, labels, rows, epoch) for run in active), strict=True):
             pass
         for run in active:
@@ -174,11 +174,11 @@ def main() -> None:
     parser.add_argument("--protocol", nargs="+", default=list(ALSO), choices=list(ALSO))
     parser.add_argument("--preset", nargs="+", default=["default"])
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=120)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--mixup", type=float, default=0.3)
-    parser.add_argument("--resamplings", type=int, default=11)
+    parser.add_argument("--resamplings", type=int, default=3)
     parser.add_argument("--resample-as", default="shape", choices=KINDS)
     parser.add_argument("--held-out", type=int, default=0, help="training clouds not trained on")
     parser.add_argument("--runs", default="runs", help="folder of the runs")

@@ -7,9 +7,11 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.transforms import NormalizeScale
 
+from pcequi.check import randomized_network
 from pcequi.kernels import SE3Kernel
-from pcequi.models import GroupConvClassifier, forward_online
+from pcequi.models import GroupConvClassifier, forward_online, preset
 from pcequi.models.online import feature_embedding
+from pcequi.models.presets import PRESETS
 from pcequi.nn import GroupConv
 from pcequi.nn.group_conv import sparse_product
 from pcequi.ops import farthest_point_sampling
@@ -60,7 +62,11 @@ def with_sampling(levels, sampling):
 # 1. All poses as representatives are the dense network.
 
 
-@pytest.mark.parametrize("sampler", [GridPoses("T"), TangentPoses(4), NormalPoses(0.5)], ids=str)
+@pytest.mark.parametrize(
+    "sampler",
+    [GridPoses("T"), GridPoses("D2", "manhattan"), TangentPoses(4), NormalPoses(0.5)],
+    ids=str,
+)
 @pytest.mark.parametrize(
     "everything",
     [
@@ -68,6 +74,7 @@ def with_sampling(levels, sampling):
         FeatureSampler(ratio=1.0, refine=2),
         FeatureSampler(num=10**6, center="mean"),
         FeatureSampler(ratio=1.0, blend=6),
+        FeatureSampler(num=10**6, refine=2, seeds=256, blend=6, orbits=True),
         # The shortest way round: FPS itself has to find every pose.
         FeatureSampler(tolerance=1e-6),
     ],
@@ -117,9 +124,19 @@ def test_law_2_error_falls_as_the_budget_grows(online, blend, levels_of, network
     assert errors == sorted(errors, reverse=True) and errors[-1] < errors[0] / 3
 
 
-def test_law_2_lifting_stays_under_the_bound(levels_of, make_blob, generator):
-    for num in (5, 40):
-        graph, sampled = build_pose_graph(make_blob(30), levels_of(num=num), embeddings=True)
+@pytest.mark.parametrize(
+    "sampler, orbits",
+    [
+        (GridPoses("O", "principal"), False),
+        (GridPoses("D2", "manhattan"), True),  # kernel points that the group permutes
+        (TangentPoses(6), True),  # and some that it does not
+    ],
+    ids=str,
+)
+def test_law_2_lifting_stays_under_the_bound(sampler, orbits, levels_of, make_blob, generator):
+    for num in (6, 40):
+        levels = levels_of(sampler, num=num, orbits=orbits)
+        graph, sampled = build_pose_graph(make_blob(30), levels, embeddings=True)
         rows, chosen = sampled[0].embedding.flatten(0, 1), sampled[0].chosen
         weight = torch.randn(rows.shape[1], 8, dtype=torch.float64, generator=generator)
         error = (rows @ weight - (graph.levels[0].lift @ weight)[chosen.assignment]).norm(dim=1)
@@ -159,6 +176,14 @@ def test_law_3_data_driven_frames_are_exact(
     model = network(levels_of(sampler, refine=refine, seeds=seeds, blend=blend))
     worst = max(worst_change(model, solid_cloud, haar(2, generator), generator))
     print(f"{sampler}, refine={refine}, blend={blend}, {len(solid_cloud)} points: {worst:.1e}")
+    assert worst < 1e-8
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_law_3_presets_are_exact(name, solid_cloud, generator):
+    model = randomized_network(**preset(name))
+    worst = max(worst_change(model, solid_cloud, haar(2, generator), generator))
+    print(f"{name}, {len(solid_cloud)} points: {worst:.1e}")
     assert worst < 1e-8
 
 

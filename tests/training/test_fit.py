@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pcequi.errors import ArgumentError, DataError, FileError, PcequiError
-from pcequi.training.fit import FitSettings, LazyStore, fit, predict_logits
+from pcequi.training.fit import FitSettings, LazyStore, fit, predict_logits, store_of_epoch
 from pcequi.training.rows import prefetch, split_rows
 from pcequi.training.schedule import one_cycle
 
@@ -123,6 +123,21 @@ def test_epochs_go_through_the_resamplings(tiny, split, store, tmp_path):
     fit(model, [store, second], split.labels, FitSettings(2, 4), quiet=True)
     fit(alone, store, split.labels, FitSettings(2, 4), quiet=True)
     assert not torch.equal(weights(model), weights(alone))
+
+
+@pytest.mark.parametrize("epochs", [1, 4, 5, 6, 40])
+def test_the_last_epoch_reads_the_clouds_themselves(tiny, split, store, tmp_path, epochs):
+    turns = [store_of_epoch(epoch, epochs, 3) for epoch in range(epochs)]
+    assert turns[::-1] == [0, 2, 1, *turns[::-1][:-3]][:epochs]
+    if epochs > 6:
+        return
+    second = tiny.tiny_store(tmp_path / "graphs", tiny.tiny_split(seed=5))
+    read = []
+    stores = [
+        LazyStore(lambda n=n, s=s: read.append(n) or s) for n, s in enumerate((store, second))
+    ]
+    fit(tiny.tiny_model(), stores, split.labels, FitSettings(epochs, 4), quiet=True)
+    assert read[0] == (epochs + 1) % 2
 
 
 def test_stores_may_be_made_when_they_are_read(tiny, split, store, tmp_path):
