@@ -7,12 +7,13 @@ given, and waiting takes no time. ``training.launch`` has the launched form.
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ALONE", "Ranks", "local_cores", "local_processes"]
+__all__ = ["ALONE", "Ranks", "granted_cores", "local_cores", "local_processes"]
 
 
 def local_processes() -> int:
@@ -33,7 +34,22 @@ def local_cores() -> int:
     # Fewer than the machine has, in a container or under taskset.
     known = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
-    return max(1, cores // local_processes())
+    return max(1, min(cores, granted_cores()) // local_processes())
+
+
+def granted_cores(folder: str | Path = "/sys/fs/cgroup") -> int:
+    """Cores whose time a container may take (``docker --cpus``), as the files of a folder say;
+    very many where nothing limits it.
+
+    **Equivariance:** does not apply.
+    """
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with suppress(OSError, ValueError):
+            words = [word for name in names for word in Path(folder, name).read_text().split()]
+            quota, period = map(int, words)  # "max" is no number, and -1 no limit
+            if quota > 0 and period > 0:
+                return -(-quota // period)
+    return 1 << 20
 
 
 class Ranks:

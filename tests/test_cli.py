@@ -2,7 +2,9 @@
 
 import errno
 import json
+import os
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +158,30 @@ def test_a_run_is_evaluated_on_data_of_its_classes_alone(run, tmp_path, monkeypa
         where = ["--root", tmp_path / "here" / "others", *more]
         code, _, err = run("evaluate", tmp_path / "own", *where, *QUICK)
         assert code == 1 and "the classes cup, table" in err and "apple, table" in err
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_test_clouds_that_a_run_was_trained_on_are_counted(run, tmp_path):
+    for number in range(12):
+        path = tmp_path / "parts" / ("cup", "table")[number % 2] / f"{number}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.random.default_rng(number).normal(size=(40, 3)))
+    tested = tmp_path / "list.txt"
+    tested.write_text("cup/0.npy\ntable/1.npy\n")
+    options = ["--data", "folder", "--root", "parts", "--preset", "tiny", "--num-points", 24]
+    options += ["--epochs", 1, "--batch-size", 4, "--workers", 1, "--test-list", tested]
+    only_json(run("train", *options, "--run", "own", "--json", *QUICK))
+    evaluate = ["evaluate", "own", "--with", "own", "--workers", 1, "--json", *QUICK]
+    assert only_json(run(*evaluate))["trained_on"] == {"own": 0}
+    tested.rename(tmp_path / "moved.txt")
+    code, _, err = run(*evaluate)
+    assert code == 1 and "`--test-list` names another place" in err
+    other = tmp_path / "other.txt"
+    other.write_text("cup/0.npy\ntable/3.npy\ntable/5.npy\n")
+    assert only_json(run(*evaluate, "--test-list", "moved.txt"))["trained_on"] == {"own": 0}
+    code, out, err = run(*evaluate, "--test-list", other)
+    assert code == 0 and "Warning: 2 of 3 test clouds were trained on by own" in err
+    assert json.loads(out)["trained_on"] == {"own": 2}
 
 
 def test_a_file_without_an_ending_and_a_folder_are_no_runs(run, trained, tmp_path):
@@ -329,6 +355,23 @@ def test_ctrl_c_leaves_the_answers_that_are_there(run, trained, tmp_path, monkey
     assert code == 130 and "interrupted after 2 of 3 files" in err and found["interrupted"]
     assert [one["file"] for one in found["files"]] == [str(file) for file in files[:2]]
     assert all(one["predictions"] for one in found["files"])
+
+
+def test_a_termination_leaves_the_answers_that_are_there(run, trained, tmp_path, monkeypatch):
+    from pcequi.datasets import readers
+
+    read, before = readers.read_points, signal.getsignal(signal.SIGTERM)
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(64, 3)))
+
+    def terminated_at_the_second(file, *args):
+        if file.name == "b.npy":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return read(file, *args)
+
+    monkeypatch.setattr(readers, "read_points", terminated_at_the_second)
+    code, out, _ = run("predict", "runs/one", "a.npy", "b.npy", "--json", *QUICK)
+    assert code == 130 and [one["file"] for one in json.loads(out)["files"]] == ["a.npy"]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_an_interrupted_training_says_how_to_go_on(run, monkeypatch):

@@ -103,9 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     **Equivariance:** does not apply.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    given = None if arguments is None else list(arguments)
+    arguments = sys.argv[1:] if given is None else given
     try:
-        app(args=arguments, prog_name="pcequi")
+        app(args=given, prog_name="pcequi")  # on Windows, * is expanded for None alone
     except PcequiError as error:
         # Of several launched processes, each says what it met, and the first one in JSON.
         rank = os.environ.get("RANK", "0") if "WORLD_SIZE" in os.environ else "0"

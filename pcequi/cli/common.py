@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +15,18 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Decides all random draws.")]
+RunSeed = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Of weights, batches, rotations and versions; the clouds have --data-seed."
+    ),
+]
+DataSeed = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Of the split and the samples of --data folder, and of the shapes of shapes."
+    ),
+]
 Threads = Annotated[
     int | None, typer.Option(help="Threads of torch and numba.", show_default="one a core")
 ]
@@ -85,6 +100,18 @@ ResampleAs = Annotated[
         "uneven, noisy as well); with --resamplings."
     ),
 ]
+
+
+@contextmanager
+def terminable():
+    """Inside, being terminated is what Ctrl-C is: `timeout` and batch systems end commands so."""
+    mine = threading.current_thread() is threading.main_thread()  # others may not ask
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if mine else None
+    try:
+        yield
+    finally:
+        if mine:
+            signal.signal(signal.SIGTERM, before)
 
 
 def text(path: Path | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -75,6 +76,13 @@ def evaluate(
             show_default="that of the run",
         ),
     ] = None,
+    test_list: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of --data folder: text file of the files to test on.",
+            show_default="that of the run",
+        ),
+    ] = None,
     cache: Cache = None,
     workers: Workers = None,
     threads: Threads = None,
@@ -93,6 +101,7 @@ def evaluate(
     from pcequi.networks import find_network
     from pcequi.training.evaluate import MODES, check_modes, compare_modes, evaluate_together
     from pcequi.training.protocols import parse_protocol
+    from pcequi.training.run_data import trained_on
     from pcequi.training.run_settings import load_run_settings
     from pcequi.training.threads import choose_device, set_threads
 
@@ -113,6 +122,7 @@ def evaluate(
     checkpoint = _checkpoint(run)
     settings = load_run_settings(run)
     where = {"root": text(root), "source": text(source), "limit": limit}
+    where["test_list"] = text(test_list)
     settings = replace(settings, **{key: value for key, value in where.items() if value})
     seed = settings.fit.seed if seed is None else seed
     others = [find_network(path) for path in together or ()]
@@ -122,8 +132,17 @@ def evaluate(
                 f"`--with` (={str(path)!r}) must be a run on the classes of {run}, in their order"
             )
     test = _test_clouds(settings, checkpoint.classes, run)
+    seen = {str(path): trained_on(path, test.clouds) for path in (run, *(together or ()))}
+    for path, count in seen.items():
+        if count:
+            warnings.warn(
+                f"{count} of {len(test)} test clouds were trained on by {path}, so its accuracy "
+                "says less about new shapes: bring back the split that it was trained with",
+                stacklevel=2,
+            )
     options["seed"] = seed
     result: dict = {"run": str(run), "data": settings.data, "seed": seed, "shapes": len(test)}
+    result["trained_on"] = seen
     protocols = protocol or [settings.protocol]
     if comparing:
         result["table"] = [
@@ -182,11 +201,13 @@ def _test_clouds(settings, classes, run: Path):
     try:
         test = load_run_split(settings, train=False)
     except FileError as error:
-        if given is None:
+        lost = [name for name in ("test_list", given) if name and getattr(settings, name)]
+        lost = next((name for name in lost if not Path(getattr(settings, name)).exists()), given)
+        if lost is None:
             raise
         raise FileError(
-            f"{error} (where the data of {run} lie is in its settings: `--{given}` names another "
-            "place)"
+            f"{error} (where the data of {run} lie is in its settings: "
+            f"`--{lost.replace('_', '-')}` names another place)"
         ) from error
     if list(test.classes) != list(classes):
         place = f" in {getattr(settings, given)!r}" if given else ""

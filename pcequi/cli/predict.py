@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pcequi.cli.common import Device, Json, Seed, Threads, print_json, show, table
+from pcequi.cli.common import Device, Json, Seed, Threads, print_json, show, table, terminable
 from pcequi.errors import ArgumentError, FileError
 
 
@@ -52,7 +52,7 @@ def predict(
     A file that cannot be used is reported, on standard error and with --json as
     its `error`, the others are still classified, and the command exits with 1 at
     the end; with 0 if all were classified. A cloud of too few points gets a
-    `warning` beside its answer. Stopped by Ctrl-C, it prints what it has.
+    `warning` beside its answer. Stopped by Ctrl-C or terminated, it prints what it has.
     """
     from pcequi.networks import TOGETHER, load_network, network_names
     from pcequi.training.predict import predict_each
@@ -84,7 +84,7 @@ def predict(
     options |= {"drop_outliers": drop_outliers, "device": choose_device(device)}
     results, interrupted = [], False
     try:
-        with progress_bar(f"classifying {len(files)} files") as bar:
+        with terminable(), progress_bar(f"classifying {len(files)} files") as bar:
             for result in predict_each(checkpoint, files, **options):
                 results.append(result)
                 bar(len(results), len(files))

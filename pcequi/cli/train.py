@@ -10,6 +10,7 @@ import typer
 from pcequi.cli.common import (
     Cache,
     Data,
+    DataSeed,
     Device,
     Json,
     Limit,
@@ -18,7 +19,7 @@ from pcequi.cli.common import (
     ResampleAs,
     Resamplings,
     Root,
-    Seed,
+    RunSeed,
     Source,
     TestList,
     TestShare,
@@ -78,7 +79,8 @@ def train(
     ] = 0.0,
     num_points: NumPoints = 1024,
     limit: Limit = None,
-    seed: Seed = 0,
+    seed: RunSeed = 0,
+    data_seed: DataSeed = 0,
     run: Annotated[
         Path | None,
         # The short form for torchrun, whose own parser trips over `--run`.
@@ -123,6 +125,7 @@ def train(
         source=text(source),
         num_points=num_points,
         limit=limit,
+        data_seed=data_seed,
         protocol=protocol,
         also=tuple(also or ()),
         preset=preset,

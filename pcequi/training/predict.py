@@ -214,23 +214,38 @@ def sparse_warning(checkpoint: Checkpoint, pos: Tensor) -> str | None:
     **Equivariance:** invariant.
     """
     trained = trained_points(checkpoint)
-    _, count = torch.unique(pos, dim=0, return_counts=True)
-    if len(count) < SPARSE * trained:
-        kind = "different point" if len(count) < len(pos) else "point"
-        points = f"{len(count)} {kind}{'s' * (len(count) > 1)}"
+    different = len(torch.unique(pos, dim=0))
+    if different < SPARSE * trained:
+        kind = "different point" if different < len(pos) else "point"
+        points = f"{different} {kind}{'s' * (different > 1)}"
         return f"{points}, where the network was trained on {trained}: too few to trust the answer"
-    if int(count.max()) > max(2, _HEAP * len(pos)):
+    if heap := largest_heap(pos):
         return (
-            f"{int(count.max())} of {len(pos)} points lie in one place, as where a scanner saw "
-            "nothing: leave them out"
+            f"{heap} of {len(pos)} points lie in one place, as where a scanner saw nothing: leave "
+            "them out"
         )
     return None
 
 
+def largest_heap(pos: Tensor) -> int:
+    """How many of the points [N, 3] lie in one place, if so many that something is wrong; else 0.
+
+    **Equivariance:** invariant.
+    """
+    most = max(2, _HEAP * len(pos))
+    # Most clouds have not even a coordinate so often.
+    for points in (pos[:, :1], pos):
+        heap = int(torch.unique(points, dim=0, return_counts=True)[1].max()) if len(pos) else 0
+        if heap <= most:
+            return 0
+    return heap
+
+
 def trained_points(checkpoint: Checkpoint) -> int:
-    """Points of a cloud that a network was trained on; 1,024 where nothing says it.
+    """Points that the clouds had which a network was trained on: their median where that is known,
+    or what was asked for; 1,024 where nothing says it.
 
     **Equivariance:** does not apply.
     """
-    points = checkpoint.extra.get("num_points")
+    points = checkpoint.extra.get("points_seen", checkpoint.extra.get("num_points"))
     return points if isinstance(points, int) and points > 0 else 1024

@@ -121,7 +121,8 @@ def split_rows(labels: Tensor, share: float, seed: int = 0) -> tuple[Tensor, Ten
 
     Args:
         labels: [n].
-        share: in [0, 1); each class keeps at least one cloud to train on.
+        share: in [0, 1); each class keeps at least one cloud to train on, and above 0 holds out
+            at least one if it has two.
         seed: of the choice.
 
     Returns:
@@ -139,5 +140,6 @@ def split_rows(labels: Tensor, share: float, seed: int = 0) -> tuple[Tensor, Ten
     for label in labels.unique():
         rows = (labels == label).nonzero()[:, 0]
         order = rows[torch.randperm(len(rows), generator=generator)]
-        held[order[: min(round(share * len(rows)), len(rows) - 1)]] = True
+        wanted = max(round(share * len(rows)), int(share > 0))
+        held[order[: min(wanted, len(rows) - 1)]] = True
     return (~held).nonzero()[:, 0], held.nonzero()[:, 0]

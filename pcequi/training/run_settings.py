@@ -26,6 +26,7 @@ class RunSettings:
         root, source: where it lies, see ``splits.load_split``.
         num_points: points of a cloud.
         limit: clouds of each class at most, for quick tries.
+        data_seed: of the split and the samples, see ``splits.load_split``.
         protocol: under which the network is trained.
         also: further protocols under which it is evaluated, with the same
             training rotations.
@@ -52,6 +53,7 @@ class RunSettings:
     source: str | None = None
     num_points: int = 1024
     limit: int | None = None
+    data_seed: int = 0
     protocol: str = "z/SO3"
     also: tuple[str, ...] = ()
     preset: str = "default"
@@ -66,6 +68,13 @@ class RunSettings:
     def __post_init__(self):
         if self.resamplings < 0:
             raise ArgumentError(f"`resamplings` (={self.resamplings}) must be 0 or more")
+        if not 0 <= self.val_share < 1:
+            raise ArgumentError(f"`val_share` (={self.val_share}) must be in [0, 1)")
+        if self.test_list is not None and self.test_share != 0.2:
+            raise ArgumentError(
+                f"`test_share` (={self.test_share}) does not apply where `test_list` names the "
+                "files to test on; drop one of them"
+            )
         if self.data != "folder" and self.test_share != 0.2:
             raise ArgumentError(
                 f"`test_share` (={self.test_share}) does not apply to {self.data!r}, which has a "
@@ -134,6 +143,7 @@ def load_run_split(settings: RunSettings, train: bool) -> Split:
         source=settings.source,
         num_points=settings.num_points,
         limit=settings.limit,
+        seed=settings.data_seed,
         test_share=settings.test_share,
         test_list=settings.test_list,
     )

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from statistics import median
 
 import torch
 
 from pcequi import __version__
-from pcequi.errors import ArgumentError, DataError, FileError, PcequiError
+from pcequi.errors import ArgumentError, DataError, PcequiError
 from pcequi.files import locked, make_folder
 from pcequi.models import GroupConvClassifier
 from pcequi.ranks import ALONE, Ranks
 from pcequi.training.checkpoints import save_checkpoint
 from pcequi.training.evaluate import agreement, evaluate_protocol
-from pcequi.training.files import read_json, write_json
+from pcequi.training.files import write_json
 from pcequi.training.fit import fit, split_rows
 from pcequi.training.plots import plot_confusion, plot_curves
-from pcequi.training.predict import SPARSE
+from pcequi.training.predict import SPARSE, largest_heap
+from pcequi.training.run_data import check_data, run_number
 from pcequi.training.run_settings import RunSettings, load_run_settings, load_run_split
 from pcequi.training.splits import Split
 from pcequi.training.start import start_from
@@ -30,12 +31,12 @@ from pcequi.training.versions import TrainVersions, own_cache
 
 __all__ = ["train_run"]
 
-_DELETE = "delete it to go on without this check"
+# The state first: what is left of it by a process that is killed must not outlive what it is of.
 _OWN_FILES = (
+    "state.safetensors",
     "settings.json",
     "data.json",
     "metrics.jsonl",
-    "state.safetensors",
     "model.safetensors",
     "model.json",
     "report.json",
@@ -65,7 +66,7 @@ def train_run(
     ``state.safetensors`` (to resume), ``model.safetensors`` and ``model.json``
     (see ``checkpoints``), ``report.json``, ``curves.png``, ``confusion.png``,
     ``hardest.json`` (the worst mistakes) and ``report.html``, which shows it all. ``data.json``
-    has the classes and a digest of the training clouds, which a resumed run compares.
+    has the classes and digests of the training clouds, see ``run_data``.
 
     Args:
         settings: what to do.
@@ -109,22 +110,17 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
     commit, memory = code_commit(), peak_memory()
     with ranks.first_goes_first():  # A data set that is not unpacked yet is unpacked once.
         train, test = (load_run_split(settings, part) for part in (True, False))
-    few = sum(len(cloud) < SPARSE * settings.num_points for cloud in train.clouds)
-    if few and not quiet:
-        print(
-            f"{few} of {len(train)} training clouds have fewer than a quarter of the "
-            f"{settings.num_points} points asked for",
-            file=sys.stderr,
-        )
+    if not quiet:
+        _warn_of_clouds((train, test), settings.num_points)
     seed = settings.fit.seed
+    rows, val_rows = split_rows(train.labels, settings.val_share, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GroupConvClassifier.from_preset(settings.preset, len(train.classes))
     if settings.start and not (resume and (folder / "state.safetensors").exists()):
         start_from(model, train.classes, settings.start)
-    number = _begin(folder, settings, train, resume, overwrite, options)
+    number = _begin(folder, settings, train, rows, resume, overwrite, options)
     versions = TrainVersions(train, model.levels, settings, folder, number, **options)
-    rows, val_rows = split_rows(train.labels, settings.val_share, seed)
     history = fit(
         model,
         versions.stores,
@@ -143,6 +139,7 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
     about = {
         "data": settings.data,
         "num_points": settings.num_points,
+        "points_seen": int(median(len(cloud) for cloud in train.clouds)),
         "protocol": settings.protocol,
         "preset": settings.preset,
         "seed": seed,
@@ -219,59 +216,37 @@ def _check_folder(folder: Path, settings: RunSettings, resume: bool, overwrite: 
         )
 
 
-def _begin(folder, settings, train: Split, resume: bool, overwrite: bool, options: dict) -> int:
+def _warn_of_clouds(splits: Sequence[Split], num_points: int) -> None:
+    for split, name in zip(splits, ("training", "test")):
+        few = sum(len(cloud) < SPARSE * num_points for cloud in split.clouds)
+        heaps = sum(largest_heap(cloud) > 0 for cloud in split.clouds)
+        for count, what in (
+            (few, f"have fewer than a quarter of the {num_points} points asked for"),
+            (heaps, "have many points in one place, as where a scanner saw nothing"),
+        ):
+            if count:
+                warnings.warn(f"{count} of {len(split)} {name} clouds {what}", stacklevel=2)
+
+
+def _begin(
+    folder, settings, train: Split, rows, resume: bool, overwrite: bool, options: dict
+) -> int:
     """Ready the folder; the number of the run, which process 0 draws or reads, for all."""
     ranks, number, error = options["ranks"], 0, None
     if ranks.first:
         if overwrite:
-            shutil.rmtree(own_cache(options["cache"], folder, _number(folder)), ignore_errors=True)
+            shutil.rmtree(
+                own_cache(options["cache"], folder, run_number(folder)), ignore_errors=True
+            )
         _start_folder(folder, settings, overwrite)
         try:
-            number = _check_data(folder, train, resume)
+            number = check_data(folder, train, rows, resume)
         except PcequiError as found:  # the others must not wait for it
             number, error = -1, found
     number = int(ranks.gather(torch.tensor([number]), even=True)[0])
     if number < 0:
         raise error or DataError(f"`resume` (=True) cannot go on with {folder}; see process 0")
     return number
-
-
-def _number(folder: Path) -> int:
-    """The number of a run, 0 for one of before that has none."""
-    try:
-        return int(read_json(folder / "data.json", _DELETE)["number"])
-    except (FileError, LookupError, TypeError, ValueError):
-        return 0
-
-
-def _check_data(folder: Path, train: Split, resume: bool) -> int:
-    """Whether a run that goes on has the clouds and classes that it began with, and its number.
-
-    A new run notes them and draws one.
-    """
-    path, digest = folder / "data.json", hashlib.sha256()
-    digest.update(train.labels.contiguous().numpy().tobytes())
-    for cloud in train.clouds:
-        digest.update(cloud.contiguous().numpy().tobytes())
-    now = {"classes": list(train.classes), "clouds": len(train), "digest": digest.hexdigest()}
-    if resume and path.exists():
-        kept = read_json(path, _DELETE)
-        changed = [key for key in now if kept.get(key) != now[key]]
-        if changed:
-            raise DataError(
-                "`resume` (=True) cannot go on: the training clouds are not those that the run in "
-                f"{folder} began with ({', '.join(changed)} changed); bring the data back, or "
-                "train in another folder"
-            )
-        return _number(folder)
-    # A run of before may have graphs under the name that runs without a number have.
-    now["number"] = 0 if resume and (folder / "state.safetensors").exists() else _drawn()
-    write_json(path, now)
-    return now["number"]
-
-
-def _drawn() -> int:
-    return secrets.randbelow(2**62) + 1
 
 
 def _flat(settings: RunSettings) -> dict:
@@ -305,8 +280,10 @@ def _alone(folder: Path, ranks: Ranks) -> Iterator[None]:
 
 
 def _start_folder(folder: Path, settings: RunSettings, overwrite: bool) -> None:
-    if overwrite:
-        for name in _OWN_FILES:
-            (folder / name).unlink(missing_ok=True)
     make_folder(folder)
+    for name in _OWN_FILES:
+        if overwrite:
+            (folder / name).unlink(missing_ok=True)
+        for left in folder.glob(f"{name}.*.part"):  # by a process that was killed
+            left.unlink(missing_ok=True)
     write_json(folder / "settings.json", settings.to_dict())

@@ -51,6 +51,7 @@ def content(folder):
         elif path.name == "data.json":
             note = json.loads(path.read_text())
             assert isinstance(note.pop("number"), int)  # each run draws its own
+            assert isinstance(note.pop("place"), str)
             found[name] = note
         elif path.suffix in (".safetensors", ".json"):
             found[name] = path.read_bytes().replace(str(folder).encode(), b"FOLDER")

@@ -112,6 +112,9 @@ def test_each_class_keeps_a_cloud_to_train_on():
     rows, held = split_rows(torch.tensor([0, 0, 1]), 0.9)
     assert set(torch.tensor([0, 0, 1])[rows].tolist()) == {0, 1}
     assert len(held) == 1
+    rows, held = split_rows(torch.tensor([0] * 5 + [1] * 2 + [2]), 0.05)
+    assert torch.tensor([0] * 5 + [1] * 2 + [2])[held].tolist() == [0, 1]  # one of each that can
+    assert not len(split_rows(torch.tensor([0, 0, 1]), 0.0)[1])
     with pytest.raises(ArgumentError, match=r"`val_share` \(=1"):
         split_rows(torch.tensor([0, 1]), 1.0)
 

@@ -15,7 +15,7 @@ import torch
 
 from pcequi import graph_store
 from pcequi.errors import ArgumentError, FileError, MissingPackageError
-from pcequi.ranks import ALONE, Ranks, local_cores
+from pcequi.ranks import ALONE, Ranks, granted_cores, local_cores
 from pcequi.training import FitSettings, fit
 from pcequi.training.launch import launched
 from pcequi.training.sync_norm import synchronized_norms
@@ -255,6 +255,24 @@ def test_processes_of_a_machine_share_the_cores_that_they_may_use(as_launched):
         set_threads(before)
     as_launched.setenv("LOCAL_WORLD_SIZE", "9")
     assert local_cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "250000 100000\n"}, 3),
+        ({"cpu.max": "max 100000\n"}, 64),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
+        ({"cpu.max": "nonsense"}, 64),
+        ({}, 64),
+    ],
+)
+def test_a_container_has_the_cores_that_it_may_take(files, cores, tmp_path):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert min(64, granted_cores(tmp_path)) == cores
 
 
 def test_several_without_fabric_are_told_what_to_install(as_launched):

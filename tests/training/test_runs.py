@@ -1,14 +1,24 @@
 """A run leaves all that is needed to read, resume and use it."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 
 from pcequi.errors import ArgumentError, DataError, FileError, PcequiError
 from pcequi.models import presets
-from pcequi.training import FitSettings, RunSettings, load_checkpoint, state, train_run, versions
-from pcequi.training.predict import predict_cloud, predict_files
+from pcequi.training import (
+    FitSettings,
+    RunSettings,
+    load_checkpoint,
+    runs,
+    state,
+    train_run,
+    versions,
+)
+from pcequi.training.predict import predict_cloud, predict_files, trained_points
+from pcequi.training.run_data import run_number, trained_on
 from pcequi.training.run_settings import load_run_settings, load_run_split
 from pcequi.training.versions import own_cache, precompute_train
 
@@ -194,6 +204,79 @@ def test_runs_of_one_path_on_two_machines_keep_their_graphs_apart(go, tmp_path):
         assert json.loads((tmp_path / "run" / "data.json").read_text())["number"] == numbers[-1]
     folders = {own_cache(tmp_path, tmp_path / "run", number) for number in (0, *numbers)}
     assert len(folders) == 3
+
+
+def test_the_copy_of_a_run_keeps_graphs_of_its_own(go, settings, tmp_path):
+    many = replace(settings, resamplings=2, fit=replace(settings.fit, epochs=3))
+
+    def stop(metrics):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(many, on_epoch=stop)
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    shutil.copytree(tmp_path / "run", tmp_path / "other")
+    own = own_cache(tmp_path / "cache", tmp_path / "run", run_number(tmp_path / "run"))
+    (own / "graphs").mkdir(parents=True)
+    go(many, tmp_path / "copy", resume=True)
+    go(settings, tmp_path / "other", overwrite=True)
+    assert (own / "graphs").exists()
+    numbers = {run_number(tmp_path / name) for name in ("run", "copy", "other")}
+    assert len(numbers) == 3 and 0 not in numbers
+    go(many, resume=True)
+    assert not own.exists()
+
+
+def test_a_share_out_of_range_leaves_nothing_behind(go, settings, tmp_path):
+    with pytest.raises(ArgumentError, match=r"`val_share` \(=1.5\)"):
+        replace(settings, val_share=1.5)
+    with pytest.raises(ArgumentError, match=r"`test_share` \(=0.5\) .*`test_list`"):
+        replace(settings, data="folder", test_share=0.5, test_list="list.txt")
+
+
+def test_what_a_killed_run_left_is_removed(go, tmp_path):
+    go()
+    left = tmp_path / "run" / "state.safetensors.123-abc.part"
+    for options in ({"resume": True}, {"overwrite": True}):
+        left.write_bytes(b"half")
+        go(**options)
+        assert not left.exists()
+
+
+def test_a_run_knows_the_clouds_that_it_was_trained_on(go, settings, tmp_path):
+    report = go()
+    train, test = (load_run_split(settings, part) for part in (True, False))
+    assert report["shapes"]["held_out"] > 0
+    assert trained_on(tmp_path / "run", train.clouds) == report["shapes"]["train"]
+    assert trained_on(tmp_path / "run", test.clouds) == 0
+    assert (
+        trained_on(tmp_path / "run", [test.clouds[0], *train.clouds]) == report["shapes"]["train"]
+    )
+    assert trained_on(tmp_path / "none", train.clouds) == 0
+
+
+def test_clouds_that_look_wrong_are_counted_before_training(go, settings, monkeypatch):
+    def spoilt(settings, train):
+        split = load_run_split(settings, train)
+        split.clouds[0] = split.clouds[0][:4]
+        for cloud in split.clouds[1:3]:
+            cloud[:9] = 0.5
+        return split
+
+    monkeypatch.setattr(runs, "load_run_split", spoilt)
+    with pytest.warns(UserWarning) as caught:
+        train_run(settings, settings.root + "/run", cache=settings.root, workers=1)
+    said = [str(one.message) for one in caught]
+    for kind in ("training", "test"):
+        assert f"1 of 32 {kind} clouds have fewer than a quarter of the 24 points asked for" in said
+        assert any(f"2 of 32 {kind} clouds have many points in one place" in one for one in said)
+
+
+def test_a_network_is_said_to_be_trained_on_what_it_saw(go, settings, tmp_path):
+    checkpoint = go(replace(settings, num_points=24)) and load_checkpoint(tmp_path / "run")
+    assert trained_points(checkpoint) == checkpoint.extra["points_seen"] == 24
+    del checkpoint.extra["points_seen"]  # a network of before
+    assert trained_points(checkpoint) == 24
 
 
 def test_a_run_that_is_thrown_away_leaves_no_graphs(go, settings, tmp_path):

@@ -1,0 +1,100 @@
+"""What a run remembers of its training clouds: ``data.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from pcequi.errors import DataError, FileError
+from pcequi.training.files import read_json, write_json
+from pcequi.training.splits import Split
+
+__all__ = ["check_data", "run_number", "trained_on"]
+
+_DELETE = "delete it to go on without this check"
+
+
+def check_data(folder: Path, train: Split, rows: Tensor, resume: bool) -> int:
+    """Whether a run that goes on has the clouds and classes that it began with.
+
+    A new run notes them and draws a number.
+
+    Args:
+        folder: of the run.
+        train: the training split.
+        rows: of it that are trained on [n].
+        resume: whether the run goes on.
+
+    Returns:
+        The number of the run; 0 for one of before that has none.
+
+    Raises:
+        FileError, DataError: ``data.json`` is damaged, or the clouds are others.
+
+    **Equivariance:** none: turned clouds are others.
+    """
+    path, digest = folder / "data.json", hashlib.sha256()
+    digest.update(train.labels.contiguous().numpy().tobytes())
+    for cloud in train.clouds:
+        digest.update(cloud.contiguous().numpy().tobytes())
+    now = {"classes": list(train.classes), "clouds": len(train), "digest": digest.hexdigest()}
+    place = _place(folder)
+    if resume and path.exists():
+        kept = read_json(path, _DELETE)
+        changed = [key for key in now if kept.get(key) != now[key]]
+        if changed:
+            raise DataError(
+                "`resume` (=True) cannot go on: the training clouds are not those that the run in "
+                f"{folder} began with ({', '.join(changed)} changed); bring the data back, or "
+                "train in another folder"
+            )
+        if kept.get("place", place) != place:  # a copy must not delete what the run itself reads
+            write_json(path, kept | {"place": place, "number": _drawn()})
+        return run_number(folder)
+    # A run of before may have graphs under the name that runs without a number have.
+    now["number"] = 0 if resume and (folder / "state.safetensors").exists() else _drawn()
+    now["place"] = place
+    now["trained_on"] = sorted({_digest(train.clouds[row]) for row in rows.tolist()})
+    write_json(path, now)
+    return now["number"]
+
+
+def run_number(folder: Path) -> int:
+    """The number of a run, 0 for one of before that has none and for a copy of a run.
+
+    **Equivariance:** does not apply.
+    """
+    try:
+        kept = read_json(folder / "data.json", _DELETE)
+        return int(kept["number"]) if kept.get("place", _place(folder)) == _place(folder) else 0
+    except (FileError, LookupError, TypeError, ValueError):
+        return 0
+
+
+def trained_on(run: str | Path, clouds: Sequence[Tensor]) -> int:
+    """How many of some clouds, as they are stored, a run was trained on; 0 where it does not say.
+
+    **Equivariance:** none: turned clouds are others.
+    """
+    try:
+        seen = set(read_json(Path(run).expanduser() / "data.json", _DELETE)["trained_on"])
+    except (FileError, LookupError, TypeError):
+        return 0
+    return sum(_digest(cloud) in seen for cloud in clouds)
+
+
+def _digest(cloud: Tensor) -> str:
+    return hashlib.sha256(cloud.contiguous().numpy().tobytes()).hexdigest()[:16]
+
+
+def _place(folder: Path) -> str:
+    return hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+
+
+def _drawn() -> int:
+    return secrets.randbelow(2**62) + 1
