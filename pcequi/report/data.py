@@ -111,7 +111,8 @@ def _settings(report: dict) -> dict:
 def _cost(report: dict, first: str) -> dict[str, tuple[float, str]]:
     shapes, seconds = report["shapes"], report["seconds"]
     trained = shapes["train"] + shapes["held_out"]
-    versions = 1 + report["settings"].get("resamplings", 0)
+    # A version that no epoch reads is not made.
+    versions = min(1 + report["settings"].get("resamplings", 0), report["epochs"])
     memory = report.get("peak_memory_mb") or {}
     network = sum(seconds["evaluate"].values())
     cost = {

@@ -61,7 +61,7 @@ def finished(tmp_path, split, logits):
     protocols = ("z/SO3", "z/z")
     settings = RunSettings(data="folder", root="/home/somebody/scans", also=("z/z",)).to_dict()
     report = {
-        "data": "folder", "agreement": {"z/SO3, z/z": 1.0}, "settings": settings,
+        "data": "folder", "agreement": {"z/SO3, z/z": 1.0}, "settings": settings, "epochs": 10,
         "shapes": {"train": 30, "held_out": 0, "test": 9}, "parameters": 1234567,
         "seconds": {
             "precompute_train": 3.0, "precompute_test": {"z/SO3": 0.9, "z/z": 0.8},

@@ -92,6 +92,17 @@ def test_settings_without_effect_are_left_out(finished):
     assert said(data="modelnet40", test_list=None, resamplings=0) == []
 
 
+@pytest.mark.parametrize(("resamplings", "epochs", "made"), [(0, 4, 1), (2, 4, 3), (9, 4, 4)])
+def test_a_training_graph_costs_what_all_that_were_made_cost(finished, resamplings, epochs, made):
+    path = finished / "report.json"
+    report = json.loads(path.read_text())
+    report["settings"]["resamplings"], report["epochs"] = resamplings, epochs
+    report["seconds"]["precompute_train"] = 3.0
+    path.write_text(json.dumps(report))
+    cost = report_data(finished)["cost"]["precomputing, a training graph"]
+    assert cost[0] == pytest.approx(1e3 * 3.0 / (30 * made))
+
+
 def test_every_table_lies_in_a_box_that_scrolls(page):
     assert page.count("<table") == page.count('<div class="wide" tabindex="0"><table') == 6
     style = page.partition("<style>")[2].partition("</style>")[0]
