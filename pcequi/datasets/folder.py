@@ -24,8 +24,8 @@ class FolderClouds(CloudDataset):
     """Meshes and point clouds of your own: a sub-folder a class.
 
     Files end as :func:`~pcequi.datasets.readers.read_points` wants them, others
-    are passed over; folders within that of a class are searched too. Which files
-    are tested on is decided by the first that applies:
+    are passed over; folders within that of a class are searched too, but for hidden ones
+    (``.name``) and ``__MACOSX``. Which files are tested on is decided by the first that applies:
 
     - folders ``train`` and ``test``, in small or capital letters, above the classes
       (``train/CLASS/...``) or below each (``CLASS/train/...``). A folder ``val``,

@@ -18,6 +18,8 @@ __all__ = ["SPLITS", "find_copies", "find_files", "split_files"]
 SPLITS = ("train", "test")
 # Names of folders that people mean as splits, too; which split, a program cannot know.
 _ALMOST = ("val", "valid", "validation", "training", "testing")
+# What macOS puts beside the folders that it packs.
+_APPLE = "__MACOSX"
 # Bytes of a file that are compared before the whole of it is read.
 _HEAD = 1 << 14
 
@@ -148,7 +150,7 @@ def find_files(folder: Path) -> list[tuple[Path, str, str]]:
 
 def _find_classes(place: Path, part: str) -> Iterator[tuple[Path, str, str]]:
     for kind in sorted(place.iterdir()):
-        if not kind.is_dir() or kind.name.startswith("."):
+        if not kind.is_dir() or _is_passed_over(kind):
             continue
         found = [
             path
@@ -167,9 +169,15 @@ def _find_classes(place: Path, part: str) -> Iterator[tuple[Path, str, str]]:
             yield path, kind.name, part or below.get(name, "")
 
 
+def _is_passed_over(folder: Path) -> bool:
+    # Checkpoints of editors and old versions of tools that synchronise are no clouds.
+    return folder.name.startswith(".") or folder.name == _APPLE
+
+
 def _all_files(place: Path, seen: set[str] | None = None) -> Iterator[Path]:
-    """All files of a folder. Links to folders are followed, after the folders themselves; what is
-    reached a second time is passed over, or a cloud could be trained and tested on."""
+    """All files of a folder, but those of hidden folders. Links to folders are followed, after the
+    folders themselves; what is reached a second time is passed over, or a cloud could be trained
+    and tested on."""
     seen = set() if seen is None else seen
     real = os.path.realpath(place)
     if real in seen:
@@ -181,7 +189,7 @@ def _all_files(place: Path, seen: set[str] | None = None) -> Iterator[Path]:
         raise FileError(
             f"{str(place)!r} cannot be read ({error.strerror}): allow it, or move it elsewhere"
         ) from error
-    folders = [path for path in entries if path.is_dir()]
+    folders = [path for path in entries if path.is_dir() and not _is_passed_over(path)]
     yield from (path for path in entries if path.is_file())
     for path in sorted(folders, key=lambda path: path.is_symlink()):
         yield from _all_files(path, seen)

@@ -201,6 +201,13 @@ def test_links_to_folders_are_followed_but_not_in_circles(folder, tmp_path):
     assert {"cube/more/a.stl", "rod/v1/b.stl"} <= set(found) and len(found) == 22
 
 
+def test_hidden_folders_and_those_of_macos_hold_no_clouds(folder):
+    expected = split_files(folder)
+    for place in ("cube/.ipynb_checkpoints", "rod/new/.stversions/old", "__MACOSX", "rod/__MACOSX"):
+        put(folder / place / "0-checkpoint.stl")
+    assert split_files(folder) == expected
+
+
 def test_a_file_in_both_splits_is_warned_of(tmp_path, store):
     for kind in "ab":
         mesh = put(tmp_path / f"{kind}.ply", ord(kind))
