@@ -33,7 +33,8 @@ class FolderClouds(CloudDataset):
       beside one another, is an error: its files would be passed over;
     - ``test_list``, a text file that names the files to test on, a line each;
     - a share of each class, drawn by ``seed`` from the names of the files: a
-      file that is added later moves hardly any other.
+      file that is added later moves hardly any other. Files of one folder that differ in
+      their ending alone (``bolt.stl``, ``bolt.obj``) fall on one side.
 
     Meshes are sampled by area; clouds are thinned to ``num_points`` where they
     have more, and kept whole where they have fewer. The sample of a file depends

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from pcequi.datasets.readers import ENDINGS
 from pcequi.errors import ArgumentError, DataError, FileError
 
@@ -217,18 +219,24 @@ def _split_folders(place: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def _split_by_share(folder: Path, files: list, share: float, seed: int) -> list:
-    def lot(found) -> bytes:
-        name = found[0].relative_to(folder).as_posix()
+    def stem(found) -> str:
+        return found[0].relative_to(folder).with_suffix("").as_posix()
+
+    def lot(name: str) -> bytes:
         return hashlib.sha256(os.fsencode(f"{seed}:{name}")).digest()
 
     tested, of_kind = set(), {}
     for found in files:
-        of_kind.setdefault(found[1], []).append(found)
-    for one_kind in of_kind.values():
-        drawn = sorted(one_kind, key=lot)
+        # bolt.stl and bolt.obj are one shape, which is trained or tested on.
+        of_kind.setdefault(found[1], {}).setdefault(stem(found), []).append(found[0])
+    for shapes in of_kind.values():
+        drawn = sorted(shapes, key=lot)
+        sizes = np.cumsum([len(shapes[name]) for name in drawn])
+        wanted = round(share * int(sizes[-1]))
         # At least one, and one is left to train on.
-        count = min(max(1, round(share * len(drawn))), len(drawn) - 1)
-        tested.update(path for path, _, _ in drawn[:count])
+        nearest = 1 + int(np.abs(sizes - wanted).argmin())
+        count = min(nearest, len(drawn) - 1)
+        tested.update(path for name in drawn[:count] for path in shapes[name])
     return [(path, name, SPLITS[path in tested]) for path, name, _ in files]
 
 

@@ -81,6 +81,44 @@ def test_a_file_more_moves_at_most_one_other(folder):
         before = tested()
 
 
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5, 0.9])
+def test_files_of_one_stem_fall_on_one_side(tmp_path, share):
+    for kind in ("a", "b"):
+        for n in range(20):
+            for ending in [".off", ".stl", ".obj"][: 1 + n % 3]:
+                path = tmp_path / kind / f"{n}{ending}"
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(str(path))
+    for seed in range(5):
+        side = {}
+        for path, kind, part in split_files(tmp_path, test_share=share, seed=seed):
+            side.setdefault((kind, path.stem), []).append(part)
+        assert all(len(set(parts)) == 1 for parts in side.values())
+        for kind in ("a", "b"):
+            found = [part for key, parts in side.items() if key[0] == kind for part in parts]
+            assert abs(found.count("test") / len(found) - share) < 2 / len(found)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.99])
+def test_each_side_has_a_shape_of_each_class_that_has_two(tmp_path, share):
+    for kind, number in (("a", 2), ("b", 3), ("c", 1)):
+        for n in range(number):
+            for ending in (".stl", ".obj"):
+                put(tmp_path / kind / f"{n}{ending}")
+    found = {(kind, part) for _, kind, part in split_files(tmp_path, test_share=share)}
+    assert found == {(kind, part) for kind in "abc" for part in ("train", "test")} - {("c", "test")}
+
+
+def test_the_split_is_that_of_the_names_whatever_the_format(folder):
+    def tested():
+        return {path.stem for path, _, part in split_files(folder) if part == "test"}
+
+    before = tested()
+    for path, _, _ in split_files(folder):
+        path.rename(path.with_suffix(".stl"))
+    assert tested() == before
+
+
 def test_clouds_are_sampled_by_name_and_of_any_size(folder):
     train = FolderClouds(folder, num_points=44)
     for item in train:
