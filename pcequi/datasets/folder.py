@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pcequi.datasets.base import Cloud, CloudDataset, broken_files, check_count, read_each
-from pcequi.datasets.folder_files import SPLITS, find_copies, split_files
+from pcequi.datasets.copies import known_copies
+from pcequi.datasets.folder_files import SPLITS, split_files
 from pcequi.datasets.readers import read_points
 from pcequi.datasets.roots import default_root
 from pcequi.errors import DataError
 
 __all__ = ["FolderClouds"]
 
+# Classes that a warning names.
+_SHOWN = 3
 # Raised when files are read or split in another way.
 _VERSION = 2
 
@@ -44,7 +47,7 @@ class FolderClouds(CloudDataset):
     path within the folder, and ``normal`` float32 ``[N, 3]`` where asked for.
 
     A warning says so where a file of the test split is a copy of one to train on, or where two
-    classes have the same file.
+    classes have the same file, and where a class has no file to test on.
 
     Args:
         folder: Whose sub-folders are the classes; nothing is written into it.
@@ -117,6 +120,8 @@ class FolderClouds(CloudDataset):
         super().__init__(
             root, split, settings, classes, transform, pre_transform, pre_filter, force_reload
         )
+        self._warn_of_copies(again=force_reload)
+        self._warn_of_classes()
 
     def _stem(self) -> str:
         # Beside those of other folders.
@@ -130,14 +135,26 @@ class FolderClouds(CloudDataset):
         if broken:
             total = len(self.files) + len(self._others)
             raise DataError(broken_files("folder", self.folder, broken, total))
-        self._warn_of_copies()
 
-    def _warn_of_copies(self) -> None:
-        twins, torn = find_copies(self.files, self._others)
+    def _warn_of_copies(self, again: bool) -> None:
+        note = Path(self.processed_dir) / f"{self.split}-copies.json"
+        twins, torn = known_copies(note, self.files, self._others, again=again)
         if self.split == "test":
             self._warn(twins, "both tested and trained on, so accuracy says less about new shapes")
         else:
             self._warn(torn, "the same in two classes, one of which is wrong")
+
+    def _warn_of_classes(self) -> None:
+        tested = {label for _, label in self.files}
+        untested = [name for label, name in enumerate(self.classes) if label not in tested]
+        if self.split == "test" and untested:
+            more = " and more" if len(untested) > _SHOWN else ""
+            warnings.warn(
+                f"{len(untested)} of the {len(self.classes)} classes of {str(self.folder)!r} "
+                f"({', '.join(map(repr, untested[:_SHOWN]))}{more}) have no file to test on, so "
+                "accuracy says nothing about them: add files, or test on others (`test_list`)",
+                stacklevel=3,
+            )
 
     def _warn(self, pairs: list[tuple[Path, Path]], what: str) -> None:
         if pairs:
@@ -146,7 +163,7 @@ class FolderClouds(CloudDataset):
                 f"the content of {len(pairs)} of {len(self.files) + len(self._others)} files of "
                 f"{str(self.folder)!r} is {what}: remove one of {first} and {second}"
                 f"{', and the like' if len(pairs) > 1 else ''}",
-                stacklevel=2,
+                stacklevel=4,
             )
 
     def _name(self, path: Path) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,7 @@ import numpy as np
 from pcequi.datasets.readers import ENDINGS
 from pcequi.errors import ArgumentError, DataError, FileError
 
-__all__ = ["SPLITS", "find_copies", "find_files", "split_files"]
+__all__ = ["SPLITS", "find_files", "split_files"]
 
 #: Names of the splits, and of the folders that say them.
 SPLITS = ("train", "test")
@@ -22,8 +20,6 @@ SPLITS = ("train", "test")
 _ALMOST = ("val", "valid", "validation", "training", "testing")
 # What macOS puts beside the folders that it packs.
 _APPLE = "__MACOSX"
-# Bytes of a file that are compared before the whole of it is read.
-_HEAD = 1 << 14
 
 
 def split_files(
@@ -62,55 +58,6 @@ def split_files(
             "or remove the class"
         )
     return files
-
-
-def find_copies(
-    files: Sequence[tuple[Path, int]], others: Sequence[tuple[Path, int]]
-) -> tuple[list[tuple[Path, Path]], list[tuple[Path, Path]]]:
-    """Files that are the same, byte for byte, as another.
-
-    Only files of one size and one beginning are read whole; what cannot be read is passed over.
-
-    Args:
-        files: path and label of each file of a split.
-        others: those of the other split.
-
-    Returns:
-        Pairs of a file and its twin in the other split, and pairs of one content (of
-        both splits) with two labels.
-
-    **Equivariance:** does not apply.
-    """
-    groups = [[*files, *others]]
-    for key in (_size, _digest, functools.partial(_digest, most=None)):
-        groups = [alike for group in groups for alike in _alike(group, key)]
-    own = {path for path, _ in files}
-    twins, torn = [], []
-    for group in groups:
-        outside = [path for path, _ in group if path not in own]
-        twins += [(path, outside[0]) for path, _ in group if outside and path in own]
-        first, label = group[0]
-        torn += [(first, path) for path, other in group if other != label]
-    return twins, torn
-
-
-def _alike(group: list[tuple[Path, int]], key: Callable[[Path], object]) -> list[list]:
-    found: dict[object, list] = {}
-    for file in group:
-        with suppress(OSError):  # whoever reads it says what is wrong
-            found.setdefault(key(file[0]), []).append(file)
-    return [alike for alike in found.values() if len(alike) > 1]
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
-
-
-def _digest(path: Path, most: int | None = _HEAD) -> bytes:
-    with path.open("rb") as file:
-        if most is not None:
-            return hashlib.sha256(file.read(most)).digest()
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def find_files(folder: Path) -> list[tuple[Path, str, str]]:

@@ -1,8 +1,6 @@
 """A folder of files as a data set: classes, splits, files of any size."""
 
 import os
-import shutil
-import warnings
 import zlib
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import trimesh
 
 from pcequi.datasets import FolderClouds
 from pcequi.datasets.base import broken_files
-from pcequi.datasets.folder_files import find_copies, split_files
+from pcequi.datasets.folder_files import split_files
 from pcequi.errors import ArgumentError, DataError, FileError
 from pcequi.training.splits import load_split
 
@@ -246,36 +244,18 @@ def test_hidden_folders_and_those_of_macos_hold_no_clouds(folder):
     assert split_files(folder) == expected
 
 
-def test_a_file_in_both_splits_is_warned_of(tmp_path, store):
-    for kind in "ab":
-        mesh = put(tmp_path / f"{kind}.ply", ord(kind))
-        for part, points in (("train", 30), ("test", 40)):
-            cloud = put(tmp_path / "d" / part / kind / f"{part}.npy", ord(kind), points)
-            shutil.copy(mesh, cloud.with_suffix(".ply"))
-    with pytest.warns(UserWarning, match="2 of 8 .*tested and trained on.*test/a/test.ply and"):
-        FolderClouds(tmp_path / "d", train=False, num_points=20)
-    with warnings.catch_warnings():  # said once, by the split that it harms
-        warnings.simplefilter("error")
-        FolderClouds(tmp_path / "d", train=True, num_points=20)
-
-
-def test_a_file_in_two_classes_is_warned_of(tmp_path, store):
-    for kind in ("a", "b"):
-        for n in range(3):
-            put(tmp_path / "d" / kind / f"{n}.npy", ord(kind), 40 + n)
-    shutil.copy(tmp_path / "d" / "a" / "1.npy", tmp_path / "d" / "b" / "3.npy")
-    with pytest.warns(UserWarning, match="1 of 7 .*two classes.*a/1.npy and b/3.npy"):
-        FolderClouds(tmp_path / "d", num_points=20)
-
-
-def test_large_files_are_compared_whole(tmp_path):
-    files = [(tmp_path / f"{n}.npy", 0) for n in range(3)]
-    rows = np.random.default_rng(0).normal(size=(3000, 3))
-    for n, (path, _) in enumerate(files):
-        rows[-1] = n > 0  # the same size, and the same beginning
-        np.save(path, rows)
-    assert find_copies(files[:2], files[2:]) == ([(files[1][0], files[2][0])], [])
-    assert find_copies(files[:2], [(tmp_path / "gone.npy", 0)]) == ([], [])
+def test_classes_without_a_file_to_test_on_are_named_at_every_load_of_the_test_split(folder):
+    for kind in ("ball", "bar", "cap", "cone"):
+        for ending in (".stl", ".npy"):
+            put(folder / kind / f"1{ending}")
+    for _ in range(2):
+        with pytest.warns(UserWarning) as told:
+            found = FolderClouds(folder, False, num_points=10)
+        assert found.classes == ["ball", "bar", "cap", "cone", "cube", "rod"]
+        (said,) = (str(warning.message) for warning in told)
+        assert "4 of the 6 classes" in said and "('ball', 'bar', 'cap' and more)" in said
+    # To training it does no harm.
+    assert len(FolderClouds(folder, num_points=10)) == 24
 
 
 def test_normals_where_they_are_asked_for(tmp_path, store):
