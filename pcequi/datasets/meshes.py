@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -102,9 +103,10 @@ def _faces(lines: list[bytes]) -> np.ndarray:
     if not lines:
         return np.zeros((0, 3), dtype=np.int64)
     if len(lines[0].split()) == 4:
-        table = _numbers(lines, np.int64)
-        if table.size == 4 * len(lines) and (table[::4] == 3).all():
-            return table.reshape(-1, 4)[:, 1:].copy()
+        with suppress(ValueError):  # colours after a later face, say
+            table = _numbers(lines, np.int64)
+            if table.size == 4 * len(lines) and (table[::4] == 3).all():
+                return table.reshape(-1, 4)[:, 1:].copy()
     words = [line.split() for line in lines]
     triangles = []
     for word in words:
