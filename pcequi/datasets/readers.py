@@ -34,8 +34,8 @@ _NO_RETURNS = (
     ".all(axis=1)]` in NumPy, or save the cloud as .pcd, where they mean that"
 )
 
-# Three rows with more columns than this are no three points.
-_WIDE = 64
+# More columns than points have; where there are no more rows than this, rows are columns.
+_WIDE, _FEW = 64, 16
 
 
 class _Layout(ValueError):
@@ -276,10 +276,15 @@ def _check_table(table: np.ndarray, path: Path) -> np.ndarray:
             f"`path` (={str(path)!r}) holds no cloud (its shape is {list(table.shape)}, not "
             f"[points, 3 or more]): {_SAVE}"
         )
-    if len(table) == 3 and table.shape[1] > _WIDE:
-        raise FileError(
-            f"`path` (={str(path)!r}) holds three points of {table.shape[1]} columns, which looks "
+    if table.shape[1] > _WIDE:
+        looks = (
             "transposed: save one point a row"
+            if len(table) <= _FEW
+            else f"like an image or a grid: {_SAVE}"
+        )
+        raise FileError(
+            f"`path` (={str(path)!r}) holds {len(table)} points of {table.shape[1]} columns, which "
+            f"looks {looks}"
         )
     return table
 
