@@ -20,7 +20,7 @@ __all__ = ["FolderClouds"]
 # Classes that a warning names.
 _SHOWN = 3
 # Raised when files are read or split in another way.
-_VERSION = 2
+_VERSION = 3
 
 
 class FolderClouds(CloudDataset):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from pcequi.errors import DataError, FileError
 
-__all__ = ["check_finite", "normalize_cloud", "parse_off", "read_off", "sample_mesh"]
+__all__ = ["check_finite", "cut_fan", "normalize_cloud", "parse_off", "read_off", "sample_mesh"]
 
 # OFF, and its variants whose vertex lines carry more columns after x, y, z
 # (COFF colours, NOFF normals, STOFF texture). 4OFF and nOFF are other spaces.
@@ -114,8 +115,16 @@ def _faces(lines: list[bytes]) -> np.ndarray:
         corners = [int(corner) for corner in word[1 : 1 + count]]
         if len(corners) != count:
             raise ValueError("a face has fewer corners than it announces")
-        triangles += [(corners[0], corners[i], corners[i + 1]) for i in range(1, count - 1)]
+        triangles += cut_fan(corners)
     return np.array(triangles, dtype=np.int64).reshape(-1, 3)
+
+
+def cut_fan(corners: Sequence[int]) -> list[tuple[int, int, int]]:
+    """The triangles of a polygon that meet in its first corner; none of fewer than three.
+
+    **Equivariance:** does not apply.
+    """
+    return [(corners[0], *corners[i : i + 2]) for i in range(1, len(corners) - 1)]
 
 
 def read_off(path: str | Path) -> tuple[np.ndarray, np.ndarray]:

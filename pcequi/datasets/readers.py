@@ -13,6 +13,7 @@ from pcequi.datasets.archives import brief, check_unpacked
 from pcequi.datasets.base import check_count
 from pcequi.datasets.meshes import check_finite, normalize_cloud, read_off, sample_mesh
 from pcequi.datasets.pcd import read_pcd
+from pcequi.datasets.ply_polygons import read_polygons
 from pcequi.datasets.text_clouds import read_text
 from pcequi.errors import DataError, FileError
 
@@ -176,6 +177,9 @@ def _load_mesh(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         options["skip_materials"] = True
     vertices, faces, offset = [], [], 0
     try:
+        if path.suffix.lower() == ".ply" and (polygons := read_polygons(path)) is not None:
+            _check_corners(polygons[1], len(polygons[0]))
+            return polygons
         parts = trimesh.load_scene(path, **options).dump()
         for part in parts:
             points = getattr(part, "vertices", None)
@@ -187,8 +191,7 @@ def _load_mesh(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
             vertices.append(points)
             if isinstance(part, trimesh.Trimesh):
                 corners = np.asarray(part.faces, dtype=np.int64).reshape(-1, 3)
-                if corners.size and not 0 <= corners.min() <= corners.max() < len(points):
-                    raise ValueError(f"a face refers to a vertex outside 0 ... {len(points) - 1}")
+                _check_corners(corners, len(points))
                 faces.append(corners + offset)
             offset += len(points)
         normals = _ply_normals(parts[0]) if len(parts) == 1 else None
@@ -198,6 +201,11 @@ def _load_mesh(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         raise _damaged(path, "it holds no points")
     none = np.zeros((0, 3), dtype=np.int64)
     return np.concatenate(vertices), np.concatenate(faces or [none]), normals
+
+
+def _check_corners(faces: np.ndarray, number: int) -> None:
+    if faces.size and not 0 <= faces.min() <= faces.max() < number:
+        raise ValueError(f"a face refers to a vertex outside 0 ... {number - 1}")
 
 
 def _ply_normals(part) -> np.ndarray | None:
