@@ -50,7 +50,20 @@ def _mesh(kind: str) -> list[bytes]:
         head = ["ply", "format ascii 1.0", "element vertex 1"]
         head += [f"property float {axis}" for axis in "xyz"] + ["property list uchar int a"]
         made.append("\n".join([*head, "end_header", "1 2 3 2 4 5", ""]))
+        made += [_polygons("<"), _polygons(">")]
     return [part.encode() if isinstance(part, str) else part for part in made]
+
+
+def _polygons(order: str) -> bytes:
+    """A tetrahedron and a quad: faces of different lengths."""
+    form = {"<": "little", ">": "big"}[order]
+    head = ["ply", f"format binary_{form}_endian 1.0", "element vertex 5"]
+    head += [f"property float {axis}" for axis in "xyz"] + ["element face 4", "property uchar a"]
+    head += ["property list uchar int vertex_indices", "end_header", ""]
+    points = (np.arange(15) % 4).astype(f"{order}f4").tobytes()
+    faces = [(0, 1, 2), (0, 1, 3), (0, 2, 3), (1, 2, 4, 3)]
+    rows = [struct.pack(f"{order}BB{len(face)}i", 9, len(face), *face) for face in faces]
+    return "\n".join(head).encode() + points + b"".join(rows)
 
 
 def _pcd(form: str) -> bytes:

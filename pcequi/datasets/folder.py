@@ -9,23 +9,26 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pcequi.datasets.base import Cloud, CloudDataset, broken_files, check_count, read_each
-from pcequi.datasets.folder_files import SPLITS, find_copies, split_files
+from pcequi.datasets.copies import known_copies
+from pcequi.datasets.folder_files import SPLITS, split_files
 from pcequi.datasets.readers import read_points
 from pcequi.datasets.roots import default_root
 from pcequi.errors import DataError
 
 __all__ = ["FolderClouds"]
 
+# Classes that a warning names.
+_SHOWN = 3
 # Raised when files are read or split in another way.
-_VERSION = 2
+_VERSION = 3
 
 
 class FolderClouds(CloudDataset):
     """Meshes and point clouds of your own: a sub-folder a class.
 
     Files end as :func:`~pcequi.datasets.readers.read_points` wants them, others
-    are passed over; folders within that of a class are searched too. Which files
-    are tested on is decided by the first that applies:
+    are passed over; folders within that of a class are searched too, but for hidden ones
+    (``.name``) and ``__MACOSX``. Which files are tested on is decided by the first that applies:
 
     - folders ``train`` and ``test``, in small or capital letters, above the classes
       (``train/CLASS/...``) or below each (``CLASS/train/...``). A folder ``val``,
@@ -33,7 +36,8 @@ class FolderClouds(CloudDataset):
       beside one another, is an error: its files would be passed over;
     - ``test_list``, a text file that names the files to test on, a line each;
     - a share of each class, drawn by ``seed`` from the names of the files: a
-      file that is added later moves hardly any other.
+      file that is added later moves hardly any other. Files of one folder that differ in
+      their ending alone (``bolt.stl``, ``bolt.obj``) fall on one side.
 
     Meshes are sampled by area; clouds are thinned to ``num_points`` where they
     have more, and kept whole where they have fewer. The sample of a file depends
@@ -43,7 +47,7 @@ class FolderClouds(CloudDataset):
     path within the folder, and ``normal`` float32 ``[N, 3]`` where asked for.
 
     A warning says so where a file of the test split is a copy of one to train on, or where two
-    classes have the same file.
+    classes have the same file, and where a class has no file to test on.
 
     Args:
         folder: Whose sub-folders are the classes; nothing is written into it.
@@ -116,6 +120,8 @@ class FolderClouds(CloudDataset):
         super().__init__(
             root, split, settings, classes, transform, pre_transform, pre_filter, force_reload
         )
+        self._warn_of_copies(again=force_reload)
+        self._warn_of_classes()
 
     def _stem(self) -> str:
         # Beside those of other folders.
@@ -129,14 +135,26 @@ class FolderClouds(CloudDataset):
         if broken:
             total = len(self.files) + len(self._others)
             raise DataError(broken_files("folder", self.folder, broken, total))
-        self._warn_of_copies()
 
-    def _warn_of_copies(self) -> None:
-        twins, torn = find_copies(self.files, self._others)
+    def _warn_of_copies(self, again: bool) -> None:
+        note = Path(self.processed_dir) / f"{self.split}-copies.json"
+        twins, torn = known_copies(note, self.files, self._others, again=again)
         if self.split == "test":
             self._warn(twins, "both tested and trained on, so accuracy says less about new shapes")
         else:
             self._warn(torn, "the same in two classes, one of which is wrong")
+
+    def _warn_of_classes(self) -> None:
+        tested = {label for _, label in self.files}
+        untested = [name for label, name in enumerate(self.classes) if label not in tested]
+        if self.split == "test" and untested:
+            more = " and more" if len(untested) > _SHOWN else ""
+            warnings.warn(
+                f"{len(untested)} of the {len(self.classes)} classes of {str(self.folder)!r} "
+                f"({', '.join(map(repr, untested[:_SHOWN]))}{more}) have no file to test on, so "
+                "accuracy says nothing about them: add files, or test on others (`test_list`)",
+                stacklevel=3,
+            )
 
     def _warn(self, pairs: list[tuple[Path, Path]], what: str) -> None:
         if pairs:
@@ -145,7 +163,7 @@ class FolderClouds(CloudDataset):
                 f"the content of {len(pairs)} of {len(self.files) + len(self._others)} files of "
                 f"{str(self.folder)!r} is {what}: remove one of {first} and {second}"
                 f"{', and the like' if len(pairs) > 1 else ''}",
-                stacklevel=2,
+                stacklevel=4,
             )
 
     def _name(self, path: Path) -> str:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import numpy as np
 
 from pcequi.datasets.readers import ENDINGS
 from pcequi.errors import ArgumentError, DataError, FileError
 
-__all__ = ["SPLITS", "find_copies", "find_files", "split_files"]
+__all__ = ["SPLITS", "find_files", "split_files"]
 
 #: Names of the splits, and of the folders that say them.
 SPLITS = ("train", "test")
 # Names of folders that people mean as splits, too; which split, a program cannot know.
 _ALMOST = ("val", "valid", "validation", "training", "testing")
-# Bytes of a file that are compared before the whole of it is read.
-_HEAD = 1 << 14
+# What macOS puts beside the folders that it packs.
+_APPLE = "__MACOSX"
 
 
 def split_files(
@@ -58,55 +58,6 @@ def split_files(
             "or remove the class"
         )
     return files
-
-
-def find_copies(
-    files: Sequence[tuple[Path, int]], others: Sequence[tuple[Path, int]]
-) -> tuple[list[tuple[Path, Path]], list[tuple[Path, Path]]]:
-    """Files that are the same, byte for byte, as another.
-
-    Only files of one size and one beginning are read whole; what cannot be read is passed over.
-
-    Args:
-        files: path and label of each file of a split.
-        others: those of the other split.
-
-    Returns:
-        Pairs of a file and its twin in the other split, and pairs of one content (of
-        both splits) with two labels.
-
-    **Equivariance:** does not apply.
-    """
-    groups = [[*files, *others]]
-    for key in (_size, _digest, functools.partial(_digest, most=None)):
-        groups = [alike for group in groups for alike in _alike(group, key)]
-    own = {path for path, _ in files}
-    twins, torn = [], []
-    for group in groups:
-        outside = [path for path, _ in group if path not in own]
-        twins += [(path, outside[0]) for path, _ in group if outside and path in own]
-        first, label = group[0]
-        torn += [(first, path) for path, other in group if other != label]
-    return twins, torn
-
-
-def _alike(group: list[tuple[Path, int]], key: Callable[[Path], object]) -> list[list]:
-    found: dict[object, list] = {}
-    for file in group:
-        with suppress(OSError):  # whoever reads it says what is wrong
-            found.setdefault(key(file[0]), []).append(file)
-    return [alike for alike in found.values() if len(alike) > 1]
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
-
-
-def _digest(path: Path, most: int | None = _HEAD) -> bytes:
-    with path.open("rb") as file:
-        if most is not None:
-            return hashlib.sha256(file.read(most)).digest()
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def find_files(folder: Path) -> list[tuple[Path, str, str]]:
@@ -148,7 +99,7 @@ def find_files(folder: Path) -> list[tuple[Path, str, str]]:
 
 def _find_classes(place: Path, part: str) -> Iterator[tuple[Path, str, str]]:
     for kind in sorted(place.iterdir()):
-        if not kind.is_dir() or kind.name.startswith("."):
+        if not kind.is_dir() or _is_passed_over(kind):
             continue
         found = [
             path
@@ -167,9 +118,15 @@ def _find_classes(place: Path, part: str) -> Iterator[tuple[Path, str, str]]:
             yield path, kind.name, part or below.get(name, "")
 
 
+def _is_passed_over(folder: Path) -> bool:
+    # Checkpoints of editors and old versions of tools that synchronise are no clouds.
+    return folder.name.startswith(".") or folder.name == _APPLE
+
+
 def _all_files(place: Path, seen: set[str] | None = None) -> Iterator[Path]:
-    """All files of a folder. Links to folders are followed, after the folders themselves; what is
-    reached a second time is passed over, or a cloud could be trained and tested on."""
+    """All files of a folder, but those of hidden folders. Links to folders are followed, after the
+    folders themselves; what is reached a second time is passed over, or a cloud could be trained
+    and tested on."""
     seen = set() if seen is None else seen
     real = os.path.realpath(place)
     if real in seen:
@@ -181,7 +138,7 @@ def _all_files(place: Path, seen: set[str] | None = None) -> Iterator[Path]:
         raise FileError(
             f"{str(place)!r} cannot be read ({error.strerror}): allow it, or move it elsewhere"
         ) from error
-    folders = [path for path in entries if path.is_dir()]
+    folders = [path for path in entries if path.is_dir() and not _is_passed_over(path)]
     yield from (path for path in entries if path.is_file())
     for path in sorted(folders, key=lambda path: path.is_symlink()):
         yield from _all_files(path, seen)
@@ -209,18 +166,24 @@ def _split_folders(place: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def _split_by_share(folder: Path, files: list, share: float, seed: int) -> list:
-    def lot(found) -> bytes:
-        name = found[0].relative_to(folder).as_posix()
+    def stem(found) -> str:
+        return found[0].relative_to(folder).with_suffix("").as_posix()
+
+    def lot(name: str) -> bytes:
         return hashlib.sha256(os.fsencode(f"{seed}:{name}")).digest()
 
     tested, of_kind = set(), {}
     for found in files:
-        of_kind.setdefault(found[1], []).append(found)
-    for one_kind in of_kind.values():
-        drawn = sorted(one_kind, key=lot)
+        # bolt.stl and bolt.obj are one shape, which is trained or tested on.
+        of_kind.setdefault(found[1], {}).setdefault(stem(found), []).append(found[0])
+    for shapes in of_kind.values():
+        drawn = sorted(shapes, key=lot)
+        sizes = np.cumsum([len(shapes[name]) for name in drawn])
+        wanted = round(share * int(sizes[-1]))
         # At least one, and one is left to train on.
-        count = min(max(1, round(share * len(drawn))), len(drawn) - 1)
-        tested.update(path for path, _, _ in drawn[:count])
+        nearest = 1 + int(np.abs(sizes - wanted).argmin())
+        count = min(nearest, len(drawn) - 1)
+        tested.update(path for name in drawn[:count] for path in shapes[name])
     return [(path, name, SPLITS[path in tested]) for path, name, _ in files]
 
 

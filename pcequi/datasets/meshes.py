@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from pcequi.errors import DataError, FileError
 
-__all__ = ["check_finite", "normalize_cloud", "parse_off", "read_off", "sample_mesh"]
+__all__ = ["check_finite", "cut_fan", "normalize_cloud", "parse_off", "read_off", "sample_mesh"]
 
 # OFF, and its variants whose vertex lines carry more columns after x, y, z
 # (COFF colours, NOFF normals, STOFF texture). 4OFF and nOFF are other spaces.
@@ -102,9 +104,10 @@ def _faces(lines: list[bytes]) -> np.ndarray:
     if not lines:
         return np.zeros((0, 3), dtype=np.int64)
     if len(lines[0].split()) == 4:
-        table = _numbers(lines, np.int64)
-        if table.size == 4 * len(lines) and (table[::4] == 3).all():
-            return table.reshape(-1, 4)[:, 1:].copy()
+        with suppress(ValueError):  # colours after a later face, say
+            table = _numbers(lines, np.int64)
+            if table.size == 4 * len(lines) and (table[::4] == 3).all():
+                return table.reshape(-1, 4)[:, 1:].copy()
     words = [line.split() for line in lines]
     triangles = []
     for word in words:
@@ -112,8 +115,16 @@ def _faces(lines: list[bytes]) -> np.ndarray:
         corners = [int(corner) for corner in word[1 : 1 + count]]
         if len(corners) != count:
             raise ValueError("a face has fewer corners than it announces")
-        triangles += [(corners[0], corners[i], corners[i + 1]) for i in range(1, count - 1)]
+        triangles += cut_fan(corners)
     return np.array(triangles, dtype=np.int64).reshape(-1, 3)
+
+
+def cut_fan(corners: Sequence[int]) -> list[tuple[int, int, int]]:
+    """The triangles of a polygon that meet in its first corner; none of fewer than three.
+
+    **Equivariance:** does not apply.
+    """
+    return [(corners[0], *corners[i : i + 2]) for i in range(1, len(corners) - 1)]
 
 
 def read_off(path: str | Path) -> tuple[np.ndarray, np.ndarray]:

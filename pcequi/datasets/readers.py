@@ -13,6 +13,7 @@ from pcequi.datasets.archives import brief, check_unpacked
 from pcequi.datasets.base import check_count
 from pcequi.datasets.meshes import check_finite, normalize_cloud, read_off, sample_mesh
 from pcequi.datasets.pcd import read_pcd
+from pcequi.datasets.ply_polygons import read_polygons
 from pcequi.datasets.text_clouds import read_text
 from pcequi.errors import DataError, FileError
 
@@ -34,8 +35,8 @@ _NO_RETURNS = (
     ".all(axis=1)]` in NumPy, or save the cloud as .pcd, where they mean that"
 )
 
-# Three rows with more columns than this are no three points.
-_WIDE = 64
+# More columns than points have; where there are no more rows than this, rows are columns.
+_WIDE, _FEW = 64, 16
 
 
 class _Layout(ValueError):
@@ -176,6 +177,9 @@ def _load_mesh(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         options["skip_materials"] = True
     vertices, faces, offset = [], [], 0
     try:
+        if path.suffix.lower() == ".ply" and (polygons := read_polygons(path)) is not None:
+            _check_corners(polygons[1], len(polygons[0]))
+            return polygons
         parts = trimesh.load_scene(path, **options).dump()
         for part in parts:
             points = getattr(part, "vertices", None)
@@ -187,8 +191,7 @@ def _load_mesh(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
             vertices.append(points)
             if isinstance(part, trimesh.Trimesh):
                 corners = np.asarray(part.faces, dtype=np.int64).reshape(-1, 3)
-                if corners.size and not 0 <= corners.min() <= corners.max() < len(points):
-                    raise ValueError(f"a face refers to a vertex outside 0 ... {len(points) - 1}")
+                _check_corners(corners, len(points))
                 faces.append(corners + offset)
             offset += len(points)
         normals = _ply_normals(parts[0]) if len(parts) == 1 else None
@@ -198,6 +201,11 @@ def _load_mesh(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         raise _damaged(path, "it holds no points")
     none = np.zeros((0, 3), dtype=np.int64)
     return np.concatenate(vertices), np.concatenate(faces or [none]), normals
+
+
+def _check_corners(faces: np.ndarray, number: int) -> None:
+    if faces.size and not 0 <= faces.min() <= faces.max() < number:
+        raise ValueError(f"a face refers to a vertex outside 0 ... {number - 1}")
 
 
 def _ply_normals(part) -> np.ndarray | None:
@@ -276,10 +284,15 @@ def _check_table(table: np.ndarray, path: Path) -> np.ndarray:
             f"`path` (={str(path)!r}) holds no cloud (its shape is {list(table.shape)}, not "
             f"[points, 3 or more]): {_SAVE}"
         )
-    if len(table) == 3 and table.shape[1] > _WIDE:
-        raise FileError(
-            f"`path` (={str(path)!r}) holds three points of {table.shape[1]} columns, which looks "
+    if table.shape[1] > _WIDE:
+        looks = (
             "transposed: save one point a row"
+            if len(table) <= _FEW
+            else f"like an image or a grid: {_SAVE}"
+        )
+        raise FileError(
+            f"`path` (={str(path)!r}) holds {len(table)} points of {table.shape[1]} columns, which "
+            f"looks {looks}"
         )
     return table
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pcequi.datasets.column_names import pick_columns
+
 __all__ = ["read_text"]
 
 _COUNT = re.compile(r"\d{1,18}")
@@ -22,8 +24,8 @@ def read_text(path: Path) -> np.ndarray:
 
     Lines that start with ``#`` or ``//``, and what follows a ``#``, are left out. At the
     top there may be the number of points and a line after it, and lines without any number.
-    Where the last of them, comment or not, names all columns, coordinates are taken from where
-    ``x``, ``y`` and ``z`` stand, and normals from ``nx``, ``ny`` and ``nz``.
+    Where the last of them, comment or not, names all columns, they are picked by these names, see
+    ``column_names.pick_columns``.
 
     Args:
         path: The file, UTF-8.
@@ -33,7 +35,8 @@ def read_text(path: Path) -> np.ndarray:
 
     Raises:
         ValueError: A line is no row of numbers, or is longer or shorter than the first, or
-            there are fewer than announced. The caller names the file.
+            there are fewer than announced, or names say that columns 1 to 3 are no coordinates
+            and not which are. The caller names the file.
         OSError: It cannot be read.
 
     **Equivariance:** does not apply.
@@ -59,24 +62,7 @@ def read_text(path: Path) -> np.ndarray:
             raise ValueError(_bad_line(text, start) or str(error)) from error
     if len(table) < announced:
         raise ValueError(f"it announces {announced} points and holds {len(table)}")
-    return _by_name(table, above) if table.size else np.zeros((0, 0))
-
-
-def _by_name(table: np.ndarray, above: str) -> np.ndarray:
-    """Coordinates, and normals, from the columns that the line above them names."""
-    above = above.strip(" \t\r\n#/").lower()
-    # Between commas a name may be empty: that of an index, say.
-    words = re.split(r"[;,]", above) if re.search(r"[;,]", above) else above.split()
-    names = [word.strip(" \t\"'") for word in words]
-    while len(names) > table.shape[1] and not names[-1]:
-        names.pop()
-    given = all(names.count(name) == 1 for name in ("nx", "ny", "nz"))
-    wanted = ["x", "y", "z", *(["nx", "ny", "nz"] if given else [])]
-    if len(names) != table.shape[1] or any(names.count(name) != 1 for name in wanted):
-        return table
-    if names[: len(wanted)] == wanted:
-        return table
-    return table[:, [names.index(name) for name in wanted]]
+    return pick_columns(table, above) if table.size else np.zeros((0, 0))
 
 
 def _bad_line(text: str, start: int) -> str | None:
@@ -110,7 +96,7 @@ def _first_row(text: str) -> tuple[int, int, str]:
                 return place, announced, above
             else:
                 free = False
-        above = text[place:end].strip() or above
+        above = text[place:end] if text[place:end].strip() else above
         place = end
     return 0, 0, ""
 

@@ -1,8 +1,6 @@
 """A folder of files as a data set: classes, splits, files of any size."""
 
 import os
-import shutil
-import warnings
 import zlib
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import trimesh
 
 from pcequi.datasets import FolderClouds
 from pcequi.datasets.base import broken_files
-from pcequi.datasets.folder_files import find_copies, split_files
+from pcequi.datasets.folder_files import split_files
 from pcequi.errors import ArgumentError, DataError, FileError
 from pcequi.training.splits import load_split
 
@@ -79,6 +77,44 @@ def test_a_file_more_moves_at_most_one_other(folder):
         put(folder / "rod" / f"{n}.off")
         assert len(before - tested()) <= 1
         before = tested()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5, 0.9])
+def test_files_of_one_stem_fall_on_one_side(tmp_path, share):
+    for kind in ("a", "b"):
+        for n in range(20):
+            for ending in [".off", ".stl", ".obj"][: 1 + n % 3]:
+                path = tmp_path / kind / f"{n}{ending}"
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(str(path))
+    for seed in range(5):
+        side = {}
+        for path, kind, part in split_files(tmp_path, test_share=share, seed=seed):
+            side.setdefault((kind, path.stem), []).append(part)
+        assert all(len(set(parts)) == 1 for parts in side.values())
+        for kind in ("a", "b"):
+            found = [part for key, parts in side.items() if key[0] == kind for part in parts]
+            assert abs(found.count("test") / len(found) - share) < 2 / len(found)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.99])
+def test_each_side_has_a_shape_of_each_class_that_has_two(tmp_path, share):
+    for kind, number in (("a", 2), ("b", 3), ("c", 1)):
+        for n in range(number):
+            for ending in (".stl", ".obj"):
+                put(tmp_path / kind / f"{n}{ending}")
+    found = {(kind, part) for _, kind, part in split_files(tmp_path, test_share=share)}
+    assert found == {(kind, part) for kind in "abc" for part in ("train", "test")} - {("c", "test")}
+
+
+def test_the_split_is_that_of_the_names_whatever_the_format(folder):
+    def tested():
+        return {path.stem for path, _, part in split_files(folder) if part == "test"}
+
+    before = tested()
+    for path, _, _ in split_files(folder):
+        path.rename(path.with_suffix(".stl"))
+    assert tested() == before
 
 
 def test_clouds_are_sampled_by_name_and_of_any_size(folder):
@@ -201,36 +237,25 @@ def test_links_to_folders_are_followed_but_not_in_circles(folder, tmp_path):
     assert {"cube/more/a.stl", "rod/v1/b.stl"} <= set(found) and len(found) == 22
 
 
-def test_a_file_in_both_splits_is_warned_of(tmp_path, store):
-    for kind in "ab":
-        mesh = put(tmp_path / f"{kind}.ply", ord(kind))
-        for part, points in (("train", 30), ("test", 40)):
-            cloud = put(tmp_path / "d" / part / kind / f"{part}.npy", ord(kind), points)
-            shutil.copy(mesh, cloud.with_suffix(".ply"))
-    with pytest.warns(UserWarning, match="2 of 8 .*tested and trained on.*test/a/test.ply and"):
-        FolderClouds(tmp_path / "d", train=False, num_points=20)
-    with warnings.catch_warnings():  # said once, by the split that it harms
-        warnings.simplefilter("error")
-        FolderClouds(tmp_path / "d", train=True, num_points=20)
+def test_hidden_folders_and_those_of_macos_hold_no_clouds(folder):
+    expected = split_files(folder)
+    for place in ("cube/.ipynb_checkpoints", "rod/new/.stversions/old", "__MACOSX", "rod/__MACOSX"):
+        put(folder / place / "0-checkpoint.stl")
+    assert split_files(folder) == expected
 
 
-def test_a_file_in_two_classes_is_warned_of(tmp_path, store):
-    for kind in ("a", "b"):
-        for n in range(3):
-            put(tmp_path / "d" / kind / f"{n}.npy", ord(kind), 40 + n)
-    shutil.copy(tmp_path / "d" / "a" / "1.npy", tmp_path / "d" / "b" / "3.npy")
-    with pytest.warns(UserWarning, match="1 of 7 .*two classes.*a/1.npy and b/3.npy"):
-        FolderClouds(tmp_path / "d", num_points=20)
-
-
-def test_large_files_are_compared_whole(tmp_path):
-    files = [(tmp_path / f"{n}.npy", 0) for n in range(3)]
-    rows = np.random.default_rng(0).normal(size=(3000, 3))
-    for n, (path, _) in enumerate(files):
-        rows[-1] = n > 0  # the same size, and the same beginning
-        np.save(path, rows)
-    assert find_copies(files[:2], files[2:]) == ([(files[1][0], files[2][0])], [])
-    assert find_copies(files[:2], [(tmp_path / "gone.npy", 0)]) == ([], [])
+def test_classes_without_a_file_to_test_on_are_named_at_every_load_of_the_test_split(folder):
+    for kind in ("ball", "bar", "cap", "cone"):
+        for ending in (".stl", ".npy"):
+            put(folder / kind / f"1{ending}")
+    for _ in range(2):
+        with pytest.warns(UserWarning) as told:
+            found = FolderClouds(folder, False, num_points=10)
+        assert found.classes == ["ball", "bar", "cap", "cone", "cube", "rod"]
+        (said,) = (str(warning.message) for warning in told)
+        assert "4 of the 6 classes" in said and "('ball', 'bar', 'cap' and more)" in said
+    # To training it does no harm.
+    assert len(FolderClouds(folder, num_points=10)) == 24
 
 
 def test_normals_where_they_are_asked_for(tmp_path, store):

@@ -239,12 +239,25 @@ def test_layouts_that_hold_no_cloud_are_refused(tmp_path):
         np.save(path, np.zeros(shape))
         with pytest.raises(FileError, match=rf"holds no cloud \({reason}"):
             read_points(path)
-    np.save(path, np.zeros((3, 500)))
-    with pytest.raises(FileError, match="three points of 500 columns, which looks transposed"):
-        read_points(path)
     np.savez(tmp_path / "cloud.npz", a=np.zeros((4, 3)), b=np.zeros((4, 3)))
     with pytest.raises(FileError, match="none is called pos or points or xyz"):
         read_points(tmp_path / "cloud.npz")
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz", ".txt"])
+def test_tables_with_more_columns_than_points_have_are_refused(tmp_path, ending):
+    for shape, reason in (
+        ((3, 500), "3 points of 500 columns, which looks transposed: save one point a row"),
+        ((6, 1000), "6 points of 1000 columns, which looks transposed"),
+        ((48, 640), "48 points of 640 columns, which looks like an image or a grid: save the poi"),
+        ((480, 70), "480 points of 70 columns, which looks like an image"),
+    ):
+        path = write(tmp_path / f"cloud{ending}", np.ones(shape))
+        with pytest.raises(FileError, match=reason):
+            read_points(path)
+    # Points may carry features.
+    path = write(tmp_path / f"cloud{ending}", np.random.default_rng(0).normal(size=(5, 60)))
+    assert read_points(path).pos.shape == (5, 3)
 
 
 def test_records_are_read_by_the_names_of_their_fields(tmp_path, cloud):
