@@ -1,11 +1,13 @@
 """The benchmark measures what it says."""
 
+import copy
 import time
 from dataclasses import replace
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from torch_geometric.nn import EdgeConv
 
 from pcequi.bench import EXPLANATIONS, GPU_EXPLANATIONS, bench_figures, gpu_figures
 from pcequi.bench.dgcnn import DGCNN
@@ -63,6 +65,23 @@ def test_dgcnn_does_not_see_the_order_of_points_but_sees_rotation():
     assert not torch.allclose(model(pos[:, :, [1, 2, 0]]), logits, rtol=1e-3)
 
 
+def test_dgcnn_is_that_of_the_layers_of_pyg_in_value_and_gradient():
+    torch.manual_seed(0)
+    model = DGCNN(5, num_neighbors=6).double().eval()  # without dropout
+    plain = copy.deepcopy(model)
+    for number, conv in enumerate(plain.convs):
+        plain.convs[number] = EdgeConv(conv.nn, aggr="max")  # draws its weights anew
+    plain.load_state_dict(model.state_dict())
+    pos = torch.randn(3, 30, 3, dtype=torch.float64)
+    logits, expected = model(pos), plain(pos)
+    torch.testing.assert_close(logits, expected)
+    logits.square().sum().backward()
+    expected.square().sum().backward()
+    pairs = list(zip(model.parameters(), plain.parameters(), strict=True))
+    assert all(parameter.grad.abs().max() > 0 for parameter, _ in pairs)
+    torch.testing.assert_close([a.grad for a, _ in pairs], [b.grad for _, b in pairs])
+
+
 @pytest.mark.parametrize(("rotations", "count"), [("O", 24), (8, 8)])
 def test_only_the_rotations_change(rotations, count):
     levels = preset("default")["levels"]
@@ -93,7 +112,6 @@ def test_the_operations_of_a_step_are_those_that_torch_counts(name, make_blob):
 
 
 @pytest.mark.gpu
-@pytest.mark.filterwarnings("ignore:The usage of `scatter:UserWarning")  # PyG, of DGCNN's maximum
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_all_figures_of_a_gpu_are_there_and_positive():
     figures = gpu_figures("small", rounds=2)
