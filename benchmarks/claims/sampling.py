@@ -89,7 +89,7 @@ def main() -> None:
         "training, ms a shape",
         "graph, ms a shape",
     ]
-    figure, (left, right) = results.axes(2, 8.4, 3.3)
+    figure, (left, right) = results.axes(2, 10.5, 3.3)
     for name, method in METHODS.items():
         own = [found[num, name] for num in BUDGETS]
         color = results.COLORS[("spatial", "random", "fps").index(method.get("method", "fps"))]
@@ -99,7 +99,7 @@ def main() -> None:
     results.ticks(left, BUDGETS)
     left.set(xlabel="representatives of level 1 (level 2: half)", ylabel="accuracy, %")
     right.set(xlabel="training, CPU ms a shape")
-    right.legend(frameon=False, fontsize=8)
+    right.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figures = {
         "data": study.described(train, test),
         "rows": [{"budget": num, "method": name, **f} for (num, name), f in found.items()],
