@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pcequi.networks import network_names
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 RUNS = json.loads((BENCHMARKS / "results" / "modelnet40-accuracy.json").read_text())["runs"]
 
@@ -98,3 +100,11 @@ def test_a_quick_look_at_the_speed_keeps_the_published_one(script, monkeypatch, 
     monkeypatch.setattr(sys, "argv", ["speed", "--quick"])
     speed.main()
     assert json.loads(capsys.readouterr().out) == {"train_ms_per_shape": 1.0}
+
+
+def test_a_shape_is_timed_for_each_network_and_for_those_asked_together(script, make_blob):
+    figures = script("speed").network_figures([make_blob(300), make_blob(200)])
+    found = figures["cpu_ms_per_shape"]
+    assert {*network_names(), "modelnet40-large and modelnet40-pairs"} <= set(found)
+    for one in found.values():
+        assert 0 < one["least"] <= one["median"] <= one["largest"] and one["rounds"] == 2
