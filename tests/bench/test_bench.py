@@ -3,6 +3,7 @@
 import copy
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,9 @@ from pcequi.bench.gpu import step_cost
 from pcequi.bench.measure import interleaved, peak_bytes, summary
 from pcequi.cli import main
 from pcequi.graph_device import DeviceGraphs
+from pcequi.kernels import SE3Kernel
 from pcequi.models import GroupConvClassifier, preset
+from pcequi.nn.block import GroupConvBlock
 from pcequi.pose_graph import build_pose_graph
 
 
@@ -109,6 +112,27 @@ def test_the_operations_of_a_step_are_those_that_torch_counts(name, make_blob):
         model(graph).sum().backward()
     assert counter.get_total_flops() == pytest.approx(flops, rel=1e-9)
     assert moved > 28 * sum(p.numel() for p in model.parameters())
+
+
+def test_the_bytes_of_a_step_are_those_counted_by_hand():
+    """Three clouds; 6 lifted poses, 3 features to 4; 5 representatives, 4 and 1 constant to 2."""
+    block = GroupConvBlock(4, 2, SE3Kernel(7, 1))
+    model = torch.nn.Module()
+    model.lift, model.blocks = torch.nn.Linear(3, 4, bias=False), torch.nn.ModuleList([block])
+    model.head = torch.nn.Linear(2, 10)
+    lifted = SimpleNamespace(count=torch.tensor([2, 2, 2]), num=6)
+    level = SimpleNamespace(blocks=torch.zeros(3, 14, 2), characters=None, num=5)
+    flops, moved = step_cost(model, SimpleNamespace(levels=[lifted, level]))
+    lift, head = 6 * (3 + 4), 3 * (2 + 10)  # numbers into and out of the linear layers
+    z, out = 5 * 7 * (4 + 1), 5 * 2
+    # Two bytes each; there and back, written and read.
+    between = 2 * 4 * (lift + head + z + 2 * out)  # out of the convolution, and of its layer
+    blocks = 2 * 2 * (3 * 14 * 2)
+    weights = 3 * 4 + (2 * 10 + 10) + 7 * (4 + 1) * 2 + 2 * 2 + 2 * (2 + 2)  # and two norms
+    assert moved == between + blocks + 4 * 7 * weights
+    products = 6 * 3 * 4 + 3 * 2 * 10 + z * 2 + out * 2
+    average = 4 * out  # of the head's pooling
+    assert flops == 6 * products + 4 * (3 * 14 * 2) * (4 + 1) + average
 
 
 @pytest.mark.gpu
