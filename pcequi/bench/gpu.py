@@ -25,7 +25,7 @@ GPU_EXPLANATIONS = {
     "matmul_tflop_per_s": "what it multiplies in bfloat16, 8,192 x 8,192 x 8,192",
     "precompute_ms_per_shape": "graphs of 128 shapes made together on the GPU",
     "train_ms_per_shape": "captured step from graphs on the GPU, bfloat16 casts, batch 32",
-    "train_share_of_model": "what its FLOPs, or a model of its traffic, take at those rates, over its time",
+    "train_share_of_model": "time of its FLOPs, or of its traffic by a model, over its time",
     "train_512_ms_per_shape": "the same, batch 512",
     "train_512_share_of_model": "the same; above 1 where the cache spares traffic",
     "train_eager_ms_per_shape": "batch 32, kernels launched one by one",
