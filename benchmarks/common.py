@@ -25,16 +25,6 @@ def circumstances() -> dict:
             x.split(":")[1].strip() for x in cpuinfo.read_text().splitlines() if "model name" in x
         ]
         processor = names[0] if names else processor
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.strip()
-    except OSError:  # a copy of the code on a machine without git
-        commit = ""
     return {
         "processor": processor,
         "cores": os.cpu_count(),
@@ -43,9 +33,27 @@ def circumstances() -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "pcequi": pcequi.__version__,
-        "commit": commit or None,
+        "commit": commit(),
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def commit(folder: Path = Path(__file__).parent) -> str | None:
+    """The commit of the code, with a "+" where files of it were changed since; results and pages,
+    which benchmarks write themselves, do not count."""
+    changed = "status --porcelain --untracked-files=no -- :/ :!/benchmarks/results :!/docs"
+    head = _git(folder, "rev-parse --short HEAD")
+    return head + ("+" if _git(folder, changed) else "") if head else None
+
+
+def _git(folder: Path, command: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *command.split()], cwd=folder, capture_output=True, text=True, check=False
+        )
+    except OSError:  # a copy of the code on a machine without git
+        return ""
+    return done.stdout.strip()
 
 
 def write(name: str, figures: dict) -> Path:

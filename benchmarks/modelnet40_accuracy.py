@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from common import RESULTS, circumstances
@@ -125,10 +126,12 @@ def merge(report: dict, preset: str) -> None:
     path.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def _key(row: dict) -> tuple:
-    settings = row["settings"]
-    kind = settings.get("resample_as", "shape"), settings["resamplings"]
-    return row["protocol"], row["preset"], row["seed"], kind, settings.get("start")
+def _key(row: dict) -> dict:
+    """What decides a figure; not where the data lie, nor what else was measured."""
+    settings = {**asdict(RunSettings()), **row["settings"]}  # older rows lack some, at defaults
+    settings["fit"] = {**asdict(FitSettings()), **settings["fit"]}
+    own = {key: value for key, value in settings.items() if key not in ("source", "root", "also")}
+    return {"tested": row["protocol"], **own}
 
 
 if __name__ == "__main__":

@@ -2,26 +2,78 @@
 
 What ``pcequi bench`` measures, kept with machine, versions and commit:
 
-    python benchmarks/speed.py [--preset NAME] [--quick] [--threads N]
+    python benchmarks/speed.py [--preset NAME] [--threads N]
+
+and what a shape costs the networks that come with pcequi, from its points to its class,
+in CPU time of one thread:
+
+    python benchmarks/speed.py --networks
+
+With ``--quick`` the figures are printed only.
 """
 
 import argparse
+import json
+import time
 
+import torch
 from common import write
 
 from pcequi.bench import bench_figures
+from pcequi.bench.figures import default_clouds
+from pcequi.bench.measure import summary
+from pcequi.networks import TOGETHER, load_network, network_names
+from pcequi.training.predict import predict_cloud
 from pcequi.training.threads import set_threads
+
+# Asked together: what ``pcequi predict`` does by default, and its cheaper form.
+PAIRS = (TOGETHER, ("modelnet40", "modelnet40-pairs"))
+
+
+def network_figures(clouds: list[torch.Tensor]) -> dict:
+    """Milliseconds of CPU a shape for each network, and for the pairs: median, least, largest.
+
+    Every cloud is given to all in turn, so that what disturbs the machine disturbs all alike.
+    """
+    asked = {name: [load_network(name)] for name in network_names()}
+    for pair in PAIRS:
+        asked[" and ".join(pair)] = [asked[name][0] for name in pair]
+    seconds: dict[str, list[float]] = {name: [] for name in asked}
+    for number, cloud in enumerate([*clouds[:2], *clouds]):
+        for name, networks in asked.items():
+            start = time.process_time()
+            predict_cloud(networks, cloud)
+            if number >= 2:  # the first two compile and warm up
+                seconds[name].append(time.process_time() - start)
+    return {
+        "command": "python benchmarks/speed.py --networks",
+        "measured": "CPU ms of one thread, from points to probabilities",
+        "shapes": f"{len(clouds)} of the default shapes, 1,024 points",
+        "cpu_ms_per_shape": {name: summary(values, 1e3) for name, values in seconds.items()},
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--preset", default="default")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--networks", action="store_true", help="those that come with pcequi")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, nothing kept")
     parser.add_argument("--threads", type=int, help="by default one a core")
     args = parser.parse_args()
-    threads = set_threads(args.threads)
-    name = "speed" if args.preset == "default" else f"speed-{args.preset}"
-    print(write(name, bench_figures(args.preset, args.quick, workers=threads, progress=print)))
+    if args.networks:
+        set_threads(1)
+        name = "speed-networks"
+        figures = network_figures(default_clouds(4 if args.quick else 64))
+    else:
+        threads = set_threads(args.threads)
+        name = "speed" if args.preset == "default" else f"speed-{args.preset}"
+        figures = bench_figures(args.preset, args.quick, workers=threads, progress=print)
+    if args.quick:
+        print(json.dumps(figures, indent=1))
+    else:
+        print(write(name, figures))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The documentation: its Python runs, its commands and files exist."""
+"""The documentation and the README: Python runs; commands, options, files and anchors exist."""
 
 import importlib.util
 import pkgutil
@@ -14,14 +14,27 @@ import typer
 import pcequi
 from pcequi.cli import app
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
+LINKED = sorted([*DOCS.rglob("*.md"), *(ROOT / "datasets").glob("*.md"), ROOT / "README.md"])
+MAKE = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def commands(page):
+    """Those of a page: lines of its blocks, and what stands in backticks."""
+    text = page.read_text()
+    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            if command := line.split("#")[0].strip():
+                yield command
+    if page.stem != "decisions":  # which tells of commands of its day
+        words = r"`((?:python [\w/]+\.py|pcequi [a-z]+|make) ?[^`\n]*)`"
+        yield from re.findall(words, re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
 COMMANDS = [
-    (page.name, line.split("#")[0].strip())
-    for page in PAGES
-    for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
-    for line in block.replace("\\\n", " ").splitlines()
-    if line.split("#")[0].strip()
+    (page.name, command) for page in (*PAGES, ROOT / "README.md") for command in commands(page)
 ]
 
 
@@ -40,28 +53,57 @@ def unknown_options(words):
     return {word for word in words if word.startswith("--")} - options
 
 
+def unknown_to_script(words):
+    """Of `python FILE`: options that neither it nor what it shares with others names."""
+    path = ROOT / words[1]
+    text = path.read_text()
+    if "study.arguments" in text:
+        text += (path.parent / "study.py").read_text()
+    return {word for word in words if word.startswith("--") and f'"{word}"' not in text}
+
+
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
 def test_commands_have_the_options_that_they_are_given(page, command):
     words = shlex.split(command)
-    if words[0] == "python":
-        assert (DOCS.parent / words[1]).is_file()
+    if words[0] == "python" and words[1] != "-m":
+        assert (ROOT / words[1]).is_file()
+        assert not unknown_to_script(words)
     if words[0] == "pcequi":
         assert not unknown_options(words)
+    if words[0] == "make":
+        assert words[1] in MAKE
+
+
+def test_an_option_that_a_script_has_not_is_noticed():
+    for name in ("examples/own_folder.py", "benchmarks/claims/budget.py"):
+        assert unknown_to_script(["python", name, "--quick", "--quickly"]) == {"--quickly"}
 
 
 def test_there_are_pages_with_code_and_commands():
     code = [page.stem for page in PAGES if "```python" in page.read_text()]
     assert {"tutorial", "method", "budget", "visualising", "own-data", "faq"} <= set(code)
-    assert len(COMMANDS) > 8
+    assert len(COMMANDS) > 60 and any(page == "README.md" for page, _ in COMMANDS)
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
-def test_links_and_pictures_exist(page):
+def anchors(page):
+    """What links may name after a "#": the headings, as GitHub and the site write them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: f"{page.parent.name}/{page.stem}")
+def test_links_anchors_and_pictures_exist(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if "://" not in target:
-            assert (page.parent / target.split("#")[0]).exists(), target
-    for name in re.findall(r"`((?:examples|docs)/[\w/]+\.py)", page.read_text()):
-        assert (DOCS.parent / name).is_file(), name
+            name, _, anchor = target.partition("#")
+            found = page.parent / name if name else page
+            assert found.exists(), target
+            assert not anchor or anchor in anchors(found), target
+    for name in re.findall(r"`((?:examples|docs|benchmarks|tools)/[\w/]+\.py)", page.read_text()):
+        assert (ROOT / name).is_file(), name
 
 
 def test_every_picture_has_a_command_that_makes_it():

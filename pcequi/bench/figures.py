@@ -46,7 +46,7 @@ EXPLANATIONS = {
     "dense_24_bfloat16_time_ratio": "24 frames, ours with casts, dense in its faster precision",
     "dense_24_bfloat16_memory_ratio": "peak memory, dense in the precision that takes less",
     "rotation_scaling_ratio": "training step, 64 rotations a point over 8, equal budgets",
-    "dgcnn_time_ratio": "training step of DGCNN (PyG layers) over ours, 1,024 points",
+    "dgcnn_time_ratio": "training step of DGCNN, neighbour search in it, over ours from graphs",
 }
 
 

@@ -1,11 +1,14 @@
 """The benchmark measures what it says."""
 
+import copy
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from torch_geometric.nn import EdgeConv
 
 from pcequi.bench import EXPLANATIONS, GPU_EXPLANATIONS, bench_figures, gpu_figures
 from pcequi.bench.dgcnn import DGCNN
@@ -14,7 +17,9 @@ from pcequi.bench.gpu import step_cost
 from pcequi.bench.measure import interleaved, peak_bytes, summary
 from pcequi.cli import main
 from pcequi.graph_device import DeviceGraphs
+from pcequi.kernels import SE3Kernel
 from pcequi.models import GroupConvClassifier, preset
+from pcequi.nn.block import GroupConvBlock
 from pcequi.pose_graph import build_pose_graph
 
 
@@ -63,6 +68,23 @@ def test_dgcnn_does_not_see_the_order_of_points_but_sees_rotation():
     assert not torch.allclose(model(pos[:, :, [1, 2, 0]]), logits, rtol=1e-3)
 
 
+def test_dgcnn_is_that_of_the_layers_of_pyg_in_value_and_gradient():
+    torch.manual_seed(0)
+    model = DGCNN(5, num_neighbors=6).double().eval()  # without dropout
+    plain = copy.deepcopy(model)
+    for number, conv in enumerate(plain.convs):
+        plain.convs[number] = EdgeConv(conv.nn, aggr="max")  # draws its weights anew
+    plain.load_state_dict(model.state_dict())
+    pos = torch.randn(3, 30, 3, dtype=torch.float64)
+    logits, expected = model(pos), plain(pos)
+    torch.testing.assert_close(logits, expected)
+    logits.square().sum().backward()
+    expected.square().sum().backward()
+    pairs = list(zip(model.parameters(), plain.parameters(), strict=True))
+    assert all(parameter.grad.abs().max() > 0 for parameter, _ in pairs)
+    torch.testing.assert_close([a.grad for a, _ in pairs], [b.grad for _, b in pairs])
+
+
 @pytest.mark.parametrize(("rotations", "count"), [("O", 24), (8, 8)])
 def test_only_the_rotations_change(rotations, count):
     levels = preset("default")["levels"]
@@ -92,8 +114,28 @@ def test_the_operations_of_a_step_are_those_that_torch_counts(name, make_blob):
     assert moved > 28 * sum(p.numel() for p in model.parameters())
 
 
+def test_the_bytes_of_a_step_are_those_counted_by_hand():
+    """Three clouds; 6 lifted poses, 3 features to 4; 5 representatives, 4 and 1 constant to 2."""
+    block = GroupConvBlock(4, 2, SE3Kernel(7, 1))
+    model = torch.nn.Module()
+    model.lift, model.blocks = torch.nn.Linear(3, 4, bias=False), torch.nn.ModuleList([block])
+    model.head = torch.nn.Linear(2, 10)
+    lifted = SimpleNamespace(count=torch.tensor([2, 2, 2]), num=6)
+    level = SimpleNamespace(blocks=torch.zeros(3, 14, 2), characters=None, num=5)
+    flops, moved = step_cost(model, SimpleNamespace(levels=[lifted, level]))
+    lift, head = 6 * (3 + 4), 3 * (2 + 10)  # numbers into and out of the linear layers
+    z, out = 5 * 7 * (4 + 1), 5 * 2
+    # Two bytes each; there and back, written and read.
+    between = 2 * 4 * (lift + head + z + 2 * out)  # out of the convolution, and of its layer
+    blocks = 2 * 2 * (3 * 14 * 2)
+    weights = 3 * 4 + (2 * 10 + 10) + 7 * (4 + 1) * 2 + 2 * 2 + 2 * (2 + 2)  # and two norms
+    assert moved == between + blocks + 4 * 7 * weights
+    products = 6 * 3 * 4 + 3 * 2 * 10 + z * 2 + out * 2
+    average = 4 * out  # of the head's pooling
+    assert flops == 6 * products + 4 * (3 * 14 * 2) * (4 + 1) + average
+
+
 @pytest.mark.gpu
-@pytest.mark.filterwarnings("ignore:The usage of `scatter:UserWarning")  # PyG, of DGCNN's maximum
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_all_figures_of_a_gpu_are_there_and_positive():
     figures = gpu_figures("small", rounds=2)

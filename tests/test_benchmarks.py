@@ -1,0 +1,110 @@
+"""What the benchmarks keep: published figures stay, and a commit is that of the code."""
+
+import copy
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pcequi.networks import network_names
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+RUNS = json.loads((BENCHMARKS / "results" / "modelnet40-accuracy.json").read_text())["runs"]
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Imports a benchmark, as running it by its path would."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield importlib.import_module
+    for path in BENCHMARKS.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+@pytest.fixture
+def accuracy(script, tmp_path, monkeypatch):
+    """The benchmark of accuracy, with its published results in a folder of their own."""
+    found = script("modelnet40_accuracy")
+    monkeypatch.setattr(found, "RESULTS", tmp_path)
+    (tmp_path / "modelnet40-accuracy.json").write_text(json.dumps({"runs": RUNS}))
+    return found
+
+
+def kept(tmp_path):
+    return json.loads((tmp_path / "modelnet40-accuracy.json").read_text())["runs"]
+
+
+def report(row, **fit):
+    """What a training says that ended like a published one."""
+    protocol = row["protocol"]
+    keys = ("seed", "epochs", "parameters", "shapes", "seconds", "agreement", "settings")
+    found = copy.deepcopy({key: row[key] for key in keys})
+    found["accuracy"] = found["mean_class_accuracy"] = {protocol: 0.5}
+    found["settings"] |= {"start": None, "source": "elsewhere", "resample_as": "shape"}
+    found["settings"]["fit"] |= fit
+    return found
+
+
+@pytest.mark.parametrize("number", [0, 9])  # the first lacks settings of today
+def test_a_training_takes_the_place_of_the_same_one(number, accuracy, tmp_path):
+    accuracy.merge(report(RUNS[number]), RUNS[number]["preset"])
+    others = kept(tmp_path)
+    assert len(others) == len(RUNS) and RUNS[number] not in others
+    assert others[-1]["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"epochs": 5}, {"lr": 1e-3}, {"weight_decay": 0.0}, {"mixup": 0.0}, {"precision": "float32"}],
+)
+def test_a_training_with_another_setting_leaves_the_published_one(setting, accuracy, tmp_path):
+    accuracy.merge(report(RUNS[0], **setting), RUNS[0]["preset"])
+    assert kept(tmp_path)[:-1] == RUNS
+
+
+def test_published_runs_are_told_apart(accuracy):
+    keys = [accuracy._key(row) for row in RUNS]
+    assert all(one not in keys[:number] for number, one in enumerate(keys))
+
+
+def test_a_changed_file_marks_the_commit_and_written_results_do_not(script, tmp_path):
+    def git(*words):
+        names = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        command = ["git", *names, *words]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+
+    benchmarks, results = tmp_path / "benchmarks", tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    (benchmarks / "one.py").write_text("1\n")
+    (results / "one.json").write_text("1\n")
+    commit = script("common").commit
+    git("init", "-q")
+    assert commit(benchmarks) is None
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    head = git("rev-parse", "--short", "HEAD").stdout.strip()
+    (results / "one.json").write_text("2\n")
+    assert commit(benchmarks) == head
+    (benchmarks / "one.py").write_text("2\n")
+    assert commit(benchmarks) == head + "+"
+
+
+def test_a_quick_look_at_the_speed_keeps_the_published_one(script, monkeypatch, capsys):
+    speed = script("speed")
+    monkeypatch.setattr(speed, "bench_figures", lambda *a, **k: {"train_ms_per_shape": 1.0})
+    monkeypatch.setattr(speed, "set_threads", lambda threads: 1)
+    monkeypatch.setattr(speed, "write", lambda *a: pytest.fail("written"))
+    monkeypatch.setattr(sys, "argv", ["speed", "--quick"])
+    speed.main()
+    assert json.loads(capsys.readouterr().out) == {"train_ms_per_shape": 1.0}
+
+
+def test_a_shape_is_timed_for_each_network_and_for_those_asked_together(script, make_blob):
+    figures = script("speed").network_figures([make_blob(300), make_blob(200)])
+    found = figures["cpu_ms_per_shape"]
+    assert {*network_names(), "modelnet40-large and modelnet40-pairs"} <= set(found)
+    for one in found.values():
+        assert 0 < one["least"] <= one["median"] <= one["largest"] and one["rounds"] == 2

@@ -1,0 +1,289 @@
+"""Figures on the pages are those of the benchmarks' results.
+
+A table here is a list of (page, how the line begins, what follows in it, in this order).
+"""
+
+import json
+import re
+from pathlib import Path
+from statistics import mean
+
+import pytest
+
+from pcequi.networks import network_card, network_names
+
+ROOT = Path(__file__).parents[1]
+FIGURES, README = "docs/figures.md", "README.md"
+
+
+def result(name):
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+
+def power(value):
+    """8.7e-14, 1.5e-6"""
+    return f"{value:.1e}".replace("e-0", "e-")
+
+
+def percent(value, digits=2):
+    return f"{100 * value:.{digits}f} %"
+
+
+def percents(values):
+    """87.52, 86.75, 86.95"""
+    return ", ".join(f"{100 * value:.2f}" for value in values)
+
+
+def times(value):
+    """2.0 below ten, 11 above"""
+    return f"{value:.1f} times" if value < 9.95 else f"{value:.0f} times"
+
+
+check, speed = result("check"), result("speed")
+sampling, ways = result("sampling-table")["principal"], result("ways-of-running")["table"]
+published = result("modelnet40-accuracy")
+
+
+def runs(preset, versions, kind="shape", protocol="z/SO3"):
+    """Published runs of a preset, seed by seed."""
+    found = [
+        run
+        for run in published["runs"]
+        if (run["preset"], run["protocol"]) == (preset, protocol)
+        and run["settings"]["resamplings"] == versions
+        and run["settings"].get("resample_as", "shape") == kind
+    ]
+    return sorted(found, key=lambda run: run["seed"])
+
+
+def together(presets, versions):
+    found = [
+        run
+        for run in published["together"]
+        if (run["presets"], run["versions"], run["protocol"]) == (presets, versions, "z/SO3")
+    ]
+    return sorted(found, key=lambda run: run["seed"])
+
+
+def accuracies(found):
+    return [run["accuracy"] for run in found]
+
+
+def row(begins, found, *more):
+    """A line of the table of accuracies: z/z and z/SO3 agree to the last shape."""
+    assert all(run["agreement"] in (1.0, {"z/SO3, z/z": 1.0}) for run in found)
+    share = percent(mean(accuracies(found)))
+    each = percents(accuracies(found)) if len(found) > 1 else ""
+    seeds = ", ".join(str(run["seed"]) for run in found)
+    return FIGURES, begins, f"| {seeds} |", share, share, each, "| 100 %", *more
+
+
+LARGE, DEFAULT = runs("large", 7), runs("default", 3)
+TWO = together(["large", "modelnet40-pairs"], [[7, "shape"], [3, "scan"]])
+CHEAPER = together(["default", "modelnet40-pairs"], [[3, "shape"], [3, "scan"]])
+NETWORKS = {
+    "modelnet40": DEFAULT[0],
+    "modelnet40-large": LARGE[0],
+    "modelnet40-pairs": runs("pairs", 3, "scan")[0],
+    "modelnet40-scan": runs("default", 3, "scan")[0],
+    "modelnet40-small": runs("small", 15)[0],
+}
+
+EQUIVARIANCE = [
+    (FIGURES, "| rotation and translation, float64", power(check["invariance_float64"])),
+    (FIGURES, "| the same on a cube", power(check["invariance_symmetric"])),
+    (
+        FIGURES,
+        "| order of the points, float64",
+        power(check["permutation"]),
+        power(check["permutation_symmetric"]),
+    ),
+    (
+        FIGURES,
+        "| float32, median / worst",
+        f"{power(check['invariance_float32'])} / {power(check['invariance_float32_worst'])}",
+    ),
+    (FIGURES, "| world-fixed grid of frames, elements", power(check["finite_group_error"])),
+    (
+        FIGURES,
+        "| world-fixed grids of 24 / 96",
+        f"{check['grid_error']['24']:.2f} / {check['grid_error']['96']:.2f}",
+    ),
+    (FIGURES, "| all poses as representatives, against", power(check["dense_agreement"])),
+    (README, "| change of the logits", "32 clouds", power(check["invariance_float64"])),
+    (
+        README,
+        "| the same in float32",
+        f"{power(check['invariance_float32'])} / {power(check['invariance_float32_worst'])}",
+    ),
+]
+
+ACCURACY = [
+    row("| **`large`**, 2.4 million", LARGE),
+    row("| `large`, three versions", runs("large", 3)),
+    row(
+        "| `default`, 0.8 million",
+        DEFAULT,
+        percent(mean(accuracies(runs("default", 3, protocol="SO3/SO3")))),
+        percents(accuracies(runs("default", 3, protocol="SO3/SO3"))),
+    ),
+    row("| **`pairs`**, 1.4 million", runs("pairs", 3, "scan")),
+    row(
+        "| `pairs`, versions as the others",
+        runs("pairs", 3),
+        percent(mean(accuracies(runs("pairs", 3, protocol="SO3/SO3")))),
+    ),
+    row("| `small`, 0.4 million", runs("small", 15)),
+    row("| `small`, three versions", runs("small", 3)),
+    row("| **`large` (seven versions) and `pairs` (like", TWO),
+    row("| `default` and `pairs` (like scans)", CHEAPER),
+    row(
+        "| `large` (seven versions) and `pairs` (as",
+        together(["large", "pairs"], [[7, "shape"], [3, "shape"]]),
+    ),
+    row(
+        "| `default` and `pairs` (as the others)",
+        together(["default", "pairs"], [[3, "shape"], [3, "shape"]]),
+    ),
+    (README, "| `modelnet40-large` and `modelnet40-pairs`", percent(TWO[0]["accuracy"])),
+    (README, "| `modelnet40` and `modelnet40-pairs`", percent(CHEAPER[0]["accuracy"])),
+    *(
+        (
+            README,
+            f"| [`{name}`]",
+            f"{run['parameters'] / 1e6:.1f} million",
+            percent(run["accuracy"]),
+        )
+        for name, run in NETWORKS.items()
+    ),
+    (
+        README,
+        "| ModelNet40, 1,024 points, z/SO3",
+        percent(TWO[0]["accuracy"]),
+        percent(mean(accuracies(DEFAULT))),
+    ),
+    (README, "| the same prediction for upright", f"all {DEFAULT[0]['shapes']['test']:,} test"),
+]
+
+WAYS = [
+    (
+        FIGURES,
+        f"| {one['mode']} | {one['budget']}",
+        percent(one["accuracy"], 1),
+        percent(one["agreement"], 0),
+        f"{one['seconds_per_shape']:.3f}",
+    )
+    for one in ways
+]
+
+TRAIN = f"{speed['train_ms_per_shape']:.1f}"
+RATES = f"{speed['predict_shapes_per_s']:,.0f} / {speed['predict_raw_shapes_per_s']:.0f} shapes"
+SPEED = [
+    (FIGURES, "| precomputing a shape", f"{speed['precompute_ms_per_shape']:.1f} ms"),
+    (
+        FIGURES,
+        "| training step, batch 32",
+        f"{TRAIN} / {speed['train_bfloat16_ms_per_shape']:.1f} ms",
+    ),
+    (FIGURES, "| inference from cached graphs", RATES),
+    (FIGURES, "| training step, 64 rotations", f"{speed['rotation_scaling_ratio']:.2f}"),
+    (FIGURES, "| training step of DGCNN", times(speed["dgcnn_time_ratio"])),
+    *(
+        (FIGURES, begins, times(speed[f"{key}_time_ratio"]), times(speed[f"{key}_memory_ratio"]))
+        for begins, key in (
+            ("| the same network on all its poses", "dense"),
+            ("| the same with bfloat16 casts, all poses", "dense_bfloat16"),
+            ("| the same at 24 frames", "dense_24"),
+            ("| the same with bfloat16 casts |", "dense_24_bfloat16"),
+        )
+    ),
+    (
+        README,
+        "| default network: a graph",
+        f"{speed['precompute_ms_per_shape']:.1f} ms",
+        f"{TRAIN} ms",
+    ),
+    (README, "| from graphs / from points", RATES),
+    (
+        README,
+        "| a training step of the same network",
+        f"{speed['dense_time_ratio']:.1f} / {times(speed['dense_24_time_ratio'])}",
+    ),
+    (README, "| a training step of DGCNN", times(speed["dgcnn_time_ratio"])),
+]
+
+SAMPLING = [
+    (
+        FIGURES,
+        begins,
+        *(
+            f"{sampling[name][num]['lost']:.2f} ({sampling[name][num]['covering_radius']:.2f})"
+            for num in ("64", "256", "1024")
+        ),
+    )
+    for begins, name in (
+        ("| spatial FPS", "spatial FPS"),
+        ("| random poses", "random poses"),
+        ("| FPS in feature space", "FPS"),
+        ("| FPS, 3 Lloyd steps, medoid", "FPS, 3 Lloyd steps, medoid"),
+        ("| FPS, 3 Lloyd steps, mean", "FPS, 3 Lloyd steps, mean"),
+        ("| FPS and 2 Lloyd", "FPS and 2 Lloyd steps on 64 random points, medoid"),
+    )
+]
+
+
+def short_of_dense(network, *kept):
+    """6.5 ± 0.8: points that so many representatives lose against all poses."""
+    rows = result(f"claim-1-{network}")["rows"]
+    (lost,) = [one["against_most"] for one in rows if one["representatives"] == list(kept)]
+    return f"{-lost['points']:.1f} ± {lost['standard_error']:.1f}"
+
+
+CLAIMS = [
+    (README, "| 5 % of the poses", f"{short_of_dense('default', 48, 24)} points"),
+    (
+        "docs/claims.md",
+        "| 1. 5 % of the poses",
+        f"default network {short_of_dense('default', 48, 24)}",
+        f"`large` {short_of_dense('large', 72, 72, 32)}",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    "entry", EQUIVARIANCE + ACCURACY + WAYS + SPEED + SAMPLING + CLAIMS, ids=lambda x: x[1]
+)
+def test_a_page_says_what_was_measured(entry):
+    page, begins, *figures = entry
+    lines = [x for x in (ROOT / page).read_text().splitlines() if x.startswith(begins)]
+    assert len(lines) == 1, f"{page} has {len(lines)} lines that begin with {begins!r}"
+    exact = [rf"(?<![\d.]){re.escape(figure)}(?!\d)" for figure in figures]
+    assert re.search(".*?".join(exact), lines[0][len(begins) :]), (
+        f"{page} has another figure than benchmarks/results: {figures} should be in {lines[0]!r}"
+    )
+
+
+def test_every_line_of_the_tables_is_looked_at():
+    """Those with percents, of the table of accuracies, and its like."""
+    begins = tuple(entry[1] for entry in ACCURACY + WAYS + SPEED + SAMPLING + EQUIVARIANCE)
+    lines = (ROOT / FIGURES).read_text().splitlines()
+    tables = [x for x in lines if re.match(r"\| .*\d", x) and "minutes" not in x]
+    hours = ("| `default`, three versions |", "| `large`, seven", "| `small`, fifteen")
+    heads = ("| network", "| mode", "| representatives of")
+    missing = [x for x in tables if not x.startswith((*begins, *hours, *heads))]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", network_names())
+def test_a_card_has_the_accuracy_of_its_run_but_for_rounded_weights(name):
+    card, run = network_card(name), NETWORKS[name]
+    shares = re.search(r"\| accuracy \| ([\d.]+) % z/SO3, ([\d.]+) % z/z ", card).groups()
+    classes = re.search(r"\| mean of the classes \| ([\d.]+) %", card).group(1)
+    rows = re.findall(r"^\| \w+ \| (\d+) \| (\d+) % \|", card, re.MULTILINE)
+    shapes = [int(number) for number, _ in rows]
+    right = [round(int(number) * int(share) / 100) for number, share in rows]
+    assert sum(shapes) == run["shapes"]["test"]
+    assert shares == (f"{100 * sum(right) / sum(shapes):.2f}",) * 2
+    each = [one / number for one, number in zip(right, shapes, strict=True)]
+    assert classes == f"{100 * mean(each):.2f}"
+    assert abs(float(shares[0]) - 100 * run["accuracy"]) < 0.05  # as docs/figures.md says
