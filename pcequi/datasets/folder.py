@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pcequi.datasets.base import Cloud, CloudDataset, broken_files, check_count, read_each
 from pcequi.datasets.copies import known_copies
-from pcequi.datasets.folder_files import SPLITS, split_files
+from pcequi.datasets.folder_files import SPLITS, first_of_each, split_files
 from pcequi.datasets.readers import read_points
 from pcequi.datasets.roots import default_root
 from pcequi.errors import DataError
@@ -58,6 +58,7 @@ class FolderClouds(CloudDataset):
         num_points: Points of a mesh's sample; the most to keep of a cloud.
         test_share: Share of each class to test on, in (0, 1).
         test_list: File of the names to test on, relative to ``folder``.
+        limit: The most files of a class to read, the first ones, to try out.
         seed: Decides the split and the samples.
         with_normals: Whether to read normals (those of the faces for a mesh),
             for levels that ask for them.
@@ -87,6 +88,7 @@ class FolderClouds(CloudDataset):
         num_points: int = 1024,
         test_share: float = 0.2,
         test_list: str | Path | None = None,
+        limit: int | None = None,
         seed: int = 0,
         with_normals: bool = False,
         root: str | Path | None = None,
@@ -102,6 +104,8 @@ class FolderClouds(CloudDataset):
         label_of = {name: label for label, name in enumerate(classes)}
         labelled = [(path, label_of[name], part) for path, name, part in files]
         self.files = [(path, label) for path, label, part in labelled if part == split]
+        if limit is not None:
+            self.files = first_of_each(self.files, check_count("limit", limit))
         self._others = [(path, label) for path, label, part in labelled if part != split]
         settings = {
             "version": _VERSION,

@@ -12,7 +12,7 @@ import numpy as np
 from pcequi.datasets.readers import ENDINGS
 from pcequi.errors import ArgumentError, DataError, FileError
 
-__all__ = ["SPLITS", "find_files", "split_files"]
+__all__ = ["SPLITS", "find_files", "first_of_each", "split_files"]
 
 #: Names of the splits, and of the folders that say them.
 SPLITS = ("train", "test")
@@ -58,6 +58,19 @@ def split_files(
             "or remove the class"
         )
     return files
+
+
+def first_of_each(files: list[tuple[Path, int]], limit: int) -> list[tuple[Path, int]]:
+    """Of paths with their labels the first few of each label.
+
+    **Equivariance:** does not apply.
+    """
+    kept, seen = [], {}
+    for path, label in files:
+        seen[label] = seen.get(label, 0) + 1
+        if seen[label] <= limit:
+            kept.append((path, label))
+    return kept
 
 
 def find_files(folder: Path) -> list[tuple[Path, str, str]]:

@@ -141,7 +141,7 @@ def load_split(
             raise ArgumentError(
                 "`root` (=None) must be the folder whose sub-folders are the classes"
             )
-        options = {"test_share": test_share, "test_list": test_list, "seed": seed}
+        options = {"test_share": test_share, "test_list": test_list, "seed": seed, "limit": limit}
         dataset = FolderClouds(root, train, num_points=num_points, **options)
     elif name == "shapes":
         from pcequi.datasets.shapes import Shapes

@@ -355,6 +355,20 @@ def test_as_a_split_for_training(folder):
         load_split("shapes", True, test_list="x")
 
 
+def test_of_a_limit_no_more_is_read(folder):
+    whole = load_split("folder", True, root=folder, num_points=20)
+    (folder / "rod" / "9.off").write_text("no mesh")
+    (folder / "cube" / "9.off").write_text("no mesh")
+    part = load_split("folder", True, root=folder, num_points=20, limit=2)
+    assert part.labels.tolist() == [0, 0, 1, 1]
+    first = [name for kind in ("cube", "rod") for name in whole.names if kind in name]
+    assert part.names == [*first[:2], *[name for name in first if "rod" in name][:2]]
+    for name, cloud in zip(part.names, part.clouds, strict=True):
+        assert torch.equal(cloud, whole.clouds[whole.names.index(name)])
+    with pytest.raises(ArgumentError, match=r"`limit` \(=0\)"):
+        FolderClouds(folder, limit=0)
+
+
 def test_a_save_that_fails_leaves_nothing(folder, store, monkeypatch):
     def full(data, path):
         Path(path).write_bytes(b"half")
