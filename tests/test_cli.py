@@ -23,6 +23,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "precompute",
+    "cache",
     "check",
     "view",
     "report",

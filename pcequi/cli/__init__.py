@@ -13,6 +13,7 @@ import typer
 
 from pcequi import __version__
 from pcequi.cli.bench import bench
+from pcequi.cli.cache import cache
 from pcequi.cli.check import check
 from pcequi.cli.common import print_json
 from pcequi.cli.demo import demo
@@ -75,7 +76,7 @@ def _warn(message: Warning | str, *where: object, **options: object) -> None:
     typer.echo(f"Warning: {message}", err=True)
 
 
-for command in (demo, train, evaluate, predict, report, precompute, view, check, bench):
+for command in (demo, train, evaluate, predict, report, precompute, cache, view, check, bench):
     app.command()(_guarded(command))
 
 

@@ -1,0 +1,100 @@
+"""What lies in a cache of precomputed graphs, and how it goes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pcequi.errors import ArgumentError, FileError
+from pcequi.graph_store import GraphStore
+
+__all__ = ["CachedGraphs", "cached_graphs", "remove_graphs"]
+
+# Names that stores have, and folders of graphs that a run alone reads.
+_STORE, _OF_RUN = re.compile(r"[0-9a-f]{16}"), re.compile(r"run-[0-9a-f]{16}")
+_DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class CachedGraphs:
+    """A folder of a cache.
+
+    Attributes:
+        folder: where it is.
+        shapes: clouds of a finished store; None of one that was only begun, and of the graphs
+            that an interrupted run alone reads.
+        representatives: of each level, of a finished store; None: all poses.
+        size: bytes.
+        days: since a file of it was last written.
+
+    **Equivariance:** does not apply.
+    """
+
+    folder: Path
+    shapes: int | None
+    representatives: list[int | None] | None
+    size: int
+    days: float
+
+
+def cached_graphs(cache: str | Path) -> list[CachedGraphs]:
+    """What a cache holds, the newest first; other files and folders in it are passed over.
+
+    **Equivariance:** does not apply.
+    """
+    cache, found = Path(cache).expanduser(), []
+    for folder in sorted(cache.iterdir()) if cache.is_dir() else []:
+        if not folder.is_dir() or not (_STORE.fullmatch(folder.name) or _is_of_run(folder)):
+            continue
+        shapes = representatives = None
+        with suppress(FileError):
+            store = GraphStore(folder)
+            shapes, representatives = len(store), [lv.sampling.num for lv in store.levels]
+        stats = []
+        for path in folder.rglob("*"):
+            with suppress(OSError):  # gone meanwhile
+                stats.append(path.stat())
+        newest = max((stat.st_mtime for stat in stats), default=folder.stat().st_mtime)
+        size = sum(stat.st_size for stat in stats)
+        days = max(0.0, time.time() - newest) / _DAY
+        found.append(CachedGraphs(folder, shapes, representatives, size, days))
+    return sorted(found, key=lambda one: one.days)
+
+
+def remove_graphs(found: list[CachedGraphs], older: float = 0.0) -> list[CachedGraphs]:
+    """Delete folders of a cache; what needs them makes them again.
+
+    Args:
+        found: from ``cached_graphs``.
+        older: days since something was written there, at least.
+
+    Returns:
+        Those that were deleted.
+
+    Raises:
+        ArgumentError: ``older`` is negative.
+        FileError: a folder cannot be deleted.
+
+    **Equivariance:** does not apply.
+    """
+    if not older >= 0:
+        raise ArgumentError(f"`older` (={older}) must be a number of days, 0 or more")
+    gone = [one for one in found if one.days >= older]
+    for one in gone:
+        try:
+            # First what says that it is whole: nobody takes half of it for all.
+            (one.folder / "store.json").unlink(missing_ok=True)
+            shutil.rmtree(one.folder)
+        except OSError as error:
+            raise FileError(
+                f"{one.folder} cannot be deleted ({error.strerror}); allow it, or do it yourself"
+            ) from error
+    return gone
+
+
+def _is_of_run(folder: Path) -> bool:
+    return bool(_OF_RUN.fullmatch(folder.name))
