@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass
 
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from pcequi import rotations as so3
@@ -24,6 +25,9 @@ from pcequi.pose_graph.point_rows import point_rows
 from pcequi.pose_graph.scale import warn_of_scale
 from pcequi.poses import ALIGNMENTS, CentroidPoses, NormalPoses, Poses
 from pcequi.sampling import Representatives
+
+# Elements of two groups that are this near are the same.
+_SAME = 1e-9
 
 
 @dataclass
@@ -139,18 +143,22 @@ class GraphBuilder:
         self.below: _Below | None = None
 
     def _allowed_frames(self) -> Tensor | None:
-        """Rotations that map the pose sets to themselves: a grid fixed in the
-        world allows its group alone, data-driven frames allow all (None)."""
+        """Rotations that map the pose sets to themselves: grids fixed in the world allow what
+        their groups have in common, data-driven frames allow all (None)."""
         fixed = {
-            level.poses.rotations
+            getattr(level.poses, "rotations", None)
             for level in self.levels
             if getattr(level.poses, "align", "principal") == "none"
         }
         if not fixed:
             return None
-        if len(fixed) == 1 and isinstance(name := fixed.pop(), str):
-            return so3.finite_group(name, dtype=torch.float64, device=self.origin.device)
-        return torch.eye(3, dtype=torch.float64, device=self.origin.device)[None]
+        if not all(isinstance(name, str) for name in fixed):
+            return torch.eye(3, dtype=torch.float64, device=self.origin.device)[None]
+        common, *others = (so3.finite_group(n, dtype=torch.float64) for n in sorted(fixed))
+        for other in others:
+            apart, _ = cKDTree(other.flatten(1).numpy()).query(common.flatten(1).numpy())
+            common = common[torch.from_numpy(apart <= _SAME)]
+        return common.to(self.origin.device)
 
     def normals(self, level: Level) -> Tensor | None:
         """The given normals; else estimates, once for each number of neighbours
