@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from pcequi.kernels import kernel_points, space_basis
+from pcequi.kernels import kernel_points, or_one, space_basis
 from pcequi.ops import HAS_NUMBA, pairs_within, wants_gradient
 from pcequi.pair_kernel import COINCIDE, SIGN_WIDTH, pair_basis
 from pcequi.poses import Poses
@@ -97,7 +97,10 @@ def pair_embedding(
     offset = poses.pos - pos.mean(0)
     size = (pos - pos.mean(0)).norm(dim=1).max().clamp_min(torch.finfo(pos.dtype).tiny)
     place = torch.stack([offset.norm(dim=1), (offset * normal).sum(1).abs()], 1) / size
-    return torch.cat([histogram, (mass / len(pos)).sqrt()[:, None], place], 1)[:, None]
+    share = mass / len(pos)
+    none = share == 0  # where the root's slope is infinite
+    share = share.masked_fill(none, 1).sqrt().masked_fill(none, 0)
+    return torch.cat([histogram, share[:, None], place], 1)[:, None]
 
 
 def _pair_means(poses, normal, pos, axes, radius, pairs) -> tuple[Tensor, Tensor]:
@@ -120,7 +123,7 @@ def _pair_means(poses, normal, pos, axes, radius, pairs) -> tuple[Tensor, Tensor
         phi = pair_basis(offset, torch.einsum("eij,ei->ej", frame, axes[c]), pairs)
         out.index_add_(0, r, phi)
     mass = out.sum(1)
-    return out / mass.clamp_min(torch.finfo(out.dtype).tiny)[:, None], mass
+    return out / or_one(mass)[:, None], mass
 
 
 def turned_points(group: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
@@ -178,8 +181,7 @@ def _lift(target, frame, source, feature, radius, points, width, slot) -> Tensor
         phi = space_basis(offset, points, width)
         out.index_add_(0, r, phi[:, :, None] * feature[c][:, None, :])
     out = out.index_select(1, slot.flatten()).view(len(out), *slot.shape, -1)
-    mass = out[..., 0].sum(-1).clamp_min(torch.finfo(out.dtype).tiny)
-    return out / mass[..., None, None]
+    return out / or_one(out[..., 0].sum(-1))[..., None, None]
 
 
 def feature_projection(channels: int, dim: int, dtype=torch.float32, device=None) -> Tensor:

@@ -117,6 +117,15 @@ def rotation_basis(rotation: Tensor, anchors: Tensor, width: float) -> Tensor:
     return ((trace - edge) / (3 - edge)).clamp(0, 1)
 
 
+def or_one(mass: Tensor) -> Tensor:
+    """What sums over a support are divided by: their mass, or one where nothing has any. By a
+    tiny number, a zero would have an infinite gradient.
+
+    **Equivariance:** as invariant as the mass is.
+    """
+    return torch.where(mass > torch.finfo(mass.dtype).tiny, mass, 1)
+
+
 def _uncast(device_type: str):
     """No automatic casts; on "meta", which has none, nothing."""
     if device_type == "meta":

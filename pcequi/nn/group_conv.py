@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
 from pcequi.errors import ArgumentError, ShapeError
-from pcequi.kernels import SE3Kernel
+from pcequi.kernels import SE3Kernel, or_one
 from pcequi.ops import coalesce_rows, dense_blocks, grouped_bmm, grouped_spmm, with_ones
 from pcequi.pose_graph import LevelGraph
 
@@ -140,7 +140,7 @@ class GroupConv(MessagePassing):
         z = self.propagate(edge_index, x=x, phi=phi, mass=mass, size=size)
         if self.normalize:
             total, z = z[:, :1], z[:, 1:]
-            z = z / _or_one(total)
+            z = z / or_one(total)
         return self.combine(z.to(dtype))
 
     def _takes_rows(self, x: Tensor, phi: Tensor) -> bool:
@@ -213,12 +213,6 @@ def _transformed(x: Tensor) -> bool:
     return torch.autograd.forward_ad.unpack_dual(x).tangent is not None
 
 
-def _or_one(total: Tensor) -> Tensor:
-    """What is divided by. A pose that sees nothing divides by one: by a tiny number, its zero
-    would have an infinite gradient."""
-    return torch.where(total > torch.finfo(total.dtype).tiny, total, 1)
-
-
 def _row_sums(x: Tensor, edge_index: Tensor, phi: Tensor, mass: Tensor | None, size) -> Tensor:
     """Sums of phi_b f over the edges of each target [num_dst, B * C], over those of the mass
     where it is given: a sparse matrix of the entries that are not zero, times ``x``."""
@@ -227,7 +221,7 @@ def _row_sums(x: Tensor, edge_index: Tensor, phi: Tensor, mass: Tensor | None, s
     wide = phi.to(torch.promote_types(phi.dtype, torch.float32))  # 16 bits lose small addends
     if mass is not None:
         total = wide.new_zeros(size[1]).index_add_(0, target, mass.to(wide))
-        wide = wide / _or_one(total)[target, None]
+        wide = wide / or_one(total)[target, None]
     edge, function = wide.nonzero(as_tuple=True)
     rows = target[edge] * basis + function
     ptr, col, val = coalesce_rows(

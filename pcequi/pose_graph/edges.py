@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError
-from pcequi.kernels import anchor_rotations, kernel_points, rotation_basis, space_basis
+from pcequi.kernels import anchor_rotations, kernel_points, or_one, rotation_basis, space_basis
 from pcequi.ops import HAS_NUMBA, coalesce_rows, pairs_within, wants_gradient
 from pcequi.pair_kernel import COINCIDE, SIGN_WIDTH, pair_basis
 from pcequi.pose_graph.level import Level
@@ -134,7 +134,7 @@ def pose_operator(
     space = space_basis(edges.offset, points, width)
     # Every anchor reads every neighbour once, so one anchor's edges make the mass.
     mass = pos.new_zeros(len(pos)).index_add_(0, target, space.sum(1)) / len(anchors)
-    space = space / mass.clamp_min(torch.finfo(pos.dtype).tiny)[target][:, None]
+    space = space / or_one(mass)[target][:, None]
     turned = edges.rotation @ anchors[edges.anchor].mT
     factor = rotation_basis(turned, anchors[:1], level.rotation_width)  # anchors[0] is I
     value = space * factor
@@ -163,7 +163,7 @@ def _pair_operator(pos, rot, source, shared, share, below, level):
     near, target = edges.edge_index
     value = pair_basis(edges.offset, edges.rotation[:, :, 2], level.pairs)
     mass = pos.new_zeros(len(pos)).index_add_(0, target, value.sum(1))
-    value = value / mass.clamp_min(torch.finfo(pos.dtype).tiny)[target][:, None]
+    value = value / or_one(mass)[target][:, None]
     edge, function = value.nonzero(as_tuple=True)
     row = target[edge] * level.basis + function
     value = value[edge, function]
