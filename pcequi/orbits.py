@@ -74,7 +74,7 @@ class Orbits:
     def __init__(self, size: int = 1, products: Tensor | None = None, closed: bool = True):
         self.size, self.products, self.closed = size, products, closed
         # Of half turns, the identity first, the product of elements i and j is i xor j.
-        turn = torch.arange(size)
+        turn = torch.arange(size, device="cpu")
         self._half_turns = (
             products is not None
             and size in (2, 4)
@@ -113,7 +113,7 @@ class Orbits:
         if self.size == 1:
             return code
         if self._half_turns:
-            turn = torch.arange(self.size).view(-1, *[1] * (code.dim() - 1))
+            turn = torch.arange(self.size, device=code.device).view(-1, *[1] * (code.dim() - 1))
             return (code[:, None] ^ turn).flatten(0, 1)
         turn = code % self.size
         every = (code - turn)[..., None] + self.products[turn]

@@ -227,7 +227,7 @@ def _row_sums(x: Tensor, edge_index: Tensor, phi: Tensor, mass: Tensor | None, s
     ptr, col, val = coalesce_rows(
         rows, source[edge], wide[edge, function], size[1] * basis, size[0]
     )
-    ends = torch.tensor([0, len(ptr) - 1]), torch.tensor([0, len(x)])
+    ends = ptr.new_tensor([0, len(ptr) - 1]), ptr.new_tensor([0, len(x)])
     return grouped_spmm(x, ptr, col, val, *ends).view(size[1], basis * x.shape[1])
 
 

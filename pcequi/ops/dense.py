@@ -175,10 +175,10 @@ def dense_blocks(
         arrays = [t.contiguous().numpy() for t in (entries, col, val.float())]
         if characters is not None:
             size = characters.size
-            out = torch.empty(clouds, size, rows, columns // size, dtype=dtype)
+            out = val.new_empty(clouds, size, rows, columns // size, dtype=dtype)
             dense.fill_characters(*arrays, _array(out))
             return out
-        out = torch.zeros(len(entries) * columns, dtype=dtype)
+        out = val.new_zeros(len(entries) * columns, dtype=dtype)
         dense.fill(*arrays, _array(out), columns)
         return out.view(clouds, rows, columns)
     row = torch.repeat_interleave(

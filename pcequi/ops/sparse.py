@@ -201,7 +201,7 @@ def turned_rows(
         size = len(turns)
         # Torch's memory, which is filled for the first time faster than NumPy's.
         out = [
-            torch.empty(size * (len(ptr) - 1) + 1, dtype=torch.long),
+            ptr.new_empty(size * (len(ptr) - 1) + 1, dtype=torch.long),
             *(value.new_empty(size * len(value)) for value in (col, val)),
         ]
         sparse.turned(*_numpy(ptr, col, val, turns, products, *out))

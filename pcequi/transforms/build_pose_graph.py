@@ -45,7 +45,7 @@ class BuildPoseGraph(BaseTransform):
 
     def forward(self, data: Data) -> Data:
         pos = points_of_one_cloud(data)
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator("cpu").manual_seed(self.seed)
         graph = build_pose_graph(
             pos, self.levels, normal=data.get("normal"), generator=generator, points=self.points
         )
