@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
+from torch_geometric.nn.aggr import SumAggregation
 
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.kernels import SE3Kernel, or_one
@@ -21,6 +22,13 @@ DENSE_SHARE = 0.02
 LEAST_CHANNELS = 4
 #: Channels of features on a GPU are filled up with zeros to a multiple of this.
 ALIGN = 8
+# What of PyG's message passing a layer of one's own, or who watches one, can put in.
+_STEPS = ("message", "aggregate", "update")
+_HOOKS = [
+    f"_{step}_forward_{kind}"
+    for step in ("propagate", "message", "aggregate")
+    for kind in ("pre_hooks", "hooks")
+]
 
 
 class GroupConv(MessagePassing):
@@ -145,10 +153,12 @@ class GroupConv(MessagePassing):
 
     def _takes_rows(self, x: Tensor, phi: Tensor) -> bool:
         """Whether the sparse product can be made of rows, without a message an edge: on a CPU,
-        where geometry is given, nobody looks at messages, and there are channels enough."""
-        watched = self.explain or self._message_forward_pre_hooks or self._message_forward_hooks
-        watched = watched or self._propagate_forward_pre_hooks or self._propagate_forward_hooks
-        own = type(self).message is GroupConv.message
+        where geometry is given, nobody changes or looks at messages, and there are channels
+        enough."""
+        watched = self.explain or any(getattr(self, name) for name in _HOOKS)
+        kind = type(self)
+        own = all(getattr(kind, name) is getattr(GroupConv, name) for name in _STEPS)
+        own = own and type(self.aggr_module) is SumAggregation and self.flow == "source_to_target"
         traced = torch.compiler.is_compiling() or x.device.type != "cpu"
         return own and not (
             watched
