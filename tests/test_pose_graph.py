@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric.data import Batch, Data
 
 from pcequi import pose_graph
@@ -13,7 +14,7 @@ from pcequi.graph_store import GraphStore
 from pcequi.kernels import SE3Kernel
 from pcequi.models import graph_tensors, preset
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, edges, pose_operator
-from pcequi.poses import CentroidPoses, GridPoses, NormalPoses, PairPoses, TangentPoses
+from pcequi.poses import CentroidPoses, GridPoses, NormalPoses, PairPoses, Poses, TangentPoses
 from pcequi.rotations import random_rotations
 from pcequi.sampling import FeatureSampler
 
@@ -118,6 +119,39 @@ def test_a_whole_graph_on_pairs_without_numba_is_the_same(
 @pytest.mark.backend
 def test_a_whole_graph_without_numba_is_the_same(make_blob, levels_of, monkeypatch):
     assert_same_without_numba(make_blob(30), levels_of(TangentPoses(4), refine=1), monkeypatch)
+
+
+class Sizes(TorchDispatchMode):
+    """Entries of the largest tensor that is made."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.untyped_storage().data_ptr() not in self.inputs:
+            self.most = max(self.most, out.untyped_storage().nbytes() // out.element_size())
+        return out
+
+    def __init__(self, *inputs):
+        super().__init__()
+        self.inputs = {value.untyped_storage().data_ptr() for value in inputs}
+
+
+@pytest.mark.parametrize("sampler", [GridPoses("I"), TangentPoses(60)], ids=str)
+def test_edges_between_poses_take_no_array_of_all_frames(sampler, make_blob, monkeypatch):
+    pos = make_blob(40)
+    source, level = sampler(pos), Level(0.9, sampler, kernel_rotations=4)
+    targets = pos[:9], source.rot[:9, 3], source, level
+    expected = edges.pose_edges(*targets)
+    apart = Poses(pos, source.rot.clone(), source.group)
+    monkeypatch.setattr(edges, "_MOST", 60 * 9 * 7)  # few edges at once
+    for poses in (source, apart):
+        with Sizes(pos, source.rot, poses.rot) as sizes:
+            found = edges.pose_edges(*targets[:2], poses, level)
+        num = len(found.anchor)
+        assert num > 400 and sizes.most < num * 60
+        for name, value in vars(expected).items():
+            torch.testing.assert_close(getattr(found, name), value)
 
 
 def test_the_basis_of_a_pose_shares_one_unit_of_mass(make_blob):

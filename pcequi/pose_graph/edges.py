@@ -18,6 +18,8 @@ from pcequi.poses import Poses
 # Relative slack when the rotation nearest to an anchor is chosen: equal angles
 # go to the first rotation in the sampler's own (data-given) order.
 _ANGLE_TIE = 1e-9
+# Numbers in the largest array of frames that are compared at once.
+_MOST = 2**22
 
 
 @dataclass
@@ -58,10 +60,10 @@ def pose_edges(pos: Tensor, rot: Tensor, source: Poses, level: Level) -> PoseEdg
     target, near = pairs_within(source.pos, pos, level.radius)
     frame = rot[target]
     offset = torch.einsum("eij,ei->ej", frame, source.pos[near] - pos[target]) / level.radius
-    wanted = torch.einsum("eij,ajk->eaik", frame, anchors).flatten(2)
-    score = wanted @ source.rot.flatten(2)[near].mT  # traces [E, A, K]
-    best = score.max(-1, keepdim=True).values
-    turn = (score >= best - _ANGLE_TIE).int().argmax(-1)
+    if source.shared:
+        turn = _nearest(rot, anchors, source)[target]
+    else:
+        turn = _nearest(frame, anchors, source, near)
     if source.axial and level.pairs is None:  # no rotation to compare: it counts as the anchor
         rotation = anchors.expand(len(target), *anchors.shape)
     else:
@@ -74,6 +76,22 @@ def pose_edges(pos: Tensor, rot: Tensor, source: Poses, level: Level) -> PoseEdg
         rotation.flatten(0, 1),
         torch.arange(count, device=pos.device).repeat(len(target)),
     )
+
+
+@torch.no_grad()
+def _nearest(frame: Tensor, anchors: Tensor, source: Poses, near: Tensor | None = None) -> Tensor:
+    """The rotation [E, A] nearest to each anchor seen from some frames [E, 3, 3], of those at
+    the points ``near`` [E]; None: where all points have the same."""
+    frames = source.rot.flatten(2)
+    step = max(1, _MOST // (source.num_rotations * max(9, len(anchors))))
+    turns = []
+    for start in range(0, max(1, len(frame)), step):
+        some = slice(start, start + step)
+        wanted = torch.einsum("eij,ajk->eaik", frame[some], anchors).flatten(2)
+        score = wanted @ (frames[0] if near is None else frames[near[some]]).mT  # traces [E, A, K]
+        best = score.max(-1, keepdim=True).values
+        turns.append((score >= best - _ANGLE_TIE).int().argmax(-1))
+    return torch.cat(turns)
 
 
 def pose_operator(
