@@ -328,6 +328,25 @@ def test_graphs_with_dense_blocks_are_for_one_batch(make_blob, levels_of, tmp_pa
         graph_tensors(graph)
 
 
+def test_graphs_that_are_no_batch_are_refused(make_blob, levels_of):
+    pos, levels = make_blob(20), levels_of(num=8)
+    graph = build_pose_graph(pos, levels)
+    with_points = build_pose_graph(pos, levels, points=True)
+    for pair in ([graph, with_points], [with_points, graph]):
+        with pytest.raises(ArgumentError, match=r"`points` in 1 of them alone; .*`points=True`"):
+            PoseGraph.batch(pair)
+    with pytest.raises(ArgumentError, match=r"`graphs` \(=0\) must be at least one"):
+        PoseGraph.batch([])
+    with pytest.raises(ArgumentError, match=r"same levels \(they have \[2, 3\]\)"):
+        PoseGraph.batch([graph, build_pose_graph(pos, levels[:2])])
+    other = build_pose_graph(pos, [*levels[:2], Level(1.5, CentroidPoses("O"), kernel_points=15)])
+    with pytest.raises(ArgumentError, match=r"different kernels \(\[7, 15\] functions\)"):
+        PoseGraph.batch([graph, other])
+    wider = build_pose_graph(pos, [Level(0.5, levels[0].poses, kernel_points=27), *levels[1:]])
+    with pytest.raises(ArgumentError, match=r"different kernels \(\[15, 27\] functions\)"):
+        PoseGraph.batch([graph, wider])
+
+
 def test_constants_are_not_shared_with_whoever_writes_into_them(make_blob):
     pos = make_blob(5)
     poses = GridPoses("O")(pos)
