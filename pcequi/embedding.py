@@ -140,12 +140,14 @@ def turned_points(group: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
     **Equivariance:** constants of the group and the kernel.
     """
     key = (num_points, group.dtype, group.device, tuple(group.flatten().tolist()))
-    if key not in _DISTINCT:
+    found = _DISTINCT.get(key)  # another thread may clear the table at any time
+    if found is None:
+        with torch.inference_mode(False):
+            found = _distinct(group, kernel_points(num_points)[0].to(group))
         if len(_DISTINCT) >= 64:
             _DISTINCT.clear()
-        with torch.inference_mode(False):
-            _DISTINCT[key] = _distinct(group, kernel_points(num_points)[0].to(group))
-    return _DISTINCT[key]
+        _DISTINCT[key] = found
+    return found
 
 
 _DISTINCT: dict = {}

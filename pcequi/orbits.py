@@ -30,15 +30,17 @@ def group_products(group: Tensor) -> Tensor:
     **Equivariance:** a constant of the group.
     """
     key = (group.dtype, group.device, tuple(group.flatten().tolist()))
-    if key not in _PRODUCTS:
-        if len(_PRODUCTS) >= 64:
-            _PRODUCTS.clear()
+    found = _PRODUCTS.get(key)  # another thread may clear the table at any time
+    if found is None:
         with torch.inference_mode(False):
             # Row by row: all at once would take K times the memory of the table.
             every = group.flatten(1)
             rows = [torch.cdist((one @ group).flatten(1), every).argmin(1) for one in group]
-            _PRODUCTS[key] = torch.stack(rows)
-    return _PRODUCTS[key]
+            found = torch.stack(rows)
+        if len(_PRODUCTS) >= 64:
+            _PRODUCTS.clear()
+        _PRODUCTS[key] = found
+    return found
 
 
 def basis_turns(group: Tensor, num_points: int) -> Tensor | None:
