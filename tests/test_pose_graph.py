@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.graph_store import GraphStore
 from pcequi.kernels import SE3Kernel
 from pcequi.models import graph_tensors, preset
+from pcequi.nn import GroupConv
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, edges, pose_operator
 from pcequi.poses import CentroidPoses, GridPoses, NormalPoses, PairPoses, Poses, TangentPoses
 from pcequi.rotations import random_rotations
@@ -354,3 +356,54 @@ def test_constants_are_not_shared_with_whoever_writes_into_them(make_blob):
     torch.testing.assert_close(GridPoses("O")(pos).rot[0], GridPoses("O").grid())
     SE3Kernel(7).points.mul_(2)
     assert SE3Kernel(7).points.norm(dim=1).max() < 1
+
+
+@dataclass(frozen=True)
+class Upright:
+    """A sampler of one's own: one pose a point, along the axes that it is shown."""
+
+    align: str = "none"
+
+    def __call__(self, pos, normal=None):
+        return Poses(pos, torch.eye(3, dtype=pos.dtype).expand(len(pos), 1, 3, 3))
+
+
+class Quarter(GridPoses):
+    def __call__(self, pos, normal=None):
+        return super().__call__(pos, normal)
+
+
+def test_samplers_of_ones_own_see_the_world_where_they_say_so(make_blob, generator):
+    pos = make_blob(20) @ random_rotations(1, generator=generator, dtype=torch.float64)[0]
+    levels = [Level(0.5, Upright()), Level(0.9, GridPoses("O"))]
+    eye = torch.eye(3, dtype=torch.float64)
+    assert torch.equal(build_pose_graph(pos, levels).levels[0].rot, eye.expand(20, 3, 3))
+    for sampler in (Upright("principal"), lambda pos, normal: Upright()(pos)):
+        rot = build_pose_graph(pos, [Level(0.5, sampler)]).levels[0].rot
+        torch.testing.assert_close(rot, rot[:1].expand_as(rot))
+        assert (rot - eye).abs().max() > 0.01
+
+
+def test_a_sampler_is_given_a_frame_only_where_it_takes_one(make_blob):
+    pos = make_blob(20)
+    own, usual = (
+        build_pose_graph(pos, [Level(0.5, kind("D2", "principal"))]).levels[0].rot
+        for kind in (Quarter, GridPoses)
+    )
+    torch.testing.assert_close(own, usual)
+
+
+def test_gradients_flow_to_points_along_edges(make_blob):
+    level = Level(0.8, TangentPoses(2))
+    conv = GroupConv(2, 3, level.kernel()).double()
+    x = torch.linspace(-1, 1, 24, dtype=torch.float64).sin().view(12, 2).repeat(2, 1)
+
+    def along(pos):
+        poses = TangentPoses(2)(pos)
+        where = poses.pos.repeat_interleave(2, 0), poses.rot.flatten(0, 1)
+        found = edges.pose_edges(*where, poses, level)
+        return conv(x, found.edge_index, (found.offset, found.rotation))
+
+    pos = make_blob(12).requires_grad_()
+    (gradient,) = torch.autograd.grad(along(pos).square().sum(), pos)
+    assert torch.isfinite(gradient).all() and gradient.abs().max() > 1e-3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from inspect import signature
 
 import torch
 from scipy.spatial import cKDTree
@@ -52,7 +53,8 @@ def build_pose_graph(
 ):
     """The precomputed graph of one cloud, from its geometry alone.
 
-    Everything is computed in float64 and cast once, at the end.
+    Everything is computed in float64 and cast once, at the end. No gradient flows to the
+    points: ``pose_edges`` with ``nn.GroupConv`` is the way that can be differentiated.
 
     Args:
         pos: one cloud [N, 3], any floating dtype.
@@ -174,8 +176,8 @@ class GraphBuilder:
         """The frame that a level's poses are turned to, found once for all levels;
         None where the sampler needs none."""
         align = getattr(level.poses, "align", None)
-        if ALIGNMENTS.get(align) is None:  # also samplers of a user's own
-            return None
+        if ALIGNMENTS.get(align) is None or "frame" not in signature(level.poses).parameters:
+            return None  # also samplers of a user's own
         if align not in self._frames:
             self._frames[align] = ALIGNMENTS[align](self.pos)
         return self._frames[align]
@@ -192,7 +194,7 @@ class GraphBuilder:
         axes = None
         known = self.base_frame(level)
         if isinstance(level.poses, CentroidPoses):
-            poses, points = level.poses(self.pos, frame=known), None
+            poses, points = level.poses(self.pos, **_given(known)), None
         else:
             poses = self._everywhere(level, known)
             points = self._points(number)
@@ -217,7 +219,7 @@ class GraphBuilder:
             if sampler not in self._axial:
                 self._axial[sampler] = sampler(self.pos, self.normal)
             return self._axial[sampler]
-        return sampler(self.pos, self.normals(level), **({} if frame is None else {"frame": frame}))
+        return sampler(self.pos, self.normals(level), **_given(frame))
 
     def sampled(self, step: LevelStep, chosen: Representatives) -> SampledLevel:
         """What a level sampled, in the coordinates and rows of the cloud given."""
@@ -273,6 +275,10 @@ class GraphBuilder:
         if points:
             graph.points = point_rows(**vars(self.below), pos=self.pos, rows=self.rows)
         return graph
+
+
+def _given(frame: Tensor | None) -> dict[str, Tensor]:
+    return {} if frame is None else {"frame": frame}
 
 
 def _centered(pos: Tensor, origin: Tensor) -> Tensor:
