@@ -238,7 +238,7 @@ def _row_sums(x: Tensor, edge_index: Tensor, phi: Tensor, mass: Tensor | None, s
         rows, source[edge], wide[edge, function], size[1] * basis, size[0]
     )
     ends = ptr.new_tensor([0, len(ptr) - 1]), ptr.new_tensor([0, len(x)])
-    return grouped_spmm(x, ptr, col, val, *ends).view(size[1], basis * x.shape[1])
+    return grouped_spmm(x, ptr, col, val, *ends).reshape(size[1], basis * x.shape[1])
 
 
 def filled_up(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -268,7 +268,7 @@ def sparse_product(
     if blocks is None and x.is_cuda and not torch.compiler.is_compiling():
         blocks = _as_blocks(level, sources, x.dtype)
     if blocks is not None:
-        return grouped_bmm(x, blocks, level.characters, constant=constant).view(level.num, -1)
+        return grouped_bmm(x, blocks, level.characters, constant=constant).reshape(level.num, -1)
     x = with_ones(x) if constant else x
 
     def pointer(counts: Tensor) -> Tensor:
@@ -277,7 +277,7 @@ def sparse_product(
     ptr = pointer(level.entries.long())
     rows = pointer(level.count * level.basis)
     z = grouped_spmm(x, ptr, level.col, level.val, rows, pointer(sources))
-    return z.view(level.num, -1)
+    return z.reshape(level.num, -1)
 
 
 def _as_blocks(level: LevelGraph, sources: Tensor, dtype: torch.dtype) -> Tensor | None:

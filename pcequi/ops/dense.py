@@ -99,6 +99,21 @@ class _Fourier(torch.autograd.Function):
         rest = (ctx.back, ctx.scale, ctx.spare, None)
         return _Fourier.apply(tangent, *ctx.saved_tensors, *rest)
 
+    @staticmethod
+    def vmap(info, in_dims, x, signs, turns, back, scale, spare, last):
+        """Many features of the same poses are more clouds."""
+
+        def clouds(value: Tensor | None, dim: int | None) -> Tensor | None:
+            if value is None:
+                return None
+            if dim is None:
+                return value.repeat(info.batch_size, *[1] * (value.dim() - 1))
+            return value.movedim(dim, 0).flatten(0, 1)
+
+        x, last = clouds(x, in_dims[0]), clouds(last, in_dims[6])
+        out = _Fourier.apply(x, signs, turns, back, scale, spare, last)
+        return out.unflatten(0, (info.batch_size, -1)), 0
+
 
 def _fourier(x: Tensor, *rest) -> Tensor:
     # Traced (torch.compile, torch.export): plain operations, which have gradients themselves.
