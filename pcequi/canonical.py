@@ -15,6 +15,7 @@ Nothing but ties depends on it: the frames of the poses are the samplers' own.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -155,8 +156,16 @@ def _strongest_directions(pos: Tensor, space: Tensor, normal: Tensor | None = No
     far = length[:, 0] > 1e-6 * length.max()
     unit = projected[far] / length[far]
     moment = fourth_moments(unit, projected)
-    found: list[Tensor] = []
-    for direction in unit[moment >= moment.max() * (1 - 1e-9)]:
-        if not found or torch.stack(found).mv(direction).abs().max() < 1 - 1e-7:
-            found.append(direction)
-    return [space @ direction for direction in found]
+    tied = unit[moment >= moment.max() * (1 - 1e-9)]
+    return [space @ direction for direction in tied[_distinct(tied.cpu().numpy())]]
+
+
+def _distinct(unit: np.ndarray) -> list[int]:
+    """Rows of unit vectors [M, d], the first of each that are alike or opposite; a regular ring
+    has thousands of them."""
+    rows, found = [], np.empty_like(unit)
+    for row, direction in enumerate(unit):
+        if np.abs(found[: len(rows)] @ direction).max(initial=0) < 1 - 1e-7:
+            found[len(rows)] = direction
+            rows.append(row)
+    return rows

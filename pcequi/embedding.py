@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from pcequi.kernels import kernel_points, space_basis
+from pcequi.kernels import kernel_points, or_one, space_basis
 from pcequi.ops import HAS_NUMBA, pairs_within, wants_gradient
 from pcequi.pair_kernel import COINCIDE, SIGN_WIDTH, pair_basis
 from pcequi.poses import Poses
@@ -97,7 +97,10 @@ def pair_embedding(
     offset = poses.pos - pos.mean(0)
     size = (pos - pos.mean(0)).norm(dim=1).max().clamp_min(torch.finfo(pos.dtype).tiny)
     place = torch.stack([offset.norm(dim=1), (offset * normal).sum(1).abs()], 1) / size
-    return torch.cat([histogram, (mass / len(pos)).sqrt()[:, None], place], 1)[:, None]
+    share = mass / len(pos)
+    none = share == 0  # where the root's slope is infinite
+    share = share.masked_fill(none, 1).sqrt().masked_fill(none, 0)
+    return torch.cat([histogram, share[:, None], place], 1)[:, None]
 
 
 def _pair_means(poses, normal, pos, axes, radius, pairs) -> tuple[Tensor, Tensor]:
@@ -120,7 +123,7 @@ def _pair_means(poses, normal, pos, axes, radius, pairs) -> tuple[Tensor, Tensor
         phi = pair_basis(offset, torch.einsum("eij,ei->ej", frame, axes[c]), pairs)
         out.index_add_(0, r, phi)
     mass = out.sum(1)
-    return out / mass.clamp_min(torch.finfo(out.dtype).tiny)[:, None], mass
+    return out / or_one(mass)[:, None], mass
 
 
 def turned_points(group: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
@@ -137,12 +140,14 @@ def turned_points(group: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
     **Equivariance:** constants of the group and the kernel.
     """
     key = (num_points, group.dtype, group.device, tuple(group.flatten().tolist()))
-    if key not in _DISTINCT:
+    found = _DISTINCT.get(key)  # another thread may clear the table at any time
+    if found is None:
+        with torch.inference_mode(False):
+            found = _distinct(group, kernel_points(num_points)[0].to(group))
         if len(_DISTINCT) >= 64:
             _DISTINCT.clear()
-        with torch.inference_mode(False):
-            _DISTINCT[key] = _distinct(group, kernel_points(num_points)[0].to(group))
-    return _DISTINCT[key]
+        _DISTINCT[key] = found
+    return found
 
 
 _DISTINCT: dict = {}
@@ -178,8 +183,7 @@ def _lift(target, frame, source, feature, radius, points, width, slot) -> Tensor
         phi = space_basis(offset, points, width)
         out.index_add_(0, r, phi[:, :, None] * feature[c][:, None, :])
     out = out.index_select(1, slot.flatten()).view(len(out), *slot.shape, -1)
-    mass = out[..., 0].sum(-1).clamp_min(torch.finfo(out.dtype).tiny)
-    return out / mass[..., None, None]
+    return out / or_one(out[..., 0].sum(-1))[..., None, None]
 
 
 def feature_projection(channels: int, dim: int, dtype=torch.float32, device=None) -> Tensor:
@@ -193,7 +197,7 @@ def feature_projection(channels: int, dim: int, dtype=torch.float32, device=None
     **Equivariance:** acts on channels only, so commutes with any motion.
     """
     if dim >= channels:
-        return torch.eye(channels, dtype=dtype, device=device)
-    generator = torch.Generator().manual_seed(0)
-    draw = torch.randn(channels, dim, generator=generator, dtype=torch.float64)
+        return torch.eye(channels, dtype=dtype, device=device or "cpu")
+    generator = torch.Generator("cpu").manual_seed(0)
+    draw = torch.randn(channels, dim, generator=generator, dtype=torch.float64, device="cpu")
     return torch.linalg.qr(draw).Q.to(dtype=dtype, device=device)

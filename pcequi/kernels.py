@@ -1,4 +1,4 @@
-"""Kernel bases on R^3 x SO(3) with local support in both.
+"""Kernel bases on R^3 x SO(3), local in space and, with a width below pi, in rotation.
 
 phi_(i,j)(v, Q) = space_i(v) * rotation_j(Q) for a relative pose (v, Q), v in
 units of the radius. Both factors fall to zero at the edge of their support, the one in space
@@ -117,6 +117,15 @@ def rotation_basis(rotation: Tensor, anchors: Tensor, width: float) -> Tensor:
     return ((trace - edge) / (3 - edge)).clamp(0, 1)
 
 
+def or_one(mass: Tensor) -> Tensor:
+    """What sums over a support are divided by: their mass, or one where nothing has any. By a
+    tiny number, a zero would have an infinite gradient.
+
+    **Equivariance:** as invariant as the mass is.
+    """
+    return torch.where(mass > torch.finfo(mass.dtype).tiny, mass, 1)
+
+
 def _uncast(device_type: str):
     """No automatic casts; on "meta", which has none, nothing."""
     if device_type == "meta":
@@ -126,6 +135,10 @@ def _uncast(device_type: str):
 
 class SE3Kernel(torch.nn.Module):
     """A fixed kernel basis: kernel points in space times anchors in SO(3).
+
+    At ``rotation_width=pi`` the functions of rotations are affine in Q, so at most ten of them
+    are independent. Give many anchors a narrower width: at pi / 2 those of 4, 8, 12, 24 and 60
+    anchors are all independent.
 
     Args:
         num_points: kernel points, one of ``kernels.LAYOUTS``.

@@ -30,15 +30,17 @@ def group_products(group: Tensor) -> Tensor:
     **Equivariance:** a constant of the group.
     """
     key = (group.dtype, group.device, tuple(group.flatten().tolist()))
-    if key not in _PRODUCTS:
-        if len(_PRODUCTS) >= 64:
-            _PRODUCTS.clear()
+    found = _PRODUCTS.get(key)  # another thread may clear the table at any time
+    if found is None:
         with torch.inference_mode(False):
             # Row by row: all at once would take K times the memory of the table.
             every = group.flatten(1)
             rows = [torch.cdist((one @ group).flatten(1), every).argmin(1) for one in group]
-            _PRODUCTS[key] = torch.stack(rows)
-    return _PRODUCTS[key]
+            found = torch.stack(rows)
+        if len(_PRODUCTS) >= 64:
+            _PRODUCTS.clear()
+        _PRODUCTS[key] = found
+    return found
 
 
 def basis_turns(group: Tensor, num_points: int) -> Tensor | None:
@@ -74,7 +76,7 @@ class Orbits:
     def __init__(self, size: int = 1, products: Tensor | None = None, closed: bool = True):
         self.size, self.products, self.closed = size, products, closed
         # Of half turns, the identity first, the product of elements i and j is i xor j.
-        turn = torch.arange(size)
+        turn = torch.arange(size, device="cpu")
         self._half_turns = (
             products is not None
             and size in (2, 4)
@@ -113,7 +115,7 @@ class Orbits:
         if self.size == 1:
             return code
         if self._half_turns:
-            turn = torch.arange(self.size).view(-1, *[1] * (code.dim() - 1))
+            turn = torch.arange(self.size, device=code.device).view(-1, *[1] * (code.dim() - 1))
             return (code[:, None] ^ turn).flatten(0, 1)
         turn = code % self.size
         every = (code - turn)[..., None] + self.products[turn]

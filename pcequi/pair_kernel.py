@@ -101,7 +101,9 @@ def _hats(value: Tensor, low: float, num: int) -> Tensor:
     if num == 1:
         return torch.ones_like(value)[:, None]
     place = ((value - low) / (1 - low) * (num - 1)).clamp(0, num - 1)
-    return (1 - (place[:, None] - torch.arange(num).to(value)).abs()).clamp_min(0)
+    return (
+        1 - (place[:, None] - torch.arange(num, device=value.device).to(value)).abs()
+    ).clamp_min(0)
 
 
 class PairKernel(torch.nn.Module):

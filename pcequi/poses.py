@@ -270,7 +270,7 @@ class PairPoses:
         k = min(self.num_neighbors, len(pos))
         index, _ = knn(pos, pos, k)
         last = min(k - 1, k // self.num_rotations)
-        ranks = torch.linspace(k - 1, last, self.num_rotations, dtype=torch.float64)
+        ranks = torch.linspace(k - 1, last, self.num_rotations, dtype=torch.float64, device="cpu")
         chosen = index[:, ranks.round().long().to(index.device)]
         toward = pos[chosen] - pos[:, None]
         size = (pos - pos.mean(0)).norm(dim=1).max()

@@ -3,7 +3,8 @@
 Plain functions on matrices. A rotation is an active one, applied to a cloud
 of points in rows as ``pos @ R.T``, and the columns of ``R`` are the axes of the
 frame that it stands for. Everything is computed in float64 and cast once, at
-the end, so that a group closes to rounding in whatever dtype is asked for.
+the end, so that a group closes to rounding in whatever dtype is asked for. All are made on
+the CPU, whatever torch's default device is, and go to ``device`` where one is given.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def cyclic_group(
         n: Number of elements, at least 1.
         axis: ``"x"``, ``"y"`` or ``"z"``.
         dtype: Floating-point type of the result.
-        device: Device of the result.
+        device: Device of the result; by default the CPU.
 
     Returns:
         Rotation matrices, ``[n, 3, 3]``.
@@ -114,7 +115,7 @@ def dihedral_group(
     Args:
         n: Rotations about z, at least 1.
         dtype: Floating-point type of the result.
-        device: Device of the result.
+        device: Device of the result; by default the CPU.
 
     Returns:
         Rotation matrices, ``[2 n, 3, 3]``, the identity first.
@@ -126,7 +127,7 @@ def dihedral_group(
     permutes it.
     """
     about_z = cyclic_group(n, dtype=torch.float64)
-    flip = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
+    flip = torch.from_numpy(np.diag([1.0, -1.0, -1.0]))
     return torch.cat([about_z, about_z @ flip + 0.0]).to(device=device, dtype=dtype)
 
 
@@ -155,7 +156,7 @@ def tetrahedral_group(
 
     Args:
         dtype: Floating-point type of the result.
-        device: Device of the result.
+        device: Device of the result; by default the CPU.
 
     Returns:
         Rotation matrices, ``[12, 3, 3]``.
@@ -163,7 +164,7 @@ def tetrahedral_group(
     **Equivariance:** a constant; left multiplication by any of its elements
     permutes it.
     """
-    return torch.tensor(_signed_permutations(even_only=True), device=device, dtype=dtype)
+    return torch.from_numpy(_signed_permutations(True).copy()).to(device=device, dtype=dtype)
 
 
 def octahedral_group(
@@ -176,7 +177,7 @@ def octahedral_group(
 
     Args:
         dtype: Floating-point type of the result.
-        device: Device of the result.
+        device: Device of the result; by default the CPU.
 
     Returns:
         Rotation matrices, ``[24, 3, 3]``.
@@ -184,7 +185,7 @@ def octahedral_group(
     **Equivariance:** a constant; left multiplication by any of its elements
     permutes it.
     """
-    return torch.tensor(_signed_permutations(even_only=False), device=device, dtype=dtype)
+    return torch.from_numpy(_signed_permutations(False).copy()).to(device=device, dtype=dtype)
 
 
 def icosahedral_group(
@@ -197,7 +198,7 @@ def icosahedral_group(
 
     Args:
         dtype: Floating-point type of the result.
-        device: Device of the result.
+        device: Device of the result; by default the CPU.
 
     Returns:
         Rotation matrices, ``[60, 3, 3]``.
@@ -221,7 +222,7 @@ def finite_group(
             (dihedral, twice as many), ``"T"`` (tetrahedral, 12), ``"O"``
             (octahedral, 24) or ``"I"`` (icosahedral, 60).
         dtype: Floating-point type of the result.
-        device: Device of the result.
+        device: Device of the result; by default the CPU.
 
     Returns:
         Rotation matrices, ``[order, 3, 3]``, the identity first.
@@ -264,7 +265,7 @@ def super_fibonacci(
     Args:
         num: Number of rotations, at least 1.
         dtype: Floating-point type of the result.
-        device: Device of the result.
+        device: Device of the result; by default the CPU.
 
     Returns:
         Rotation matrices, ``[num, 3, 3]``. The identity is not among them.
@@ -276,7 +277,7 @@ def super_fibonacci(
     multiplication: the covering radius falls as ``num ** (-1/3)``.
     """
     num = _count("num", num, 1)
-    step = torch.arange(num, dtype=torch.float64) + 0.5
+    step = torch.arange(num, dtype=torch.float64, device="cpu") + 0.5
     share = step / num
     alpha, beta = 2.0 * math.pi * step / _PHI, 2.0 * math.pi * step / _PSI
     inner, outer = share.sqrt(), (1.0 - share).sqrt()
@@ -305,7 +306,7 @@ def random_rotations(
         num: Number of rotations, at least 0.
         generator: Source of randomness; torch's global one by default.
         dtype: Floating-point type of the result.
-        device: Device of the result.
+        device: Device of the result; by default the CPU.
 
     Returns:
         Rotation matrices, ``[num, 3, 3]``.

@@ -293,7 +293,8 @@ class FeatureSampler:
         pool = turned if rows is None else turned[rows]
         key = sampling_key(pool.flatten(0, 1)).view(-1, size).amax(1)
         if self.method == "random":
-            order = torch.randperm(len(pool), generator=generator)
+            draw = "cpu" if generator is None else generator.device
+            order = torch.randperm(len(pool), generator=generator, device=draw)
             index = order[:num].to(x.device)
             assignment, distance = _assign(pool, index)
         else:

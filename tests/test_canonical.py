@@ -1,5 +1,7 @@
 """One pose and one order for all copies of a cloud."""
 
+import math
+
 import pytest
 import torch
 
@@ -53,6 +55,17 @@ def test_normals_decide_where_points_do_not(named_cloud, generator):
         )
         torch.testing.assert_close(again, first, atol=1e-9, rtol=0)
         torch.testing.assert_close(again_normal, first_normal, atol=1e-9, rtol=0)
+
+
+def test_directions_are_told_apart_one_by_one(generator):
+    ring = torch.randint(0, 40, (300,), generator=generator).double() * (math.pi / 20)
+    ring = ring + torch.tensor([0, 1e-4, 1e-3]).double()[torch.arange(300) % 3]
+    unit = torch.stack([ring.cos(), ring.sin()], 1)
+    expected: list[int] = []
+    for row in range(300):
+        if all(abs(float(unit[row] @ unit[one])) < 1 - 1e-7 for one in expected):
+            expected.append(row)
+    assert canonical._distinct(unit.numpy()) == expected and 30 < len(expected) < 60
 
 
 def test_degenerate_clouds_have_one_too(degenerate_cloud):

@@ -47,6 +47,56 @@ def test_training_works_whatever_came_first(mode, first):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+# Data decide where their graphs are, whatever the default device; "meta" has no values.
+ELSEWHERE = """
+import torch
+
+torch.set_default_device("meta")
+from torch_geometric.data import Data
+from pcequi import rotations
+from pcequi.kernels import SE3Kernel
+from pcequi.models import GroupConvClassifier, forward_online
+from pcequi.nn import GroupConv
+from pcequi.pose_graph import Level, build_pose_graph, build_pose_graphs
+from pcequi.poses import GridPoses, PairPoses, TangentPoses
+from pcequi.sampling import FeatureSampler
+from pcequi.transforms import BuildPoseGraph
+
+for name in ("C4", "D3", "T", "O", "I"):
+    group = rotations.finite_group(name)
+    assert group.device.type == "cpu" and group[0].equal(rotations.finite_group("C1")[0])
+    assert rotations.finite_group(name, device="meta").device.type == "meta"
+assert rotations.super_fibonacci(7).device.type == "cpu"
+assert rotations.random_rotations(7).device.type == "cpu"
+
+cloud = torch.randn(70, 3, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
+few, drawn = FeatureSampler(num=20, orbits=True), FeatureSampler(num=20, method="random")
+for poses, sampling in (
+    (TangentPoses(4), few), (GridPoses("D3"), few), (PairPoses(2), drawn), (GridPoses(13), drawn)
+):
+    assert 18 <= build_pose_graph(cloud, [Level(0.5, poses, sampling)]).levels[0].num <= 20
+for name in ("default", "pairs"):
+    with torch.device("cpu"):
+        model = GroupConvClassifier.from_preset(name, num_classes=3).eval()
+        expected = model(build_pose_graph(cloud, model.levels))
+    built = BuildPoseGraph(model.levels, points=True)(Data(pos=cloud))
+    assert torch.equal(model(built), expected)
+    assert forward_online(model, [cloud]).device.type == "cpu"
+    assert build_pose_graphs([cloud, cloud], model.levels).levels[0].pos.device.type == "cpu"
+with torch.device("cpu"):
+    conv, x, offset = GroupConv(8, 4, SE3Kernel(15, 4)), torch.randn(20, 8), torch.rand(60, 3)
+    edges = torch.randint(20, (2, 60))
+assert conv(x, edges, (offset, None)).shape == (20, 4)
+"""
+
+
+def test_the_default_device_changes_nothing():
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_a_constant_is_made_once_and_keeps_its_name():
     calls = []
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from pcequi import embedding
-from pcequi.embedding import feature_projection, geometric_embedding
+from pcequi.embedding import feature_projection, geometric_embedding, pair_embedding
 from pcequi.kernels import kernel_points, space_basis
 from pcequi.normals import estimate_normals
-from pcequi.poses import GridPoses, PairPoses, Poses, TangentPoses
+from pcequi.pose_graph import Level, pose_operator
+from pcequi.poses import GridPoses, NormalPoses, PairPoses, Poses, TangentPoses
 from pcequi.rotations import random_rotations
 
 
@@ -115,3 +116,35 @@ def test_gradients_do_not_depend_on_numba(make_blob, monkeypatch):
             torch.testing.assert_close(geometric_embedding(GridPoses("D2")(pos), pos, 0.7, 15), z)
     assert found[0].abs().max() > 1e-3
     torch.testing.assert_close(*found)
+
+
+def lift(source, target):
+    return geometric_embedding(target, source, 1.0)
+
+
+def lift_pairs(source, target):
+    return pair_embedding(target, source, torch.ones_like(source), 1.0, (2, 2, 3, 2))
+
+
+def operator(source, target, pairs=None):
+    level = Level(1.0, NormalPoses() if pairs else TangentPoses(1), pairs=pairs)
+    below = Poses(source, torch.eye(3, dtype=source.dtype).expand(len(source), 1, 3, 3))
+    own = torch.zeros(len(source), 1, 1, dtype=torch.long)
+    rows = (target.pos, target.rot[:, 0], below, own, torch.ones_like(own).to(source), 1, level)
+    return pose_operator(*rows)[2]
+
+
+def operator_on_pairs(source, target):
+    return operator(source, target, (2, 2, 3, 2))
+
+
+@pytest.mark.parametrize("what", [lift, lift_pairs, operator, operator_on_pairs])
+def test_gradients_are_finite_where_all_neighbours_are_at_the_edge(what):
+    """Two poses: the functions of one vanish at all points within its radius."""
+    source = torch.tensor([[1.0, 0, 0], [3, 0, 0], [3.1, 0.2, 0]], dtype=torch.float64)
+    source.requires_grad_()
+    frames = torch.eye(3, dtype=torch.float64).expand(2, 1, 3, 3)
+    value = what(source, Poses(torch.tensor([[0.0, 0, 0], [3, 0, 0.1]]).double(), frames))
+    (gradient,) = torch.autograd.grad((value - 30).square().sum(), source)
+    assert torch.isfinite(value).all() and torch.isfinite(gradient).all()
+    assert gradient.abs().max() > 1e-3

@@ -108,3 +108,13 @@ def test_bad_arguments():
     for width in (0.0, 4.0):
         with pytest.raises(ArgumentError, match=rf"`rotation_width` \(={width}\) must be in"):
             SE3Kernel(7, 1, width)
+
+
+@pytest.mark.parametrize("num", [4, 8, 12, 24, 60])
+def test_anchors_are_independent_below_half_a_turn(num, generator):
+    turns = random_rotations(1000, generator=generator, dtype=torch.float64)
+    ranks = []
+    for width in (math.pi, math.pi / 2):
+        values = rotation_basis(turns, anchor_rotations(num), width)
+        ranks.append(int(torch.linalg.matrix_rank(values, rtol=1e-9)))
+    assert ranks[0] <= 10 and ranks[1] == num

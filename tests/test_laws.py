@@ -1,6 +1,7 @@
 """The laws of the method, one section each; every figure is printed (`pytest -rP`)."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -204,6 +205,21 @@ def test_law_3_a_finite_group_is_exact(name, levels_of, network, solid_cloud, ge
     turns = finite_group(name, dtype=torch.float64)[1:4]
     worst = max(worst_change(model, solid_cloud, turns, generator))
     print(f"GridPoses({name}), group elements, {len(solid_cloud)} points: {worst:.1e}")
+    assert worst < 1e-9
+
+
+@pytest.mark.parametrize(
+    "first, second, common",
+    [("T", "O", "T"), ("C4", "O", "C4"), ("O", "C4", "C4"), ("C8", "C12", "C4"), ("I", "O", "T")],
+)
+def test_law_3_what_groups_have_in_common_is_exact(
+    first, second, common, levels_of, network, solid_cloud, generator
+):
+    levels = levels_of(GridPoses(first), last=CentroidPoses(first, align="none"))
+    levels[1] = replace(levels[1], poses=GridPoses(second), kernel_rotations=8)
+    turns = finite_group(common, dtype=torch.float64)[1:4]
+    worst = max(worst_change(network(levels), solid_cloud, turns, generator))
+    print(f"GridPoses({first}) below GridPoses({second}), {len(solid_cloud)} points: {worst:.1e}")
     assert worst < 1e-9
 
 

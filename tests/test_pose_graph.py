@@ -2,9 +2,11 @@
 
 import json
 import sys
+from dataclasses import dataclass
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric.data import Batch, Data
 
 from pcequi import pose_graph
@@ -12,8 +14,9 @@ from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.graph_store import GraphStore
 from pcequi.kernels import SE3Kernel
 from pcequi.models import graph_tensors, preset
+from pcequi.nn import GroupConv
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, edges, pose_operator
-from pcequi.poses import CentroidPoses, GridPoses, NormalPoses, PairPoses, TangentPoses
+from pcequi.poses import CentroidPoses, GridPoses, NormalPoses, PairPoses, Poses, TangentPoses
 from pcequi.rotations import random_rotations
 from pcequi.sampling import FeatureSampler
 
@@ -118,6 +121,39 @@ def test_a_whole_graph_on_pairs_without_numba_is_the_same(
 @pytest.mark.backend
 def test_a_whole_graph_without_numba_is_the_same(make_blob, levels_of, monkeypatch):
     assert_same_without_numba(make_blob(30), levels_of(TangentPoses(4), refine=1), monkeypatch)
+
+
+class Sizes(TorchDispatchMode):
+    """Entries of the largest tensor that is made."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.untyped_storage().data_ptr() not in self.inputs:
+            self.most = max(self.most, out.untyped_storage().nbytes() // out.element_size())
+        return out
+
+    def __init__(self, *inputs):
+        super().__init__()
+        self.inputs = {value.untyped_storage().data_ptr() for value in inputs}
+
+
+@pytest.mark.parametrize("sampler", [GridPoses("I"), TangentPoses(60)], ids=str)
+def test_edges_between_poses_take_no_array_of_all_frames(sampler, make_blob, monkeypatch):
+    pos = make_blob(40)
+    source, level = sampler(pos), Level(0.9, sampler, kernel_rotations=4)
+    targets = pos[:9], source.rot[:9, 3], source, level
+    expected = edges.pose_edges(*targets)
+    apart = Poses(pos, source.rot.clone(), source.group)
+    monkeypatch.setattr(edges, "_MOST", 60 * 9 * 7)  # few edges at once
+    for poses in (source, apart):
+        with Sizes(pos, source.rot, poses.rot) as sizes:
+            found = edges.pose_edges(*targets[:2], poses, level)
+        num = len(found.anchor)
+        assert num > 400 and sizes.most < num * 60
+        for name, value in vars(expected).items():
+            torch.testing.assert_close(getattr(found, name), value)
 
 
 def test_the_basis_of_a_pose_shares_one_unit_of_mass(make_blob):
@@ -294,6 +330,25 @@ def test_graphs_with_dense_blocks_are_for_one_batch(make_blob, levels_of, tmp_pa
         graph_tensors(graph)
 
 
+def test_graphs_that_are_no_batch_are_refused(make_blob, levels_of):
+    pos, levels = make_blob(20), levels_of(num=8)
+    graph = build_pose_graph(pos, levels)
+    with_points = build_pose_graph(pos, levels, points=True)
+    for pair in ([graph, with_points], [with_points, graph]):
+        with pytest.raises(ArgumentError, match=r"`points` in 1 of them alone; .*`points=True`"):
+            PoseGraph.batch(pair)
+    with pytest.raises(ArgumentError, match=r"`graphs` \(=0\) must be at least one"):
+        PoseGraph.batch([])
+    with pytest.raises(ArgumentError, match=r"same levels \(they have \[2, 3\]\)"):
+        PoseGraph.batch([graph, build_pose_graph(pos, levels[:2])])
+    other = build_pose_graph(pos, [*levels[:2], Level(1.5, CentroidPoses("O"), kernel_points=15)])
+    with pytest.raises(ArgumentError, match=r"different kernels \(\[7, 15\] functions\)"):
+        PoseGraph.batch([graph, other])
+    wider = build_pose_graph(pos, [Level(0.5, levels[0].poses, kernel_points=27), *levels[1:]])
+    with pytest.raises(ArgumentError, match=r"different kernels \(\[15, 27\] functions\)"):
+        PoseGraph.batch([graph, wider])
+
+
 def test_constants_are_not_shared_with_whoever_writes_into_them(make_blob):
     pos = make_blob(5)
     poses = GridPoses("O")(pos)
@@ -301,3 +356,54 @@ def test_constants_are_not_shared_with_whoever_writes_into_them(make_blob):
     torch.testing.assert_close(GridPoses("O")(pos).rot[0], GridPoses("O").grid())
     SE3Kernel(7).points.mul_(2)
     assert SE3Kernel(7).points.norm(dim=1).max() < 1
+
+
+@dataclass(frozen=True)
+class Upright:
+    """A sampler of one's own: one pose a point, along the axes that it is shown."""
+
+    align: str = "none"
+
+    def __call__(self, pos, normal=None):
+        return Poses(pos, torch.eye(3, dtype=pos.dtype).expand(len(pos), 1, 3, 3))
+
+
+class Quarter(GridPoses):
+    def __call__(self, pos, normal=None):
+        return super().__call__(pos, normal)
+
+
+def test_samplers_of_ones_own_see_the_world_where_they_say_so(make_blob, generator):
+    pos = make_blob(20) @ random_rotations(1, generator=generator, dtype=torch.float64)[0]
+    levels = [Level(0.5, Upright()), Level(0.9, GridPoses("O"))]
+    eye = torch.eye(3, dtype=torch.float64)
+    assert torch.equal(build_pose_graph(pos, levels).levels[0].rot, eye.expand(20, 3, 3))
+    for sampler in (Upright("principal"), lambda pos, normal: Upright()(pos)):
+        rot = build_pose_graph(pos, [Level(0.5, sampler)]).levels[0].rot
+        torch.testing.assert_close(rot, rot[:1].expand_as(rot))
+        assert (rot - eye).abs().max() > 0.01
+
+
+def test_a_sampler_is_given_a_frame_only_where_it_takes_one(make_blob):
+    pos = make_blob(20)
+    own, usual = (
+        build_pose_graph(pos, [Level(0.5, kind("D2", "principal"))]).levels[0].rot
+        for kind in (Quarter, GridPoses)
+    )
+    torch.testing.assert_close(own, usual)
+
+
+def test_gradients_flow_to_points_along_edges(make_blob):
+    level = Level(0.8, TangentPoses(2))
+    conv = GroupConv(2, 3, level.kernel()).double()
+    x = torch.linspace(-1, 1, 24, dtype=torch.float64).sin().view(12, 2).repeat(2, 1)
+
+    def along(pos):
+        poses = TangentPoses(2)(pos)
+        where = poses.pos.repeat_interleave(2, 0), poses.rot.flatten(0, 1)
+        found = edges.pose_edges(*where, poses, level)
+        return conv(x, found.edge_index, (found.offset, found.rotation))
+
+    pos = make_blob(12).requires_grad_()
+    (gradient,) = torch.autograd.grad(along(pos).square().sum(), pos)
+    assert torch.isfinite(gradient).all() and gradient.abs().max() > 1e-3

@@ -207,6 +207,13 @@ def test_strays_of_a_mesh_and_other_kinds_of_data_are_refused(make_blob, levels_
             transform(hetero)
 
 
+@pytest.mark.parametrize("transform", [NormalizeRadius(), DropOutliers()])
+def test_points_of_a_graph_are_not_changed_behind_its_back(transform, make_blob, levels_of):
+    data = BuildPoseGraph(levels_of(num=6))(Data(pos=make_blob(40)))
+    with pytest.raises(DataError, match="`data` has a pose graph already.* BuildPoseGraph last"):
+        transform(data)
+
+
 def test_a_graph_goes_where_another_tensor_is(make_blob, levels_of):
     graph = build_pose_graph(make_blob(20), levels_of())
     moved = graph.to(torch.zeros(1, dtype=torch.float32))

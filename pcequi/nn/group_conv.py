@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
+from torch_geometric.nn.aggr import SumAggregation
 
 from pcequi.errors import ArgumentError, ShapeError
-from pcequi.kernels import SE3Kernel
+from pcequi.kernels import SE3Kernel, or_one
 from pcequi.ops import coalesce_rows, dense_blocks, grouped_bmm, grouped_spmm, with_ones
 from pcequi.pose_graph import LevelGraph
 
@@ -21,6 +22,13 @@ DENSE_SHARE = 0.02
 LEAST_CHANNELS = 4
 #: Channels of features on a GPU are filled up with zeros to a multiple of this.
 ALIGN = 8
+# What of PyG's message passing a layer of one's own, or who watches one, can put in.
+_STEPS = ("message", "aggregate", "update")
+_HOOKS = [
+    f"_{step}_forward_{kind}"
+    for step in ("propagate", "message", "aggregate")
+    for kind in ("pre_hooks", "hooks")
+]
 
 
 class GroupConv(MessagePassing):
@@ -140,15 +148,17 @@ class GroupConv(MessagePassing):
         z = self.propagate(edge_index, x=x, phi=phi, mass=mass, size=size)
         if self.normalize:
             total, z = z[:, :1], z[:, 1:]
-            z = z / _or_one(total)
+            z = z / or_one(total)
         return self.combine(z.to(dtype))
 
     def _takes_rows(self, x: Tensor, phi: Tensor) -> bool:
         """Whether the sparse product can be made of rows, without a message an edge: on a CPU,
-        where geometry is given, nobody looks at messages, and there are channels enough."""
-        watched = self.explain or self._message_forward_pre_hooks or self._message_forward_hooks
-        watched = watched or self._propagate_forward_pre_hooks or self._propagate_forward_hooks
-        own = type(self).message is GroupConv.message
+        where geometry is given, nobody changes or looks at messages, and there are channels
+        enough."""
+        watched = self.explain or any(getattr(self, name) for name in _HOOKS)
+        kind = type(self)
+        own = all(getattr(kind, name) is getattr(GroupConv, name) for name in _STEPS)
+        own = own and type(self.aggr_module) is SumAggregation and self.flow == "source_to_target"
         traced = torch.compiler.is_compiling() or x.device.type != "cpu"
         return own and not (
             watched
@@ -213,12 +223,6 @@ def _transformed(x: Tensor) -> bool:
     return torch.autograd.forward_ad.unpack_dual(x).tangent is not None
 
 
-def _or_one(total: Tensor) -> Tensor:
-    """What is divided by. A pose that sees nothing divides by one: by a tiny number, its zero
-    would have an infinite gradient."""
-    return torch.where(total > torch.finfo(total.dtype).tiny, total, 1)
-
-
 def _row_sums(x: Tensor, edge_index: Tensor, phi: Tensor, mass: Tensor | None, size) -> Tensor:
     """Sums of phi_b f over the edges of each target [num_dst, B * C], over those of the mass
     where it is given: a sparse matrix of the entries that are not zero, times ``x``."""
@@ -227,14 +231,14 @@ def _row_sums(x: Tensor, edge_index: Tensor, phi: Tensor, mass: Tensor | None, s
     wide = phi.to(torch.promote_types(phi.dtype, torch.float32))  # 16 bits lose small addends
     if mass is not None:
         total = wide.new_zeros(size[1]).index_add_(0, target, mass.to(wide))
-        wide = wide / _or_one(total)[target, None]
+        wide = wide / or_one(total)[target, None]
     edge, function = wide.nonzero(as_tuple=True)
     rows = target[edge] * basis + function
     ptr, col, val = coalesce_rows(
         rows, source[edge], wide[edge, function], size[1] * basis, size[0]
     )
-    ends = torch.tensor([0, len(ptr) - 1]), torch.tensor([0, len(x)])
-    return grouped_spmm(x, ptr, col, val, *ends).view(size[1], basis * x.shape[1])
+    ends = ptr.new_tensor([0, len(ptr) - 1]), ptr.new_tensor([0, len(x)])
+    return grouped_spmm(x, ptr, col, val, *ends).reshape(size[1], basis * x.shape[1])
 
 
 def filled_up(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -264,7 +268,7 @@ def sparse_product(
     if blocks is None and x.is_cuda and not torch.compiler.is_compiling():
         blocks = _as_blocks(level, sources, x.dtype)
     if blocks is not None:
-        return grouped_bmm(x, blocks, level.characters, constant=constant).view(level.num, -1)
+        return grouped_bmm(x, blocks, level.characters, constant=constant).reshape(level.num, -1)
     x = with_ones(x) if constant else x
 
     def pointer(counts: Tensor) -> Tensor:
@@ -273,7 +277,7 @@ def sparse_product(
     ptr = pointer(level.entries.long())
     rows = pointer(level.count * level.basis)
     z = grouped_spmm(x, ptr, level.col, level.val, rows, pointer(sources))
-    return z.view(level.num, -1)
+    return z.reshape(level.num, -1)
 
 
 def _as_blocks(level: LevelGraph, sources: Tensor, dtype: torch.dtype) -> Tensor | None:

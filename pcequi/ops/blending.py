@@ -22,6 +22,10 @@ _FLOOR = 1e-9
 # share of squared distances, see centres in all directions alike: no blend of a
 # few of them would be continuous, so they take the nearest.
 _ALIKE = 1e-6
+# Centres up to which the kernel may keep all their distances from one another (128 MiB), and
+# numbers in the largest array of distances of rows from centres in torch.
+_TABLE = 4096
+_MOST = 2**24
 
 
 def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -60,18 +64,24 @@ def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, 
     few = min(num, len(center) - 1)
     threshold = min(THRESHOLD, 0.5 / num)
     limits = SCREEN, TIE[x.dtype], noise_share(x.dtype)
-    if HAS_NUMBA and x.device.type == "cpu":
+    if HAS_NUMBA and x.device.type == "cpu" and len(center) <= _TABLE:
         from pcequi.ops.compiled import blending
 
         found = blending.blend(
             x.numpy(), center.numpy(), num, few, *limits, PENALTY, threshold, _FLOOR, _ALIKE
         )
         return tuple(map(torch.from_numpy, found))
-    square = torch.cdist(x, center, compute_mode="donot_use_mm_for_euclid_dist").square()
     shift = center.mean(0)
     scale = float((center - shift).square().sum(1).max() + (x - shift).square().sum(1).max())
     scale = max(scale, limits[2] * float(x.square().sum(1).max()))
     slack = 2 * TIE[x.dtype] * scale
+    parts = x.split(max(1, _MOST // len(center)))
+    found = [_blend_torch(part, center, num, few, slack, threshold) for part in parts]
+    return found[0] if len(found) == 1 else tuple(map(torch.cat, zip(*found)))
+
+
+def _blend_torch(x, center, num, few, slack, threshold):
+    square = torch.cdist(x, center, compute_mode="donot_use_mm_for_euclid_dist").square()
     assignment = (square <= square.min(1, keepdim=True).values + slack).int().argmax(1)
     distance = square.gather(1, assignment[:, None])[:, 0].sqrt()
     index = assignment[:, None].repeat(1, num)

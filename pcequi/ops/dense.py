@@ -99,6 +99,21 @@ class _Fourier(torch.autograd.Function):
         rest = (ctx.back, ctx.scale, ctx.spare, None)
         return _Fourier.apply(tangent, *ctx.saved_tensors, *rest)
 
+    @staticmethod
+    def vmap(info, in_dims, x, signs, turns, back, scale, spare, last):
+        """Many features of the same poses are more clouds."""
+
+        def clouds(value: Tensor | None, dim: int | None) -> Tensor | None:
+            if value is None:
+                return None
+            if dim is None:
+                return value.repeat(info.batch_size, *[1] * (value.dim() - 1))
+            return value.movedim(dim, 0).flatten(0, 1)
+
+        x, last = clouds(x, in_dims[0]), clouds(last, in_dims[6])
+        out = _Fourier.apply(x, signs, turns, back, scale, spare, last)
+        return out.unflatten(0, (info.batch_size, -1)), 0
+
 
 def _fourier(x: Tensor, *rest) -> Tensor:
     # Traced (torch.compile, torch.export): plain operations, which have gradients themselves.
@@ -175,10 +190,10 @@ def dense_blocks(
         arrays = [t.contiguous().numpy() for t in (entries, col, val.float())]
         if characters is not None:
             size = characters.size
-            out = torch.empty(clouds, size, rows, columns // size, dtype=dtype)
+            out = val.new_empty(clouds, size, rows, columns // size, dtype=dtype)
             dense.fill_characters(*arrays, _array(out))
             return out
-        out = torch.zeros(len(entries) * columns, dtype=dtype)
+        out = val.new_zeros(len(entries) * columns, dtype=dtype)
         dense.fill(*arrays, _array(out), columns)
         return out.view(clouds, rows, columns)
     row = torch.repeat_interleave(

@@ -16,10 +16,12 @@ such ties are common on any cloud.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from pcequi.errors import ArgumentError, ShapeError
+from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.ops.backends import HAS_NUMBA
 
 # Relative difference below which two squared distances count as equal: far
@@ -63,6 +65,7 @@ def farthest_point_sampling(
     Raises:
         ArgumentError: ``num`` is not in [1, P], ``start`` not in [0, P), or ``tolerance`` negative.
         ShapeError: ``x`` is not of 32 or 64 bits, or ``key`` or ``turned`` does not fit it.
+        DataError: squared distances between rows, or keys, are NaN or infinite.
 
     **Equivariance:** picks depend on distances and ``key`` alone, so they move
     with any isometry of ``x`` that leaves ``key`` in place, as far from the origin as its
@@ -88,6 +91,7 @@ def farthest_point_sampling(
     if key.shape != (size,):
         raise ShapeError(f"`key` (={list(key.shape)}) must be one a row, [{size}]")
     key, stop = key.detach().to(x).contiguous(), float(tolerance) ** 2
+    _check_finite(turned, key)
     start = -1 if start is None else int(start)
     if HAS_NUMBA and x.device.type == "cpu":
         from pcequi.ops.compiled import fps as kernels
@@ -112,6 +116,19 @@ def check_rows(x: Tensor, name: str = "x") -> None:
         raise ShapeError(
             f"`{name}` (={list(x.shape)}, {x.dtype}) must be [rows, columns] of float32 or float64"
         )
+
+
+def _check_finite(turned: Tensor, key: Tensor) -> None:
+    """Whether rows [P, K, D] and keys [P] can be compared."""
+    reach, most = torch.stack([turned.norm(dim=2).max(), key.abs().max()]).tolist()  # one wait
+    # Twice the norm is the farthest that two rows can be apart.
+    if not 4 * reach * reach <= torch.finfo(turned.dtype).max:
+        raise DataError(
+            f"`x` (largest norm {reach:.2g}, {turned.dtype}) is too large for squares of "
+            "distances, or has NaN or infinite entries; scale it down or drop such rows"
+        )
+    if not math.isfinite(most):
+        raise DataError("`key` has entries that are NaN or infinite; give finite ones")
 
 
 def zero_square(x: Tensor, spread: Tensor) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from pcequi.errors import ArgumentError, DataError, ShapeError
@@ -12,8 +14,13 @@ from pcequi.ops.backends import HAS_NUMBA, HAS_TORCH_CLUSTER
 
 # Rows of the distance matrix held at once by the pure torch path.
 _CHUNK = 2048
-# Distances closer than this share of the largest are equal.
+# Distances closer than this share of the k-th of their row are equal, and so are those closer
+# than so many roundings of the largest coordinate.
 _TIE = {torch.float64: 1e-9, torch.float32: 1e-5}
+_ROUNDINGS = 8
+# Candidates that are looked at beyond the k nearest, for ties, and numbers held at once.
+_SPARE = 8
+_MOST = 2**22
 
 
 def check_radius(radius: float) -> float:
@@ -33,10 +40,10 @@ def check_radius(radius: float) -> float:
 
 def _clouds(
     source: Tensor, query: Tensor, batch_source: Tensor | None, batch_query: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Start of each cloud among the sources and among the queries, as pointers [B + 1]."""
+) -> list[tuple[int, int, int, int]]:
+    """First source, end of the sources, first query and end of the queries of each cloud."""
     if batch_source is None and batch_query is None:
-        return torch.tensor([0, len(source)]), torch.tensor([0, len(query)])
+        return [(0, len(source), 0, len(query))]
     counts = []
     for name, batch, points in (
         ("batch_source", batch_source, source),
@@ -50,10 +57,9 @@ def _clouds(
             raise DataError(f"`{name}` is not sorted; sort the points by cloud first")
         counts.append(torch.bincount(batch))
     most = max(map(len, counts))
-    return tuple(
-        torch.cat([count.new_zeros(1), count.cumsum(0), count.sum().expand(most - len(count))])
-        for count in counts
-    )
+    ends = [F.pad(count, (1, most - len(count))).cumsum(0) for count in counts]
+    sources, queries = torch.stack(ends).tolist()  # one wait for a GPU
+    return list(zip(sources[:-1], sources[1:], queries[:-1], queries[1:]))
 
 
 def knn(
@@ -68,48 +74,99 @@ def knn(
     Args:
         source: points [N, D].
         query: points [Q, D].
-        k: neighbours a query; every cloud must hold at least ``k`` sources.
+        k: neighbours a query; every cloud with queries must hold at least ``k`` sources.
         batch_source: sorted cloud of each source [N], or None for one cloud.
         batch_query: sorted cloud of each query [Q].
 
     Returns:
         ``index`` [Q, k] into ``source`` and ``distance`` [Q, k], nearest first.
-            Equal distances (to ``_TIE`` of the largest) come in the order of the rows.
+            Equal distances (to ``_TIE`` of the k-th, or a few roundings of the largest
+            coordinate) come in the order of the rows.
 
     Raises:
         ArgumentError: ``k`` is below 1 or above the size of a cloud; one batch without
             the other.
-        ShapeError, DataError: a batch that is of other points, or not sorted.
+        ShapeError, DataError: a batch that is of other points, or not sorted; points that are
+            NaN, infinite or too far for squares of distances.
 
     **Equivariance:** indices are unchanged by rigid motion, up to ties.
     """
-    ptr_s, ptr_q = _clouds(source, query, batch_source, batch_query)
-    smallest = int((ptr_s[1:] - ptr_s[:-1]).min())
+    clouds = _clouds(source, query, batch_source, batch_query)
+    smallest = min((s1 - s0 for s0, s1, q0, q1 in clouds if q1 > q0), default=max(k, 1))
     if not 1 <= k <= smallest:
         raise ArgumentError(
             f"`k` (={k}) must be between 1 and the number of points of the "
             f"smallest cloud (={smallest}); lower `k`"
         )
-    indices, distances = [], []
-    for cloud in range(len(ptr_q) - 1):
-        s0, s1 = int(ptr_s[cloud]), int(ptr_s[cloud + 1])
-        q0, q1 = int(ptr_q[cloud]), int(ptr_q[cloud + 1])
-        for chunk in range(q0, q1, _CHUNK):
-            d = _distances(query[chunk : min(chunk + _CHUNK, q1)], source[s0:s1])
-            index = _ranked(d).topk(k, dim=1, largest=False).indices
-            indices.append(index + s0)
-            distances.append(d.gather(1, index))
-    if not indices:  # no query
+    if len(query) == 0:
         return torch.zeros(0, k, dtype=torch.long, device=query.device), query.new_zeros(0, k)
-    return torch.cat(indices), torch.cat(distances)
+    found = []
+    for s0, s1, q0, q1 in clouds:
+        if q1 > q0:
+            index, distance = _nearest(source[s0:s1], query[q0:q1], k)
+            found.append((index + s0, distance))
+    if len(found) == 1:
+        return found[0]
+    return tuple(map(torch.cat, zip(*found)))
 
 
-def _ranked(distance: Tensor) -> Tensor:
-    """Numbers that order each row by distance, then by column; all different."""
-    step = _TIE[distance.dtype] * distance.max().clamp_min(torch.finfo(distance.dtype).tiny)
-    return (distance / step).double().round() * distance.shape[1] + torch.arange(
-        distance.shape[1], dtype=torch.float64, device=distance.device
-    )
+def _nearest(source: Tensor, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """``knn`` of one cloud."""
+    size = float(torch.stack([source.detach().abs().max(), query.detach().abs().max()]).max())
+    limits = torch.finfo(source.dtype)
+    if not 4 * source.shape[1] * size * size <= limits.max:
+        raise DataError(
+            f"`source` or `query` (largest coordinate {size:.2g}, {source.dtype}) is too large "
+            "for squares of distances, or has NaN or infinite entries; scale it down or drop these"
+        )
+    least = max(_ROUNDINGS * limits.eps * size, limits.tiny)
+    tree = cKDTree(source.detach().numpy()) if source.device.type == "cpu" else None
+    return _of_nearest(tree, source, query, k, k + _SPARE, least)
+
+
+def _of_nearest(tree, source, query, k, count, least) -> tuple[Tensor, Tensor]:
+    """The first ``k`` of the ``count`` nearest sources; of more, where these may have ties."""
+    if tree is None or count >= len(source):
+        parts = query.split(_rows(len(source)))
+        found = [_first(_distances(part, source), None, k, len(source), least) for part in parts]
+        place, distance, _ = map(torch.cat, zip(*found))
+        return place, distance
+    found = []
+    for part in query.split(_rows(count)):
+        near = tree.query(part.detach().numpy(), [*range(1, count + 1)])[1]
+        near = torch.from_numpy(near)
+        apart = _distances(part[:, None], source[near])[:, 0]
+        place, distance, open_end = _first(apart, near, k, len(source), least)
+        found.append((near.gather(1, place), distance, open_end))
+    index, distance, open_end = map(torch.cat, zip(*found))
+    if open_end.any():
+        rows = open_end.nonzero()[:, 0]
+        wider = _of_nearest(tree, source, query[rows], k, 4 * count, least)
+        index, distance = (
+            index.index_copy(0, rows, wider[0]),
+            distance.index_copy(0, rows, wider[1]),
+        )
+    return index, distance
+
+
+def _rows(columns: int) -> int:
+    return max(1, min(_CHUNK, _MOST // columns))
+
+
+def _first(distance, column, k: int, columns: int, least: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Places [Q, k] of the smallest distances and these, equal ones by their ``column``, and
+    whether those left out of a row might be equal to them [Q]."""
+    with torch.no_grad():
+        last = distance.topk(k, dim=1, largest=False).values[:, -1:]
+        tie = _TIE[distance.dtype]
+        step = (tie * last).clamp_min(least)
+        # Numbers that order each row by distance, then by column; all different.
+        number = (distance / step).double().round().clamp_max(2 / tie)
+        open_end = number.amax(1) < (last / step).double().round()[:, 0] + 2
+        if column is None:
+            column = torch.arange(columns, device=distance.device)
+        place = (number * columns + column).topk(k, dim=1, largest=False).indices
+    return place, distance.gather(1, place), open_end
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
@@ -145,15 +202,13 @@ def pairs_within(
     at the very boundary, where pcequi's kernels vanish.
     """
     check_radius(radius)
-    ptr_s, ptr_q = _clouds(source, query, batch_source, batch_query)
+    clouds = _clouds(source, query, batch_source, batch_query)
     # On a GPU its arrays are quadratic in memory, and builds for the CPU have no kernel.
     tree = HAS_TORCH_CLUSTER and source.device.type == "cpu"
     if tree and (batch_source is not None or len(source) > _CHUNK):
         return _pairs_torch_cluster(source, query, radius, batch_source, batch_query)
     pairs = []
-    for cloud in range(len(ptr_q) - 1):
-        s0, s1 = int(ptr_s[cloud]), int(ptr_s[cloud + 1])
-        q0, q1 = int(ptr_q[cloud]), int(ptr_q[cloud + 1])
+    for s0, s1, q0, q1 in clouds:
         for chunk in range(q0, q1, _CHUNK):
             close = _distances(query[chunk : min(chunk + _CHUNK, q1)], source[s0:s1]) <= radius
             pair = close.nonzero()

@@ -87,6 +87,17 @@ class _GroupedSpmm(torch.autograd.Function):
     def jvp(ctx, tangent, *_):
         return _GroupedSpmm.apply(tangent, *ctx.saved_tensors, ctx.transposed, ctx.out_size)
 
+    @staticmethod
+    def vmap(info, in_dims, x, *rest):
+        """Many features of one matrix are more channels of it."""
+        if any(dim is not None for dim in in_dims[1:]):
+            raise ArgumentError(
+                "`ptr`, `col` and `val` cannot be mapped over by vmap, only features; take a loop"
+            )
+        x = x.movedim(in_dims[0], 1)
+        out = _GroupedSpmm.apply(x.flatten(1), *rest)
+        return out.unflatten(1, x.shape[1:]), 1
+
 
 def _compiled(x, ptr, col, val, rows, columns, transposed, size) -> Tensor:
     from pcequi.ops.compiled import sparse
@@ -201,7 +212,7 @@ def turned_rows(
         size = len(turns)
         # Torch's memory, which is filled for the first time faster than NumPy's.
         out = [
-            torch.empty(size * (len(ptr) - 1) + 1, dtype=torch.long),
+            ptr.new_empty(size * (len(ptr) - 1) + 1, dtype=torch.long),
             *(value.new_empty(size * len(value)) for value in (col, val)),
         ]
         sparse.turned(*_numpy(ptr, col, val, turns, products, *out))

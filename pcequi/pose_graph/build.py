@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from inspect import signature
 
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from pcequi import rotations as so3
@@ -24,6 +26,9 @@ from pcequi.pose_graph.point_rows import point_rows
 from pcequi.pose_graph.scale import warn_of_scale
 from pcequi.poses import ALIGNMENTS, CentroidPoses, NormalPoses, Poses
 from pcequi.sampling import Representatives
+
+# Elements of two groups that are this near are the same.
+_SAME = 1e-9
 
 
 @dataclass
@@ -48,7 +53,8 @@ def build_pose_graph(
 ):
     """The precomputed graph of one cloud, from its geometry alone.
 
-    Everything is computed in float64 and cast once, at the end.
+    Everything is computed in float64 and cast once, at the end. No gradient flows to the
+    points: ``pose_edges`` with ``nn.GroupConv`` is the way that can be differentiated.
 
     Args:
         pos: one cloud [N, 3], any floating dtype.
@@ -139,18 +145,22 @@ class GraphBuilder:
         self.below: _Below | None = None
 
     def _allowed_frames(self) -> Tensor | None:
-        """Rotations that map the pose sets to themselves: a grid fixed in the
-        world allows its group alone, data-driven frames allow all (None)."""
+        """Rotations that map the pose sets to themselves: grids fixed in the world allow what
+        their groups have in common, data-driven frames allow all (None)."""
         fixed = {
-            level.poses.rotations
+            getattr(level.poses, "rotations", None)
             for level in self.levels
             if getattr(level.poses, "align", "principal") == "none"
         }
         if not fixed:
             return None
-        if len(fixed) == 1 and isinstance(name := fixed.pop(), str):
-            return so3.finite_group(name, dtype=torch.float64, device=self.origin.device)
-        return torch.eye(3, dtype=torch.float64, device=self.origin.device)[None]
+        if not all(isinstance(name, str) for name in fixed):
+            return torch.eye(3, dtype=torch.float64, device=self.origin.device)[None]
+        common, *others = (so3.finite_group(n, dtype=torch.float64) for n in sorted(fixed))
+        for other in others:
+            apart, _ = cKDTree(other.flatten(1).numpy()).query(common.flatten(1).numpy())
+            common = common[torch.from_numpy(apart <= _SAME)]
+        return common.to(self.origin.device)
 
     def normals(self, level: Level) -> Tensor | None:
         """The given normals; else estimates, once for each number of neighbours
@@ -166,8 +176,8 @@ class GraphBuilder:
         """The frame that a level's poses are turned to, found once for all levels;
         None where the sampler needs none."""
         align = getattr(level.poses, "align", None)
-        if ALIGNMENTS.get(align) is None:  # also samplers of a user's own
-            return None
+        if ALIGNMENTS.get(align) is None or "frame" not in signature(level.poses).parameters:
+            return None  # also samplers of a user's own
         if align not in self._frames:
             self._frames[align] = ALIGNMENTS[align](self.pos)
         return self._frames[align]
@@ -184,7 +194,7 @@ class GraphBuilder:
         axes = None
         known = self.base_frame(level)
         if isinstance(level.poses, CentroidPoses):
-            poses, points = level.poses(self.pos, frame=known), None
+            poses, points = level.poses(self.pos, **_given(known)), None
         else:
             poses = self._everywhere(level, known)
             points = self._points(number)
@@ -209,7 +219,7 @@ class GraphBuilder:
             if sampler not in self._axial:
                 self._axial[sampler] = sampler(self.pos, self.normal)
             return self._axial[sampler]
-        return sampler(self.pos, self.normals(level), **({} if frame is None else {"frame": frame}))
+        return sampler(self.pos, self.normals(level), **_given(frame))
 
     def sampled(self, step: LevelStep, chosen: Representatives) -> SampledLevel:
         """What a level sampled, in the coordinates and rows of the cloud given."""
@@ -265,6 +275,10 @@ class GraphBuilder:
         if points:
             graph.points = point_rows(**vars(self.below), pos=self.pos, rows=self.rows)
         return graph
+
+
+def _given(frame: Tensor | None) -> dict[str, Tensor]:
+    return {} if frame is None else {"frame": frame}
 
 
 def _centered(pos: Tensor, origin: Tensor) -> Tensor:

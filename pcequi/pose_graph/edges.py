@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError
-from pcequi.kernels import anchor_rotations, kernel_points, rotation_basis, space_basis
+from pcequi.kernels import anchor_rotations, kernel_points, or_one, rotation_basis, space_basis
 from pcequi.ops import HAS_NUMBA, coalesce_rows, pairs_within, wants_gradient
 from pcequi.pair_kernel import COINCIDE, SIGN_WIDTH, pair_basis
 from pcequi.pose_graph.level import Level
@@ -18,6 +18,8 @@ from pcequi.poses import Poses
 # Relative slack when the rotation nearest to an anchor is chosen: equal angles
 # go to the first rotation in the sampler's own (data-given) order.
 _ANGLE_TIE = 1e-9
+# Numbers in the largest array of frames that are compared at once.
+_MOST = 2**22
 
 
 @dataclass
@@ -58,10 +60,10 @@ def pose_edges(pos: Tensor, rot: Tensor, source: Poses, level: Level) -> PoseEdg
     target, near = pairs_within(source.pos, pos, level.radius)
     frame = rot[target]
     offset = torch.einsum("eij,ei->ej", frame, source.pos[near] - pos[target]) / level.radius
-    wanted = torch.einsum("eij,ajk->eaik", frame, anchors).flatten(2)
-    score = wanted @ source.rot.flatten(2)[near].mT  # traces [E, A, K]
-    best = score.max(-1, keepdim=True).values
-    turn = (score >= best - _ANGLE_TIE).int().argmax(-1)
+    if source.shared:
+        turn = _nearest(rot, anchors, source)[target]
+    else:
+        turn = _nearest(frame, anchors, source, near)
     if source.axial and level.pairs is None:  # no rotation to compare: it counts as the anchor
         rotation = anchors.expand(len(target), *anchors.shape)
     else:
@@ -74,6 +76,22 @@ def pose_edges(pos: Tensor, rot: Tensor, source: Poses, level: Level) -> PoseEdg
         rotation.flatten(0, 1),
         torch.arange(count, device=pos.device).repeat(len(target)),
     )
+
+
+@torch.no_grad()
+def _nearest(frame: Tensor, anchors: Tensor, source: Poses, near: Tensor | None = None) -> Tensor:
+    """The rotation [E, A] nearest to each anchor seen from some frames [E, 3, 3], of those at
+    the points ``near`` [E]; None: where all points have the same."""
+    frames = source.rot.flatten(2)
+    step = max(1, _MOST // (source.num_rotations * max(9, len(anchors))))
+    turns = []
+    for start in range(0, max(1, len(frame)), step):
+        some = slice(start, start + step)
+        wanted = torch.einsum("eij,ajk->eaik", frame[some], anchors).flatten(2)
+        score = wanted @ (frames[0] if near is None else frames[near[some]]).mT  # traces [E, A, K]
+        best = score.max(-1, keepdim=True).values
+        turns.append((score >= best - _ANGLE_TIE).int().argmax(-1))
+    return torch.cat(turns)
 
 
 def pose_operator(
@@ -134,7 +152,7 @@ def pose_operator(
     space = space_basis(edges.offset, points, width)
     # Every anchor reads every neighbour once, so one anchor's edges make the mass.
     mass = pos.new_zeros(len(pos)).index_add_(0, target, space.sum(1)) / len(anchors)
-    space = space / mass.clamp_min(torch.finfo(pos.dtype).tiny)[target][:, None]
+    space = space / or_one(mass)[target][:, None]
     turned = edges.rotation @ anchors[edges.anchor].mT
     factor = rotation_basis(turned, anchors[:1], level.rotation_width)  # anchors[0] is I
     value = space * factor
@@ -163,7 +181,7 @@ def _pair_operator(pos, rot, source, shared, share, below, level):
     near, target = edges.edge_index
     value = pair_basis(edges.offset, edges.rotation[:, :, 2], level.pairs)
     mass = pos.new_zeros(len(pos)).index_add_(0, target, value.sum(1))
-    value = value / mass.clamp_min(torch.finfo(pos.dtype).tiny)[target][:, None]
+    value = value / or_one(mass)[target][:, None]
     edge, function = value.nonzero(as_tuple=True)
     row = target[edge] * level.basis + function
     value = value[edge, function]

@@ -87,13 +87,28 @@ def batch_levels(parts: list[LevelGraph]) -> LevelGraph:
     """The same level of several clouds as one; columns stay counted within a cloud.
 
     Raises:
-        ArgumentError: A comes as dense blocks.
+        ArgumentError: A comes as dense blocks, or the parts are no graphs of the same level.
 
     **Equivariance:** clouds do not touch each other.
     """
     for part in parts:
         check_entries(part)
+    bases = sorted({part.basis for part in parts})
+    widths = sorted({part.lift.shape[1] for part in parts if part.lift is not None})
+    if len(bases) > 1 or len(widths) > 1:
+        raise ArgumentError(
+            f"`graphs` have a level of different kernels ({bases if len(bases) > 1 else widths} "
+            "functions); build them with the same levels"
+        )
     values = {}
+    for name in (*TENSORS, "points"):
+        with_it = sum(getattr(part, name) is not None for part in parts)
+        if 0 < with_it < len(parts):
+            remedy = "with `points=True`, or all without" if name == "points" else "in one way"
+            raise ArgumentError(
+                f"`graphs` (={len(parts)}) have `{name}` in {with_it} of them alone; "
+                f"build all {remedy}"
+            )
     for name in TENSORS:
         tensors = [getattr(part, name) for part in parts]
         values[name] = None if tensors[0] is None else torch.cat(tensors)
@@ -236,6 +251,17 @@ class PoseGraph:
 
     @classmethod
     def batch(cls, graphs: list[PoseGraph]) -> PoseGraph:
-        """The graphs of several clouds as one."""
-        levels = zip(*(graph.levels for graph in graphs), strict=True)
+        """The graphs of several clouds as one.
+
+        Raises:
+            ArgumentError: there is none, they are of different levels, some alone have points,
+                or A comes as dense blocks.
+        """
+        numbers = sorted({len(graph.levels) for graph in graphs})
+        if len(numbers) != 1:
+            raise ArgumentError(
+                f"`graphs` (={len(graphs)}) must be at least one, all of the same levels (they "
+                f"have {numbers}); build them with the levels of one network"
+            )
+        levels = zip(*(graph.levels for graph in graphs))
         return cls([batch_levels(list(parts)) for parts in levels])

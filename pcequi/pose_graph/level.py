@@ -29,8 +29,10 @@ class Level:
     Args:
         radius: of the support, in units of the cloud (unit radius when normalised).
         poses: sampler of poses: one of ``pcequi.poses``, or any callable from points
-            [N, 3] and their normals (or None) to ``Poses``. Networks are saved with their
-            levels, so one of your own for a network is a dataclass and named in
+            [N, 3] and their normals (or None) to ``Poses``. One of your own is called with
+            points in a canonical pose and order, and its frames are turned back: it cannot see
+            the world's axes, unless it says so by an attribute ``align`` of "none". Networks are
+            saved with their levels, so one for a network is a dataclass and named in
             ``pcequi.poses.SAMPLERS``.
         sampling: budget and method.
         num_points: points that carry poses, the first of a spatial FPS order;
@@ -39,7 +41,7 @@ class Level:
         kernel_rotations: anchors in SO(3), see ``kernels.SE3Kernel``. A pose
             reads, at each neighbouring point and for each anchor, the pose
             nearest in rotation to the anchor.
-        rotation_width: support about an anchor, radians.
+        rotation_width: support about an anchor, radians; see ``kernels.SE3Kernel``.
         normals: whether the geometry at this level includes normals.
         pairs: take the kernel on pairs of normals instead of kernel points and anchors:
             numbers of its functions, see ``pair_kernel.PairKernel``. The z axes of the

@@ -56,7 +56,8 @@ class PointRows:
         starts = self.count.cumsum(0) - self.count
         if int(self.count.sum()) != len(self.entries) or int(self.entries.sum()) != len(self.col):
             return False
-        every = torch.arange(len(self.entries)) - starts.repeat_interleave(self.count)
+        every = torch.arange(len(self.entries), device=starts.device)
+        every = every - starts.repeat_interleave(self.count)
         return torch.equal(self.place, every)
 
     @classmethod

@@ -20,7 +20,9 @@ class BuildPoseGraph(BaseTransform):
 
     Use it as ``pre_transform`` to pay once, or as ``transform`` to build at
     every access. PyG's own ``DataLoader`` batches the result. Nothing that drops or
-    reorders points may follow it.
+    reorders points may follow it, and nothing that changes ``pos`` afterwards has an effect:
+    the graph stays that of the points as they were. No gradient flows to them either:
+    ``pose_graph.pose_edges`` with ``nn.GroupConv`` is the way that can be differentiated.
 
     Args:
         levels: of the network; one ``Level`` alone will do for a graph of one level.
@@ -45,7 +47,7 @@ class BuildPoseGraph(BaseTransform):
 
     def forward(self, data: Data) -> Data:
         pos = points_of_one_cloud(data)
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator("cpu").manual_seed(self.seed)
         graph = build_pose_graph(
             pos, self.levels, normal=data.get("normal"), generator=generator, points=self.points
         )

@@ -8,11 +8,16 @@ from torch_geometric.data import Data
 from pcequi.errors import DataError
 
 
-def points_of_one_cloud(data: Data) -> Tensor:
+def points_of_one_cloud(data: Data, *, moved: bool = False) -> Tensor:
     """``data.pos`` [N, 3], of a ``Data`` that holds one cloud.
 
+    Args:
+        data: what a transform was given.
+        moved: whether the transform changes the points, which a pose graph would not notice.
+
     Raises:
-        DataError: there are no points, or those of several clouds.
+        DataError: there are no points, or those of several clouds; or they have a pose graph
+            and are to be changed.
 
     **Equivariance:** the points as they are.
     """
@@ -26,5 +31,10 @@ def points_of_one_cloud(data: Data) -> Tensor:
             f"`data.batch` names {int(batch.max()) + 1} clouds, and this transform takes one: "
             "apply it to each Data, as `transform` or `pre_transform` of a data set, before a "
             "DataLoader or Batch joins them"
+        )
+    if moved and "graph0_count" in data:
+        raise DataError(
+            "`data` has a pose graph already, which would stay that of the points as they are; "
+            "apply BuildPoseGraph last"
         )
     return data.pos

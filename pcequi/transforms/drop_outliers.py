@@ -21,7 +21,8 @@ class DropOutliers(BaseTransform):
         neighbors, factor: which points lie alone.
 
     Raises:
-        DataError: ``data`` has no ``pos``, is a batch of several clouds, or has faces.
+        DataError: ``data`` has no ``pos``, is a batch of several clouds, or has faces or a
+            pose graph.
 
     **Equivariance:** the choice is invariant to rigid motion and scale.
     """
@@ -30,7 +31,7 @@ class DropOutliers(BaseTransform):
         self.neighbors, self.factor = neighbors, factor
 
     def forward(self, data: Data) -> Data:
-        pos = points_of_one_cloud(data)
+        pos = points_of_one_cloud(data, moved=True)
         kept = kept_points(pos, self.neighbors, self.factor)
         if len(kept) == len(pos):
             return data

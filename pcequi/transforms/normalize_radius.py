@@ -18,13 +18,14 @@ class NormalizeRadius(BaseTransform):
     fits a cloud into a cube instead, whose size depends on how the cloud lies.
 
     Raises:
-        DataError: ``data`` has no ``pos``, is a batch of several clouds, or too large.
+        DataError: ``data`` has no ``pos``, is a batch of several clouds, is too large, or has
+            a pose graph.
 
     **Equivariance:** turns with the points; invariant to translation and scale.
     """
 
     def forward(self, data: Data) -> Data:
-        pos = check_cloud(points_of_one_cloud(data), "data.pos")
+        pos = check_cloud(points_of_one_cloud(data, moved=True), "data.pos")
         centered = pos.double() - pos.double().mean(0)
         if (pos == pos[0]).all():  # the mean of equal numbers can miss them by rounding
             centered = torch.zeros_like(centered)

@@ -160,3 +160,15 @@ def test_numbers_of_numpy_become_plain(levels_of):
     assert again.settings == model.settings
     with pytest.raises(ArgumentError, match=r"`seeds` \(=0\) must be at least 1"):
         FeatureSampler(num=5, seeds=0)
+
+
+def test_networks_of_one_kind_are_mapped_over(levels_of, network, make_blob):
+    models = [network(levels_of(num=8), seed=seed) for seed in (0, 1)]
+    graph = PoseGraph.batch([build_pose_graph(make_blob(n, n), models[0].levels) for n in (20, 30)])
+    weights, buffers = torch.func.stack_module_state(models)
+
+    def run(weights, buffers):
+        return torch.func.functional_call(models[0], (weights, buffers), (graph,))
+
+    found = torch.func.vmap(run)(weights, buffers)
+    torch.testing.assert_close(found, torch.stack([model(graph) for model in models]))

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from torch_geometric.nn.aggr import MaxAggregation
 
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.kernels import SE3Kernel, anchor_rotations, kernel_points
@@ -113,6 +114,50 @@ def test_a_message_of_ones_own_is_called(rows, generator):
     index, (offset, rotation) = edges(generator)
     layer = Silent(3, 4, SE3Kernel(7, 4), bias=False).double()
     assert layer(torch.ones(8, 3, dtype=torch.float64), index, (offset, rotation)).abs().max() == 0
+
+
+class Doubled(GroupConv):
+    def update(self, inputs):
+        return 2 * inputs
+
+
+class Largest(GroupConv):
+    def aggregate(self, inputs, index, ptr=None, dim_size=None):
+        return MaxAggregation()(inputs, index, dim_size=dim_size)
+
+
+def doubled(module, inputs, output):
+    return 2 * output
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Doubled,
+        Largest,
+        lambda conv: setattr(conv, "flow", "target_to_source"),
+        lambda conv: setattr(conv, "aggr_module", MaxAggregation()),
+        lambda conv: conv.register_aggregate_forward_hook(doubled),
+        lambda conv: conv.register_aggregate_forward_pre_hook(
+            lambda module, inputs: dict(inputs[0], index=inputs[0]["index"].flip(0))
+        ),
+    ],
+    ids=["update", "aggregate", "flow", "aggregation", "hook", "hook before"],
+)
+def test_rows_keep_what_is_put_into_message_passing(change, monkeypatch, generator):
+    torch.manual_seed(0)
+    index, relative = edges(generator, 8, 8)
+    x = torch.randn(8, 3, dtype=torch.float64, generator=generator)
+    kind = change if isinstance(change, type) else GroupConv
+    plain = GroupConv(3, 4, SE3Kernel(7, 2), normalize=False).double()
+    conv = kind(3, 4, SE3Kernel(7, 2), normalize=False).double()
+    conv.load_state_dict(plain.state_dict())
+    if kind is GroupConv:
+        change(conv)
+    expected = conv(x, index, relative)  # three channels: messages
+    monkeypatch.setattr(group_conv, "LEAST_CHANNELS", 1)
+    torch.testing.assert_close(conv(x, index, relative), expected)
+    assert (expected - plain(x, index, relative)).abs().max() > 0.01
 
 
 def test_functional_transforms_look_through_the_layer(conv, rows, generator):

@@ -138,3 +138,12 @@ def test_centres_that_are_equally_far_but_for_rounding(backend, dtype, generator
         weight = blend_centers(x.to(dtype), x[:12].to(dtype), 3)[3]
         assert torch.isfinite(weight).all() and (weight >= 0).all()
         torch.testing.assert_close(weight.sum(1), torch.ones(30, dtype=dtype))
+
+
+def test_many_centres_are_blended_without_all_their_distances(backend, monkeypatch, generator):
+    x, center = rows_and_centers(generator)
+    expected = blend_centers(x, center, 6)
+    monkeypatch.setattr(blending, "_TABLE", 10)
+    monkeypatch.setattr(blending, "_MOST", 7 * 20)  # seven rows at once
+    for found, wanted in zip(blend_centers(x, center, 6), expected, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-12, rtol=0)

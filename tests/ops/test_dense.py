@@ -134,6 +134,24 @@ def test_blocks_in_bfloat16_are_rounded_as_torch_does(case, monkeypatch):
     assert torch.equal(found, blocks_of(characters, first, torch.bfloat16))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("constant", [False, True])
+def test_many_features_are_mapped_over(case, constant, dtype, generator):
+    characters, first, _, x = case
+    blocks = blocks_of(characters, first, dtype)
+    many = torch.randn(len(x), 3, 2, dtype=dtype, generator=generator)
+
+    def product(x):
+        return grouped_bmm(x, blocks, characters, constant=constant)
+
+    expected = torch.stack([product(one) for one in many.unbind(1)])
+    torch.testing.assert_close(torch.func.vmap(product, 1)(many), expected)
+    expected = torch.autograd.functional.jacobian(lambda x: product(x)[:5], many[:, 0])
+    for jacobian in (torch.func.jacrev, torch.func.jacfwd):
+        found = jacobian(lambda x: product(x)[:5])(many[:, 0])
+        torch.testing.assert_close(found, expected)
+
+
 def test_gradients(make, generator):
     group = finite_group("D2", dtype=torch.float64)
     characters = Characters.of(basis_turns(group, 7), group_products(group))

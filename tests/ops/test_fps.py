@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pcequi.errors import ArgumentError, ShapeError
+from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.ops import fps as module
 from pcequi.ops.fps import NOISE, TIE, ZERO, farthest_point_sampling
 
@@ -153,3 +153,32 @@ def test_arguments_that_do_not_fit_are_named(backend):
         farthest_point_sampling(x, 3, turned=x[:, None, :2])
     with pytest.raises(ShapeError, match="float16"):
         farthest_point_sampling(x.half(), 3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e20])
+def test_rows_whose_distances_overflow_are_refused(backend, value, generator):
+    x = torch.randn(200, 3, generator=generator)
+    x[5, 1] = value
+    with pytest.raises(DataError, match="`x` .* too large for squares of distances"):
+        farthest_point_sampling(x, 4)
+    with pytest.raises(DataError, match="`x` .* too large"):
+        farthest_point_sampling(x[6:], 4, turned=x[:194, None].repeat(1, 2, 1))
+    index, _, _ = farthest_point_sampling(x.double().nan_to_num(0, 0), 4)
+    assert len(index.unique()) == 4
+
+
+def test_keys_that_do_not_compare_are_refused(backend, generator):
+    x = torch.randn(200, 3, generator=generator)
+    with pytest.raises(DataError, match="`key` has entries that are NaN or infinite"):
+        farthest_point_sampling(x, 4, key=torch.full((200,), torch.nan))
+
+
+def test_the_kernel_picks_rows_where_nothing_compares():
+    if not module.HAS_NUMBA:
+        pytest.skip("numba is not installed")
+    from pcequi.ops.compiled import fps as kernels
+
+    x = torch.full((200, 3), torch.nan)
+    limits = TIE[x.dtype], ZERO[x.dtype], NOISE[x.dtype], 0.0
+    index, _, _ = kernels.fps(x.numpy(), x[:, None].numpy(), 4, -1, x[:, 0].numpy(), *limits)
+    assert (index >= 0).all() and (index < 200).all()

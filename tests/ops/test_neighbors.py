@@ -1,5 +1,7 @@
 """Neighbour search: complete, exact, in a stated order, cloud by cloud."""
 
+import math
+
 import pytest
 import torch
 
@@ -151,3 +153,53 @@ def test_no_query_has_no_neighbours():
     index, distance = knn(source, none, 2)
     assert index.shape == distance.shape == (0, 2)
     assert [len(part) for part in pairs_within(source, none, 1.0)] == [0, 0]
+
+
+def test_a_far_point_does_not_blur_the_neighbours_of_others(generator):
+    source = torch.rand(500, 3, generator=generator)
+    source[0, 0] = 300
+    index, distance = knn(source, source, 8)
+    nearest = torch.cdist(source.double(), source.double()).topk(8, largest=False).values
+    assert (distance[1:, -1].double() <= nearest[1:, -1] * 1.01).all()
+    assert torch.equal(index[:, 0], torch.arange(500))
+    assert torch.equal(index[:40], knn(source, source[:40], 8)[0])  # whoever else asks
+
+
+@pytest.mark.parametrize("search", ["tree", "matrix"])
+def test_equal_distances_come_in_order_however_many_there_are(search, monkeypatch):
+    if search == "matrix":
+        monkeypatch.setattr(neighbors, "_SPARE", 10**6)
+    turn = torch.arange(60, dtype=torch.float64) * (math.pi / 30)
+    ring = torch.stack([turn.cos(), turn.sin(), 0 * turn], 1).flip(0)
+    middle = torch.zeros(1, 3, dtype=torch.float64)
+    far = 5 + torch.arange(900, dtype=torch.float64)[:, None] * torch.ones(1, 3)
+    index, _ = knn(torch.cat([far, ring, middle]), middle, 6)
+    assert index.tolist() == [[960, 900, 901, 902, 903, 904]]
+
+
+def test_trees_find_what_the_whole_matrix_says(monkeypatch, generator):
+    source = torch.randn(300, 3, dtype=torch.float64, generator=generator).requires_grad_()
+    found = [knn(source, source, 7)]
+    monkeypatch.setattr(neighbors, "_SPARE", 10**6)
+    found.append(knn(source, source, 7))
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+    one, other = (torch.autograd.grad(d.square().sum(), source)[0] for _, d in found)
+    torch.testing.assert_close(one, other)
+
+
+def test_clouds_without_queries_do_not_limit_k(generator):
+    points = torch.randn(12, 3, generator=generator)
+    batch = torch.tensor([0] * 6 + [2] * 6)
+    index, _ = knn(points, points, 5, batch, batch)
+    assert torch.equal(batch[index], batch[:, None].expand(-1, 5))
+    with pytest.raises(ArgumentError, match=r"`k` \(=5\) .*smallest cloud \(=0\)"):
+        knn(points, points, 5, batch, torch.arange(12) // 4)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e20])
+def test_points_whose_distances_overflow_are_refused(value, generator):
+    points = torch.randn(50, 3, generator=generator)
+    far = points.index_fill(0, torch.tensor([7]), value)
+    for source, query in ((far, points), (points, far)):
+        with pytest.raises(DataError, match="`source` or `query` .* too large for squares"):
+            knn(source, query, 3)

@@ -62,6 +62,25 @@ def test_derivatives_of_functions(backend, generator):
     torch.testing.assert_close(tangent, whole @ (x + 1))
 
 
+def test_many_features_are_mapped_over(backend, generator):
+    blocks = [block(3, 4, generator, torch.float64), block(2, 3, generator, torch.float64)]
+    groups, whole = as_groups(blocks), torch.block_diag(*blocks)
+    x = torch.randn(7, 5, 2, generator=generator, dtype=torch.float64)
+    for dim in (0, 1, 2):
+        found = torch.func.vmap(lambda x: grouped_spmm(x, *groups), dim)(x.movedim(1, dim))
+        torch.testing.assert_close(found, torch.einsum("rs,svc->vrc", whole, x))
+    nested = torch.func.vmap(torch.func.vmap(lambda x: grouped_spmm(x[:, None], *groups), 1), 1)
+    torch.testing.assert_close(nested(x)[..., 0], torch.einsum("rs,svc->vcr", whole, x))
+    eye = torch.eye(2, dtype=torch.float64)
+    for jacobian in (torch.func.jacrev, torch.func.jacfwd):
+        found = jacobian(lambda x: grouped_spmm(x, *groups))(x[:, 0])
+        torch.testing.assert_close(found, torch.einsum("rs,cd->rcsd", whole, eye))
+    with pytest.raises(ArgumentError, match="cannot be mapped over by vmap"):
+        torch.func.vmap(lambda val: grouped_spmm(x[:, 0], groups[0], groups[1], val, *groups[3:]))(
+            groups[2].expand(3, -1)
+        )
+
+
 def test_half_precision_stays(backend, generator):
     groups = as_groups([block(6, 5, generator, torch.float32)])
     x = torch.randn(5, 3, generator=generator).bfloat16().requires_grad_()

@@ -56,7 +56,8 @@ def _fold(top):
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
 def _best_key(d2, top, limit, key, slack):
-    """First of the largest keys among rows with ``d2`` of at least ``limit``."""
+    """First of the largest keys among rows with ``d2`` of at least ``limit``; row 0 where numbers
+    do not compare, as with NaN."""
     best = -np.inf
     for lane in range(_LANES):
         if top[lane] >= limit:
@@ -70,7 +71,7 @@ def _best_key(d2, top, limit, key, slack):
                 if d2[p] >= limit and key[p] >= best - slack:
                     pick = min(pick, p)
                     break
-    return pick
+    return pick if pick < len(d2) else 0
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)

@@ -28,7 +28,9 @@ def eigen(matrices: Tensor) -> tuple[Tensor, Tensor]:
     flat = matrices.reshape(-1, 9).T.contiguous()
     value = [flat[0], flat[4], flat[8]]
     mixed = [flat[5], flat[2], flat[1]]  # that of the two other axes
-    axes = list(torch.eye(3).to(flat)[:, :, None].expand(3, 3, flat.shape[1]))
+    axes = list(
+        torch.eye(3, dtype=flat.dtype, device=flat.device)[:, :, None].expand(3, 3, flat.shape[1])
+    )
     for _ in range(_SWEEPS):
         for p, q in ((0, 1), (0, 2), (1, 2)):
             _rotate(value, mixed, axes, p, q)

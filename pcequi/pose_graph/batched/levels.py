@@ -97,7 +97,7 @@ class BatchBuilder:
         every = self._normals[level.poses]
         axes = rows_at(every, order)
         z = pair_embedding(self.clouds, every, pos, axes, level.radius, level.pairs)
-        chosen = self._sample(level, z, torch.eye(3, dtype=torch.float64)[None])
+        chosen = self._sample(level, z, torch.eye(3, dtype=torch.float64, device="cpu")[None])
         here, normal = rows_at(pos, chosen.index), rows_at(axes, chosen.index)
         rot = frames_from_two(normal, any_perpendicular(normal))
         graph = self._graph(here, rot, chosen.weight)
