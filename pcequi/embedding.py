@@ -197,7 +197,7 @@ def feature_projection(channels: int, dim: int, dtype=torch.float32, device=None
     **Equivariance:** acts on channels only, so commutes with any motion.
     """
     if dim >= channels:
-        return torch.eye(channels, dtype=dtype, device=device or "cpu")
+        return torch.eye(channels, dtype=dtype, device="cpu" if device is None else device)
     generator = torch.Generator("cpu").manual_seed(0)
     draw = torch.randn(channels, dim, generator=generator, dtype=torch.float64, device="cpu")
     return torch.linalg.qr(draw).Q.to(dtype=dtype, device=device)

@@ -7,6 +7,7 @@ given, and waiting takes no time. ``training.launch`` has the launched form.
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -69,6 +70,14 @@ class Ranks:
     def first(self) -> bool:
         """Whether this process writes files and shows progress."""
         return self.rank == 0
+
+    @contextmanager
+    def first_warns(self):
+        """Inside, of warnings that all processes give those of the first one are shown."""
+        with warnings.catch_warnings():
+            if not self.first:
+                warnings.simplefilter("ignore")
+            yield
 
     def share(self, rows: Tensor) -> Tensor:
         """This process's part of rows [n, ...]: consecutive ones, in order of the ranks;

@@ -183,6 +183,19 @@ def test_test_clouds_that_a_run_was_trained_on_are_counted(run, tmp_path):
     code, out, err = run(*evaluate, "--test-list", other)
     assert code == 0 and "Warning: 2 of 3 test clouds were trained on by own" in err
     assert json.loads(out)["trained_on"] == {"own": 2}
+    # A run of before says of all its training clouds only whether they are the same.
+    note = tmp_path / "own" / "data.json"
+    kept = json.loads(note.read_text())
+    del kept["trained_on"]
+    note.write_text(json.dumps(kept))
+    for tested, same in (("moved.txt", True), (other, False)):
+        code, out, err = run(*evaluate, "--test-list", tested)
+        assert code == 0 and json.loads(out)["trained_on"] == {"own": None}
+        assert ("no longer those that it was trained on" in err) != same
+    again = ["train", *options[:-1], "moved.txt", "--run", "own", "--resume", "--json", *QUICK]
+    only_json(run(*again))
+    code, _, err = run(*again, "--test-share", 0.3)
+    assert code == 1 and "`test_share` (=0.3) does not apply where `test_list`" in err
 
 
 def test_a_file_without_an_ending_and_a_folder_are_no_runs(run, trained, tmp_path):
@@ -326,6 +339,16 @@ def stopping(monkeypatch):
         monkeypatch.setattr("pcequi.training.predict.predict_each", raising)
 
     return fail
+
+
+def test_a_warning_that_cannot_be_said_ends_nothing(monkeypatch, recwarn):
+    from pcequi import cli
+
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(cli.typer, "echo", full)
+    cli._warn(UserWarning("few points"))
 
 
 def test_ctrl_c_is_answered(run, monkeypatch):

@@ -73,7 +73,8 @@ def _guarded(command: Callable) -> Callable:
 
 def _warn(message: Warning | str, *where: object, **options: object) -> None:
     """Say a warning without the line of code that gave it."""
-    typer.echo(f"Warning: {message}", err=True)
+    with suppress(OSError, ValueError):  # as Python's own: it must not end the command
+        typer.echo(f"Warning: {message}", err=True)
 
 
 for command in (demo, train, evaluate, predict, report, precompute, cache, view, check, bench):

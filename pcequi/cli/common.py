@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from pcequi.errors import ArgumentError
+
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")
 ]
@@ -110,8 +112,17 @@ def terminable():
     try:
         yield
     finally:
-        if mine:
-            signal.signal(signal.SIGTERM, before)
+        if mine:  # None: set by other than Python
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def check_split(test_share: float, test_list: Path | None) -> None:
+    """Whether what the user typed says one split, not two."""
+    if test_list is not None and test_share != 0.2:
+        raise ArgumentError(
+            f"`test_share` (={test_share}) does not apply where `test_list` (={str(test_list)!r}) "
+            "names the files to test on; drop one of them"
+        )
 
 
 def text(path: Path | None) -> str | None:

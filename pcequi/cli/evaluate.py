@@ -133,13 +133,7 @@ def evaluate(
             )
     test = _test_clouds(settings, checkpoint.classes, run)
     seen = {str(path): trained_on(path, test.clouds) for path in (run, *(together or ()))}
-    for path, count in seen.items():
-        if count:
-            warnings.warn(
-                f"{count} of {len(test)} test clouds were trained on by {path}, so its accuracy "
-                "says less about new shapes: bring back the split that it was trained with",
-                stacklevel=2,
-            )
+    _warn_of_seen(seen, settings, run, len(test))
     options["seed"] = seed
     result: dict = {"run": str(run), "data": settings.data, "seed": seed, "shapes": len(test)}
     result["trained_on"] = seen
@@ -217,6 +211,28 @@ def _test_clouds(settings, classes, run: Path):
             "`--source`"
         )
     return test
+
+
+def _warn_of_seen(seen: dict[str, int | None], settings, run: Path, tested: int) -> None:
+    """Say it where networks were trained on what they are tested on."""
+    from pcequi.training.run_data import is_same_data
+    from pcequi.training.run_settings import load_run_split
+
+    for path, count in seen.items():
+        if count:
+            warnings.warn(
+                f"{count} of {tested} test clouds were trained on by {path}, so its accuracy "
+                "says less about new shapes: bring back the split that it was trained with",
+                stacklevel=3,
+            )
+    # A run of before noted its training clouds as a whole alone.
+    if seen[str(run)] is None and settings.data == "folder":
+        if not is_same_data(run, load_run_split(settings, train=True)):
+            warnings.warn(
+                f"the training clouds of {run} are no longer those that it was trained on, so it "
+                "may be tested on some: bring back the split, by `--test-list` for example",
+                stacklevel=3,
+            )
 
 
 def _show_comparison(result: dict) -> None:

@@ -23,6 +23,7 @@ from pcequi.cli.common import (
     TestShare,
     Timeout,
     Workers,
+    check_split,
     print_json,
     show,
     table,
@@ -67,6 +68,7 @@ def precompute(
     from pcequi.training.run_settings import RunSettings, load_run_split
     from pcequi.training.versions import precompute_train
 
+    check_split(test_share, test_list)
     settings = RunSettings(
         data=data,
         root=text(root),
@@ -97,7 +99,8 @@ def precompute(
     stores = []
     # Graphs are built on CPUs, whatever else there is.
     with launched("cpu", 60 * timeout) as (ranks, _):
-        with ranks.first_goes_first():  # A data set that is not unpacked yet is unpacked once.
+        with ranks.first_goes_first(), ranks.first_warns():
+            # A data set that is not unpacked yet is unpacked once.
             train, test = (load_run_split(settings, part) for part in (True, False))
         start = time.perf_counter()
         for name, kind, store in build(train, test, ranks):

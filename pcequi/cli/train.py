@@ -26,6 +26,7 @@ from pcequi.cli.common import (
     Threads,
     Timeout,
     Workers,
+    check_split,
     percent,
     print_json,
     show,
@@ -119,6 +120,7 @@ def train(
     from pcequi.training.threads import set_threads
 
     set_threads(threads)
+    check_split(test_share, test_list)
     settings = RunSettings(
         data=data,
         root=text(root),

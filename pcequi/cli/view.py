@@ -120,7 +120,7 @@ def view(
 
     from pcequi.datasets.readers import read_points
     from pcequi.rotations import random_rotations
-    from pcequi.training.predict import sparse_warning, trained_points
+    from pcequi.training.predict import sparse_warning
     from pcequi.training.progress import progress_bar
     from pcequi.viz import level_scene, levels, matching, render
 
@@ -142,7 +142,7 @@ def view(
     if budget is not None and level <= len(network_levels):
         network_levels[level - 1] = network_levels[level - 1].with_budget(num=budget)
     if num_points is None:
-        num_points = trained_points(checkpoint) if checkpoint else 1024
+        num_points = (checkpoint.extra.get("num_points") if checkpoint else None) or 1024
     clouds = [read_points(file, num_points, seed).pos.double() for file in files]
     # An untrained network has no answer to be trusted.
     warnings = [checkpoint and sparse_warning(checkpoint, cloud) for cloud in clouds]

@@ -20,7 +20,7 @@ _OTHER = re.compile(
     r"(?:(?:point|vertex|node|cell|gps)[ _.]?)?(?:ids?|index|idx|number|frame|time|timestamp|temp|"
     r"temperature|pressure|velocity|intensity|reflectance|reflectivity|labels?|class|classification|"
     r"category|ring|red|green|blue|alpha|rgba?|curvature|confidence)"
-    r"(?:[ _.:]?\d+|[ _./][a-z]{1,2})?"
+    r"(?:[_.:]?\d+|[ _./][a-z]{1,2})?"
 )
 # In the first of four columns or more: time, and the number of a row, which pandas leaves unnamed.
 _FIRST = re.compile(r"t?")
@@ -48,6 +48,7 @@ def pick_columns(table: np.ndarray, above: str) -> np.ndarray:
     """
     columns = table.shape[1]
     names, parted = _names(above, columns)
+    parted = parted and not above.lstrip().startswith(("#", "/"))  # a comment may hold commas
     if len(names) != columns:
         return table
     axes = [_axis(name) for name in names]

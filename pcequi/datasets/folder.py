@@ -104,9 +104,11 @@ class FolderClouds(CloudDataset):
         label_of = {name: label for label, name in enumerate(classes)}
         labelled = [(path, label_of[name], part) for path, name, part in files]
         self.files = [(path, label) for path, label, part in labelled if part == split]
-        if limit is not None:
-            self.files = first_of_each(self.files, check_count("limit", limit))
         self._others = [(path, label) for path, label, part in labelled if part != split]
+        if limit is not None:
+            check_count("limit", limit)
+            self.files = first_of_each(self.files, limit)
+            self._others = first_of_each(self._others, limit)
         settings = {
             "version": _VERSION,
             "num_points": self.num_points,

@@ -23,6 +23,8 @@ _TYPES = {
     **{"int64": "q", "uint64": "Q", "float16": "e", "float": "f", "float32": "f"},
     **{"double": "d", "float64": "d"},
 }
+# Bytes that hold every header.
+_HEAD = 1 << 16
 _CORNERS = ("vertex_index", "vertex_indices")
 
 
@@ -50,13 +52,14 @@ def read_polygons(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None
 
     **Equivariance:** does not apply.
     """
-    content = path.read_bytes()
-    header = _header(content)
+    with path.open("rb") as file:
+        header = _header(file.read(_HEAD))
     if header is None:
         return None
     order, elements, place = header
     if all(not kind for element in elements for _, _, kind in element.properties):
         return None
+    content = path.read_bytes()
     found, even = {}, True
     for element in elements:
         columns, end = _even(content, place, order, element)

@@ -18,8 +18,10 @@ _CHUNK = 2048
 # than so many roundings of the largest coordinate.
 _TIE = {torch.float64: 1e-9, torch.float32: 1e-5}
 _ROUNDINGS = 8
-# Candidates that are looked at beyond the k nearest, for ties, and numbers held at once.
+# Candidates that are looked at beyond the k nearest, for ties, how many times as many where these
+# do not end, and numbers held at once.
 _SPARE = 8
+_WIDER = 4
 _MOST = 2**22
 
 
@@ -112,15 +114,19 @@ def knn(
 
 def _nearest(source: Tensor, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """``knn`` of one cloud."""
-    size = float(torch.stack([source.detach().abs().max(), query.detach().abs().max()]).max())
-    limits = torch.finfo(source.dtype)
-    if not 4 * source.shape[1] * size * size <= limits.max:
-        raise DataError(
-            f"`source` or `query` (largest coordinate {size:.2g}, {source.dtype}) is too large "
-            "for squares of distances, or has NaN or infinite entries; scale it down or drop these"
-        )
-    least = max(_ROUNDINGS * limits.eps * size, limits.tiny)
-    tree = cKDTree(source.detach().numpy()) if source.device.type == "cpu" else None
+    size = torch.stack([source.detach().abs().max(), query.detach().abs().max()]).max()
+    limits, tree = torch.finfo(source.dtype), None
+    wrapped = any(map(torch._C._functorch.is_functorch_wrapped_tensor, (source, query)))
+    if source.device.type == "cpu" and not wrapped:  # elsewhere nobody looks at values
+        if not 4 * source.shape[1] * float(size) ** 2 <= limits.max:
+            raise DataError(
+                f"`source` or `query` (largest coordinate {float(size):.2g}, {source.dtype}) is "
+                "too large for squares of distances, or has NaN or infinite entries; scale it down "
+                "or drop these"
+            )
+        if _WIDER * (k + _SPARE) < len(source):
+            tree = cKDTree(source.detach().numpy())
+    least = (size * (_ROUNDINGS * limits.eps)).clamp_min(limits.tiny)
     return _of_nearest(tree, source, query, k, k + _SPARE, least)
 
 
@@ -141,7 +147,7 @@ def _of_nearest(tree, source, query, k, count, least) -> tuple[Tensor, Tensor]:
     index, distance, open_end = map(torch.cat, zip(*found))
     if open_end.any():
         rows = open_end.nonzero()[:, 0]
-        wider = _of_nearest(tree, source, query[rows], k, 4 * count, least)
+        wider = _of_nearest(tree, source, query[rows], k, _WIDER * count, least)
         index, distance = (
             index.index_copy(0, rows, wider[0]),
             distance.index_copy(0, rows, wider[1]),
@@ -153,13 +159,13 @@ def _rows(columns: int) -> int:
     return max(1, min(_CHUNK, _MOST // columns))
 
 
-def _first(distance, column, k: int, columns: int, least: float) -> tuple[Tensor, Tensor, Tensor]:
+def _first(distance, column, k: int, columns: int, least: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Places [Q, k] of the smallest distances and these, equal ones by their ``column``, and
     whether those left out of a row might be equal to them [Q]."""
     with torch.no_grad():
         last = distance.topk(k, dim=1, largest=False).values[:, -1:]
         tie = _TIE[distance.dtype]
-        step = (tie * last).clamp_min(least)
+        step = torch.maximum(tie * last, least)
         # Numbers that order each row by distance, then by column; all different.
         number = (distance / step).double().round().clamp_max(2 / tie)
         open_end = number.amax(1) < (last / step).double().round()[:, 0] + 2

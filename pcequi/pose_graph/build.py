@@ -176,7 +176,7 @@ class GraphBuilder:
         """The frame that a level's poses are turned to, found once for all levels;
         None where the sampler needs none."""
         align = getattr(level.poses, "align", None)
-        if ALIGNMENTS.get(align) is None or "frame" not in signature(level.poses).parameters:
+        if ALIGNMENTS.get(align) is None or not _takes_frame(level.poses):
             return None  # also samplers of a user's own
         if align not in self._frames:
             self._frames[align] = ALIGNMENTS[align](self.pos)
@@ -275,6 +275,11 @@ class GraphBuilder:
         if points:
             graph.points = point_rows(**vars(self.below), pos=self.pos, rows=self.rows)
         return graph
+
+
+def _takes_frame(sampler) -> bool:
+    named = signature(sampler).parameters
+    return "frame" in named or any(one.kind is one.VAR_KEYWORD for one in named.values())
 
 
 def _given(frame: Tensor | None) -> dict[str, Tensor]:

@@ -14,8 +14,11 @@ from pcequi.graph_store import GraphStore
 
 __all__ = ["CachedGraphs", "cached_graphs", "remove_graphs"]
 
-# Names that stores have, and folders of graphs that a run alone reads.
+# Names that stores have, their files, and folders of graphs that a run alone reads.
 _STORE, _OF_RUN = re.compile(r"[0-9a-f]{16}"), re.compile(r"run-[0-9a-f]{16}")
+_FILE = re.compile(
+    r"(store\.json|chunk-\d+\.safetensors)(\.[0-9a-f-]+\.part)?|(store|chunk-\d+)\.lock"
+)
 _DAY = 86400.0
 
 
@@ -42,13 +45,14 @@ class CachedGraphs:
 
 
 def cached_graphs(cache: str | Path) -> list[CachedGraphs]:
-    """What a cache holds, the newest first; other files and folders in it are passed over.
+    """What a cache holds, the newest first. Other files and folders in it are passed over, and so
+    are links, and folders that hold anything else.
 
     **Equivariance:** does not apply.
     """
     cache, found = Path(cache).expanduser(), []
     for folder in sorted(cache.iterdir()) if cache.is_dir() else []:
-        if not folder.is_dir() or not (_STORE.fullmatch(folder.name) or _is_of_run(folder)):
+        if not _is_ours(folder):
             continue
         shapes = representatives = None
         with suppress(FileError):
@@ -77,24 +81,39 @@ def remove_graphs(found: list[CachedGraphs], older: float = 0.0) -> list[CachedG
 
     Raises:
         ArgumentError: ``older`` is negative.
-        FileError: a folder cannot be deleted.
+        FileError: folders cannot be deleted; the others are.
 
     **Equivariance:** does not apply.
     """
     if not older >= 0:
         raise ArgumentError(f"`older` (={older}) must be a number of days, 0 or more")
-    gone = [one for one in found if one.days >= older]
-    for one in gone:
+    gone, failed = [], []
+    for one in found:
+        if one.days < older:
+            continue
         try:
             # First what says that it is whole: nobody takes half of it for all.
             (one.folder / "store.json").unlink(missing_ok=True)
             shutil.rmtree(one.folder)
+            gone.append(one)
         except OSError as error:
-            raise FileError(
-                f"{one.folder} cannot be deleted ({error.strerror}); allow it, or do it yourself"
-            ) from error
+            failed.append(f"{one.folder} ({error.strerror or error})")
+    if failed:
+        raise FileError(
+            f"{len(failed)} folders cannot be deleted: {', '.join(failed)}; allow it, or do it "
+            "yourself"
+        )
     return gone
 
 
-def _is_of_run(folder: Path) -> bool:
-    return bool(_OF_RUN.fullmatch(folder.name))
+def _is_ours(folder: Path) -> bool:
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    if _OF_RUN.fullmatch(folder.name):
+        return all(_STORE.fullmatch(path.name) and _is_ours(path) for path in folder.iterdir())
+    if not _STORE.fullmatch(folder.name):
+        return False
+    return all(
+        _FILE.fullmatch(path.name) and not path.is_symlink() and path.is_file()
+        for path in folder.iterdir()
+    )

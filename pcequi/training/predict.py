@@ -233,12 +233,13 @@ def largest_heap(pos: Tensor) -> int:
     **Equivariance:** invariant.
     """
     most = max(2, _HEAP * len(pos))
-    # Most clouds have not even a coordinate so often.
-    for points in (pos[:, :1], pos):
-        heap = int(torch.unique(points, dim=0, return_counts=True)[1].max()) if len(pos) else 0
-        if heap <= most:
+    for axis in range(3):  # most clouds have not even a coordinate so often
+        _, back, count = torch.unique(pos[:, axis], return_inverse=True, return_counts=True)
+        pos = pos[(count > most)[back]]
+        if not len(pos):
             return 0
-    return heap
+    heap = int(torch.unique(pos, dim=0, return_counts=True)[1].max())
+    return heap if heap > most else 0
 
 
 def trained_points(checkpoint: Checkpoint) -> int:

@@ -14,7 +14,7 @@ from pcequi.errors import DataError, FileError
 from pcequi.training.files import read_json, write_json
 from pcequi.training.splits import Split
 
-__all__ = ["check_data", "run_number", "trained_on"]
+__all__ = ["check_data", "is_of_before", "is_same_data", "run_number", "trained_on"]
 
 _DELETE = "delete it to go on without this check"
 
@@ -38,11 +38,8 @@ def check_data(folder: Path, train: Split, rows: Tensor, resume: bool) -> int:
 
     **Equivariance:** none: turned clouds are others.
     """
-    path, digest = folder / "data.json", hashlib.sha256()
-    digest.update(train.labels.contiguous().numpy().tobytes())
-    for cloud in train.clouds:
-        digest.update(cloud.contiguous().numpy().tobytes())
-    now = {"classes": list(train.classes), "clouds": len(train), "digest": digest.hexdigest()}
+    path = folder / "data.json"
+    now = {"classes": list(train.classes), "clouds": len(train), "digest": _digest_of_all(train)}
     place = _place(folder)
     if resume and path.exists():
         kept = read_json(path, _DELETE)
@@ -64,6 +61,15 @@ def check_data(folder: Path, train: Split, rows: Tensor, resume: bool) -> int:
     return now["number"]
 
 
+def is_of_before(folder: Path) -> bool:
+    """Whether a run that has begun does not say on which clouds it is trained, as runs did before;
+    of a small share these held out nothing of small classes.
+
+    **Equivariance:** does not apply.
+    """
+    return (folder / "state.safetensors").exists() and trained_on(folder, []) is None
+
+
 def run_number(folder: Path) -> int:
     """The number of a run, 0 for one of before that has none and for a copy of a run.
 
@@ -76,16 +82,36 @@ def run_number(folder: Path) -> int:
         return 0
 
 
-def trained_on(run: str | Path, clouds: Sequence[Tensor]) -> int:
-    """How many of some clouds, as they are stored, a run was trained on; 0 where it does not say.
+def trained_on(run: str | Path, clouds: Sequence[Tensor]) -> int | None:
+    """How many of some clouds, as they are stored, a run was trained on; None where it does not
+    say, as runs of before and networks that come with pcequi.
 
     **Equivariance:** none: turned clouds are others.
     """
     try:
         seen = set(read_json(Path(run).expanduser() / "data.json", _DELETE)["trained_on"])
     except (FileError, LookupError, TypeError):
-        return 0
+        return None
     return sum(_digest(cloud) in seen for cloud in clouds)
+
+
+def is_same_data(run: str | Path, train: Split) -> bool:
+    """Whether a training split is that which a run began with; True where the run does not say.
+
+    **Equivariance:** none: turned clouds are others.
+    """
+    try:
+        kept = read_json(Path(run).expanduser() / "data.json", _DELETE)["digest"]
+    except (FileError, LookupError, TypeError):
+        return True
+    return kept == _digest_of_all(train)
+
+
+def _digest_of_all(train: Split) -> str:
+    digest = hashlib.sha256(train.labels.contiguous().numpy().tobytes())
+    for cloud in train.clouds:
+        digest.update(cloud.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _digest(cloud: Tensor) -> str:

@@ -70,15 +70,15 @@ class RunSettings:
             raise ArgumentError(f"`resamplings` (={self.resamplings}) must be 0 or more")
         if not 0 <= self.val_share < 1:
             raise ArgumentError(f"`val_share` (={self.val_share}) must be in [0, 1)")
-        if self.test_list is not None and self.test_share != 0.2:
-            raise ArgumentError(
-                f"`test_share` (={self.test_share}) does not apply where `test_list` names the "
-                "files to test on; drop one of them"
-            )
         if self.data != "folder" and self.test_share != 0.2:
             raise ArgumentError(
                 f"`test_share` (={self.test_share}) does not apply to {self.data!r}, which has a "
                 "split of its own; drop it, or give your own files as `data` 'folder'"
+            )
+        if self.data not in ("folder", "shapes") and self.data_seed:
+            raise ArgumentError(
+                f"`data_seed` (={self.data_seed}) does not apply to {self.data!r}, which has a "
+                "split of its own; drop it"
             )
         check_kind(self.resample_as, "resample_as")
         check_preset(self.preset)

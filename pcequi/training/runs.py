@@ -23,7 +23,7 @@ from pcequi.training.files import write_json
 from pcequi.training.fit import fit, split_rows
 from pcequi.training.plots import plot_confusion, plot_curves
 from pcequi.training.predict import SPARSE, largest_heap
-from pcequi.training.run_data import check_data, run_number
+from pcequi.training.run_data import check_data, is_of_before, run_number
 from pcequi.training.run_settings import RunSettings, load_run_settings, load_run_split
 from pcequi.training.splits import Split
 from pcequi.training.start import start_from
@@ -108,12 +108,14 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
 
     quiet, ranks = options["quiet"], options["ranks"]
     commit, memory = code_commit(), peak_memory()
-    with ranks.first_goes_first():  # A data set that is not unpacked yet is unpacked once.
+    with ranks.first_goes_first(), ranks.first_warns():
+        # A data set that is not unpacked yet is unpacked once.
         train, test = (load_run_split(settings, part) for part in (True, False))
     if not quiet:
         _warn_of_clouds((train, test), settings.num_points)
     seed = settings.fit.seed
-    rows, val_rows = split_rows(train.labels, settings.val_share, seed)
+    least = 0 if resume and is_of_before(folder) else 1  # so few as that run began with
+    rows, val_rows = split_rows(train.labels, settings.val_share, seed, least)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GroupConvClassifier.from_preset(settings.preset, len(train.classes))
@@ -202,7 +204,9 @@ def _check_folder(folder: Path, settings: RunSettings, resume: bool, overwrite: 
         )
     if resume and path.exists():
         kept, wanted = _flat(load_run_settings(folder)), _flat(settings)
-        changed = [key for key in wanted if kept.get(key) != wanted[key] and key != "also"]
+        # The training clouds are compared; how their split is said may change.
+        free = ("also", "test_list", "test_share")
+        changed = [key for key in wanted if kept.get(key) != wanted[key] and key not in free]
         if changed:
             raise ArgumentError(
                 f"`resume` (=True) cannot go on with other settings than those of {folder}: "

@@ -190,11 +190,14 @@ class GraphedSteps:
         try:
             with torch.cuda.graph(captured.graph, stream=self._stream):
                 self._step(captured.batch, captured.target, captured.mixing)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:  # which leaves torch's generators unusable in this process
+            first = error
+            while isinstance(first.__context__, Exception):  # ending the capture fails as well
+                first = first.__context__
+            if isinstance(first, torch.OutOfMemoryError):
+                raise first from error
             raise PcequiError(
-                f"the step cannot be captured as a CUDA graph ({error}); set the environment "
+                f"the step cannot be captured as a CUDA graph ({first}); set the environment "
                 "variable PCEQUI_NO_CUDA_GRAPHS=1, with which steps run one by one, and resume"
             ) from error
         self._ready[size] = captured

@@ -100,6 +100,9 @@ def test_names_of_other_things_are_not_taken_for_coordinates(tmp_path, header):
         "x,y,z,id",
         "# a scan in time",
         "# the label of frame",
+        "# Leica, frame 12, id 5, mm",
+        "# chair, label 5, frame 3, 2020",
+        "// frame 12, id 5, class 3, a",
         "made of four words",
     ],
 )

@@ -276,3 +276,26 @@ def test_a_step_that_cannot_be_captured_stops_with_a_way_on(
         trained(clouds, tmp_path, **kept)
     monkeypatch.setenv("PCEQUI_NO_CUDA_GRAPHS", "1")
     assert_equal(trained(clouds, tmp_path, **kept), trained(clouds, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "cause, raised, message",
+    [
+        (torch.OutOfMemoryError("no room"), torch.OutOfMemoryError, "no room"),
+        (RuntimeError("a look at values"), PcequiError, "a look at values"),
+    ],
+)
+def test_the_first_error_of_a_capture_is_named(
+    cause, raised, message, clouds, tmp_path, monkeypatch, captures
+):
+    @contextlib.contextmanager
+    def ends_badly(graph, stream):
+        try:
+            raise cause
+        finally:
+            raise RuntimeError("error during capture")
+        yield
+
+    monkeypatch.setattr(torch.cuda, "graph", ends_badly)
+    with pytest.raises(raised, match=message):
+        trained(clouds, tmp_path)

@@ -203,3 +203,16 @@ def test_points_whose_distances_overflow_are_refused(value, generator):
     for source, query in ((far, points), (points, far)):
         with pytest.raises(DataError, match="`source` or `query` .* too large for squares"):
             knn(source, query, 3)
+
+
+def test_distances_have_gradients_under_transforms_of_functions(generator):
+    pos = torch.randn(40, 3, dtype=torch.float64, generator=generator)
+
+    def total(x):
+        return knn(x, x, 4)[1][:, 1:].square().sum()
+
+    x = pos.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(total(x), x)
+    torch.testing.assert_close(torch.func.grad(total)(pos), expected)
+    both = torch.func.vmap(total)(torch.stack([pos, 2 * pos]))
+    torch.testing.assert_close(both, torch.stack([total(pos), total(2 * pos)]))

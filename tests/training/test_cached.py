@@ -2,14 +2,18 @@
 
 import json
 import os
+import shutil
 import time
 
 import pytest
 
 from pcequi.cli import main
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, FileError
 from pcequi.graph_store import GraphStore
 from pcequi.training.cached import cached_graphs, remove_graphs
+
+# Not the package's own, whatever their names: folders with other files, a file, a link.
+OTHERS = ["mine", "0" * 15, "a" * 16, "run-" + "b" * 16, "2" * 16, "c" * 16]
 
 
 @pytest.fixture
@@ -18,10 +22,17 @@ def cache(tiny, split, tmp_path):
     cache = tmp_path / "cache"
     tiny.tiny_store(cache, split)
     tiny.tiny_store(cache, tiny.tiny_split(seed=5))
-    for name in ("0" * 16, "run-" + "1" * 16, "mine", "0" * 15):
-        (cache / name / "inner").mkdir(parents=True)
-        (cache / name / "inner" / "file").write_bytes(b"x" * 100)
-    (cache / ("2" * 16)).write_text("a file of that name")
+    for name in ("0" * 16, "run-" + "1" * 16 + "/" + "3" * 16):
+        (cache / name).mkdir(parents=True)
+        for file in ("chunk-00000.safetensors.12-ab.part", "chunk-00001.safetensors", "store.lock"):
+            (cache / name / file).write_bytes(b"x" * 100)
+    for name in OTHERS[:4]:
+        (cache / name).mkdir()
+        (cache / name / "thesis.txt").write_text("somebody's")
+    (cache / OTHERS[4]).write_text("a file of that name")
+    finished = next(path.parent for path in cache.glob("*/store.json"))
+    shutil.copytree(finished, tmp_path / "elsewhere")
+    (cache / OTHERS[5]).symlink_to(tmp_path / "elsewhere")
     return cache
 
 
@@ -49,9 +60,25 @@ def test_it_is_cleared_by_age_and_nothing_else_goes(cache):
     gone = remove_graphs(cached_graphs(cache), older=7)
     assert [one.folder for one in gone] == [finished.folder] and not finished.folder.exists()
     assert len(remove_graphs(cached_graphs(cache))) == 3
-    assert sorted(path.name for path in cache.iterdir()) == ["0" * 15, "2" * 16, "mine"]
+    assert sorted(path.name for path in cache.iterdir()) == sorted(OTHERS)
+    assert all((cache / name / "thesis.txt").exists() for name in OTHERS[:4])
+    assert len(GraphStore(cache / OTHERS[5])) > 0
     with pytest.raises(ArgumentError, match=r"`older` \(=-1\)"):
         remove_graphs([], older=-1)
+
+
+def test_what_cannot_be_deleted_is_named_and_the_rest_goes(cache, monkeypatch):
+    found, remove = cached_graphs(cache), shutil.rmtree
+
+    def refuse(folder):
+        if folder == found[1].folder:
+            raise OSError("busy")
+        remove(folder)
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(FileError, match=rf"1 folders .*{found[1].folder.name} \(busy\)"):
+        remove_graphs(found)
+    assert [one.folder for one in cached_graphs(cache)] == [found[1].folder]
 
 
 def test_the_command(cache, capsys, monkeypatch):

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -305,3 +306,15 @@ def test_what_cannot_work_is_named(as_launched):
     with pytest.raises(ArgumentError, match=r"`WORLD_SIZE` \(='x', in the environment\)"):
         with launched("cpu"):
             pass
+
+
+def test_warnings_of_all_processes_are_said_once():
+    for rank in (0, 1):
+        ranks = Ranks()
+        ranks.rank = rank
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with ranks.first_warns():
+                warnings.warn("copies", stacklevel=1)
+            warnings.warn("later", stacklevel=1)
+        assert [str(one.message) for one in caught] == ["copies", "later"][rank:]

@@ -12,7 +12,7 @@ from pcequi.cli import main
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.outliers import kept_points
 from pcequi.training import Checkpoint, save_checkpoint
-from pcequi.training.predict import predict_cloud, predict_each, predict_files
+from pcequi.training.predict import largest_heap, predict_cloud, predict_each, predict_files
 
 NUM = 30
 
@@ -196,3 +196,14 @@ def test_what_is_no_network_or_no_cloud_is_named(checkpoint):
             predict_cloud(wrong, pos)
     with pytest.raises(ShapeError, match=r"`pos` \(a Data\) must be points .*`data.pos`"):
         predict_cloud(checkpoint, Data(pos=pos))
+
+
+@pytest.mark.parametrize("size, heap, shown", [(100, 5, 0), (100, 6, 6), (20, 2, 0), (20, 3, 3)])
+def test_many_points_in_one_place_are_a_heap(size, heap, shown):
+    generator = torch.Generator().manual_seed(0)
+    pos = torch.randn(size, 3, generator=generator)
+    pos[: size // 2, 0] = 0.5  # a wall is none,
+    pos[size // 4 :, 1] = 0.5  # nor are two
+    pos[-heap:] = 0.25
+    assert largest_heap(pos[torch.randperm(size, generator=generator)]) == shown
+    assert largest_heap(pos[:0]) == 0

@@ -18,7 +18,7 @@ from pcequi.training import (
     versions,
 )
 from pcequi.training.predict import predict_cloud, predict_files, trained_points
-from pcequi.training.run_data import run_number, trained_on
+from pcequi.training.run_data import is_same_data, run_number, trained_on
 from pcequi.training.run_settings import load_run_settings, load_run_split
 from pcequi.training.versions import own_cache, precompute_train
 
@@ -227,11 +227,21 @@ def test_the_copy_of_a_run_keeps_graphs_of_its_own(go, settings, tmp_path):
     assert not own.exists()
 
 
-def test_a_share_out_of_range_leaves_nothing_behind(go, settings, tmp_path):
+def test_values_out_of_range_are_refused_before_anything_is_written(settings):
     with pytest.raises(ArgumentError, match=r"`val_share` \(=1.5\)"):
         replace(settings, val_share=1.5)
-    with pytest.raises(ArgumentError, match=r"`test_share` \(=0.5\) .*`test_list`"):
-        replace(settings, data="folder", test_share=0.5, test_list="list.txt")
+    with pytest.raises(ArgumentError, match=r"`data_seed` \(=1\) does not apply to 'modelnet40'"):
+        replace(settings, data="modelnet40", data_seed=1)
+
+
+def test_a_run_of_before_goes_on_with_the_rows_that_it_began_with(go, settings, tmp_path):
+    few = replace(settings, val_share=0.1, fit=replace(settings.fit, epochs=1))
+    assert go(few)["shapes"]["held_out"] == 16  # one of two in each class
+    note = tmp_path / "run" / "data.json"
+    kept = json.loads(note.read_text())
+    del kept["trained_on"]
+    note.write_text(json.dumps(kept))
+    assert go(few, resume=True)["shapes"]["held_out"] == 0
 
 
 def test_what_a_killed_run_left_is_removed(go, tmp_path):
@@ -252,7 +262,8 @@ def test_a_run_knows_the_clouds_that_it_was_trained_on(go, settings, tmp_path):
     assert (
         trained_on(tmp_path / "run", [test.clouds[0], *train.clouds]) == report["shapes"]["train"]
     )
-    assert trained_on(tmp_path / "none", train.clouds) == 0
+    assert trained_on(tmp_path / "none", train.clouds) is None
+    assert is_same_data(tmp_path / "run", train) and not is_same_data(tmp_path / "run", test)
 
 
 def test_clouds_that_look_wrong_are_counted_before_training(go, settings, monkeypatch):

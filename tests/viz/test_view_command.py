@@ -7,6 +7,7 @@ import pytest
 
 from pcequi.cli import main
 from pcequi.models import presets
+from pcequi.networks import load_network
 from pcequi.training import save_checkpoint
 from pcequi.viz import render
 
@@ -130,7 +131,7 @@ def test_a_network_of_pcequi(view, drawn, color):
     assert code == 0 and "level 1 of modelnet40-small" in out
 
 
-def test_clouds_of_few_points_come_with_a_warning(view, drawn, make_blob, monkeypatch):
+def test_clouds_of_few_points_come_with_a_warning(view, drawn, make_blob):
     few = len(make_blob())
     assert few < 256
     np.savetxt("many.xyz", np.random.default_rng(0).normal(size=(300, 3)))
@@ -145,7 +146,9 @@ def test_clouds_of_few_points_come_with_a_warning(view, drawn, make_blob, monkey
     # As many points as the network was trained on, where no other number is asked.
     np.savetxt("large.xyz", np.random.default_rng(0).normal(size=(1300, 3)))
     assert json.loads(view("large.xyz", *options, "--json")[1])["points"] == 1024
-    monkeypatch.setattr("pcequi.training.predict.trained_points", lambda checkpoint: 1280)
+    small = load_network("modelnet40-small")
+    save_checkpoint("run", small.model, small.classes, {"num_points": 1280, "points_seen": 300})
+    options[:2] = ["--run", "run"]
     assert json.loads(view("large.xyz", *options, "--json")[1])["points"] == 1280
     # An untrained network gives no answer that could be trusted.
     code, _, err = view(*TINY, "--save", "out.png")
