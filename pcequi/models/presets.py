@@ -37,14 +37,17 @@ def _large() -> dict:
     return {"levels": levels, "channels": [48, 96, 192, 256]}
 
 
-def _pairs(budgets: tuple[int, int, int]) -> dict:
+def _pairs() -> dict:
     """No frame of the whole cloud anywhere: kernels on pairs of normals alone."""
-    first, second, third = (FeatureSampler(num=num, refine=2, seeds=256) for num in budgets)
     normals = NormalPoses()
+
+    def sampler(num: int) -> FeatureSampler:
+        return FeatureSampler(num=num, refine=2, seeds=256)
+
     levels = [
-        Level(0.25, normals, first, num_points=512, pairs=(3, 3, 5, 2)),
-        Level(0.5, normals, second, num_points=256, pairs=(3, 3, 3, 1)),
-        Level(1.2, normals, third, num_points=96, pairs=(3, 3, 3, 1)),
+        Level(0.25, normals, sampler(128), num_points=512, pairs=(3, 3, 5, 2)),
+        Level(0.5, normals, sampler(96), num_points=256, pairs=(3, 3, 3, 1)),
+        Level(1.2, normals, sampler(24), num_points=96, pairs=(3, 3, 3, 1)),
     ]
     return {"levels": levels, "channels": [64, 128, 256]}
 
@@ -53,8 +56,7 @@ PRESETS = {
     "default": lambda: _two_levels([48, 96, 192]),
     "large": _large,
     "small": lambda: _two_levels([32, 64, 128]),
-    "pairs": lambda: _pairs((128, 96, 24)),
-    "pairs-large": lambda: _pairs((256, 128, 32)),
+    "pairs": _pairs,
 }
 
 
