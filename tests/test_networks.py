@@ -28,6 +28,7 @@ def test_all_are_there():
     assert NAMES == [
         "modelnet40",
         "modelnet40-large",
+        "modelnet40-large-scan",
         "modelnet40-pairs",
         "modelnet40-scan",
         "modelnet40-small",

@@ -2,8 +2,8 @@
 
     python benchmarks/claims/cleaning.py --source FILE
 
-The two networks that `pcequi predict` asks together, `modelnet40` and `modelnet40-scan`, on
-damaged test clouds under SO3, as they are and after `pcequi.outliers.kept_points`
+The two networks that `pcequi predict` asks together, two that both learned from versions like
+scans, `modelnet40` and `modelnet40-scan`, on damaged test clouds under SO3, as they are and after `pcequi.outliers.kept_points`
 (`pcequi predict --drop-outliers`). Nothing is trained.
 """
 
@@ -21,6 +21,7 @@ from pcequi.training.fit import predict_logits
 
 NETWORKS = {
     "predict": TOGETHER,
+    "two for scans": ("modelnet40-large-scan", "modelnet40-pairs"),
     "modelnet40": ("modelnet40",),
     "scan": ("modelnet40-scan",),
 }
@@ -69,7 +70,7 @@ def main() -> None:
         "data": f"networks as shipped, {len(test)} test shapes, SO3",
         "rows": [{"damage": name, "size": size, **row} for (name, size), row in shown.items()],
     }
-    curves = [_title(name, dropped) for name in ("predict", "scan") for dropped in (False, True)]
+    curves = [_title(name, dropped) for name in ("predict", "two for scans") for dropped in (False, True)]
     head = ["damage", "size", *(f"{name}, %" for name in titles)]
     results.finish(args, "7-cleaning", figures, results.table(head, rows), panels(shown, curves))
 
