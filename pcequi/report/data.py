@@ -112,7 +112,8 @@ def _cost(report: dict, first: str) -> dict[str, tuple[float, str]]:
     shapes, seconds = report["shapes"], report["seconds"]
     trained = shapes["train"] + shapes["held_out"]
     # A version that no epoch reads is not made.
-    versions = min(1 + report["settings"].get("resamplings", 0), report["epochs"])
+    versions = 1 + report["settings"].get("resamplings", 0)
+    versions = min(versions, report.get("epochs", versions))
     memory = report.get("peak_memory_mb") or {}
     network = sum(seconds["evaluate"].values())
     cost = {
