@@ -419,3 +419,6 @@ def test_a_full_disk_is_an_error_with_a_remedy(run, stopping):
 def test_a_network_beside_a_run_is_refused(run, trained):
     code, _, err = run("predict", "runs/one", "chair.off", "--network", "modelnet40", *QUICK)
     assert code == 1 and "`network` (=['modelnet40'])" in err and "'runs/one'" in err
+    for others in (["runs/one"], ["--network", "modelnet40"]):
+        code, _, err = run("predict", *others, "chair.off", "--scans", *QUICK)
+        assert code == 1 and "`scans` (=True) names networks" in err and others[-1] in err

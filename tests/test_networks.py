@@ -2,15 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from pcequi.cli import main
 from pcequi.datasets.modelnet import MODELNET_CLASSES
+from pcequi.datasets.readers import read_points
 from pcequi.errors import ArgumentError, FileError
 from pcequi.models import GroupConvClassifier
 from pcequi.networks import (
     FOLDER,
+    FOR_SCANS,
     TOGETHER,
     find_network,
     load_network,
@@ -102,6 +105,19 @@ def test_files_are_classified_without_a_run(tmp_path, capsys):
         main(["predict", str(tmp_path), "--json"])
     assert stop.value.code == 1
     assert "to classify all files of a folder, write" in "".join(capsys.readouterr())
+
+
+def test_two_that_learned_from_scans_are_asked_for_scans(tmp_path, capsys):
+    np.save(tmp_path / "chair.npy", chair().numpy())
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["predict", str(tmp_path / "chair.npy"), "--scans", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["network"] == list(FOR_SCANS)
+    for name in FOR_SCANS:
+        assert load_network(name).extra["resample_as"] == "scan"
+    pos = read_points(tmp_path / "chair.npy", 1024).pos
+    expected = predict_cloud([load_network(name) for name in FOR_SCANS], pos)
+    assert found["files"][0]["predictions"] == expected
 
 
 def draw(num, seed=0):

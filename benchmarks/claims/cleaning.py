@@ -2,9 +2,9 @@
 
     python benchmarks/claims/cleaning.py --source FILE
 
-The two networks that `pcequi predict` asks together, two that both learned from versions like
-scans, `modelnet40` and `modelnet40-scan`, on damaged test clouds under SO3, as they are and after `pcequi.outliers.kept_points`
-(`pcequi predict --drop-outliers`). Nothing is trained.
+The two networks that `pcequi predict` asks together, the two of `--scans`, `modelnet40` and
+`modelnet40-scan`, on damaged test clouds under SO3, as they are and after
+`pcequi.outliers.kept_points` (`pcequi predict --drop-outliers`). Nothing is trained.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from damage import DAMAGE, damaged, panels
 from torch import Tensor
 
 from pcequi.datasets.meshes import normalize_cloud
-from pcequi.networks import TOGETHER, load_network
+from pcequi.networks import FOR_SCANS, TOGETHER, load_network
 from pcequi.outliers import kept_points
 from pcequi.training.fit import predict_logits
 
 NETWORKS = {
     "predict": TOGETHER,
-    "two for scans": ("modelnet40-large-scan", "modelnet40-pairs"),
+    "two for scans": FOR_SCANS,
     "modelnet40": ("modelnet40",),
     "scan": ("modelnet40-scan",),
 }
@@ -70,7 +70,9 @@ def main() -> None:
         "data": f"networks as shipped, {len(test)} test shapes, SO3",
         "rows": [{"damage": name, "size": size, **row} for (name, size), row in shown.items()],
     }
-    curves = [_title(name, dropped) for name in ("predict", "two for scans") for dropped in (False, True)]
+    curves = [
+        _title(name, dropped) for name in ("predict", "two for scans") for dropped in (False, True)
+    ]
     head = ["damage", "size", *(f"{name}, %" for name in titles)]
     results.finish(args, "7-cleaning", figures, results.table(head, rows), panels(shown, curves))
 

@@ -28,6 +28,14 @@ def predict(
             show_default="modelnet40-large and modelnet40-pairs",
         ),
     ] = None,
+    scans: Annotated[
+        bool,
+        typer.Option(
+            "--scans",
+            help="Ask two networks that learned from noisy, uneven, partly hidden clouds: better "
+            "on such, a little worse on whole ones.",
+        ),
+    ] = False,
     top: Annotated[int, typer.Option(min=1, help="Classes to name.")] = 3,
     num_points: Annotated[
         int | None,
@@ -54,7 +62,7 @@ def predict(
     the end; with 0 if all were classified. A cloud of too few points gets a
     `warning` beside its answer. Stopped by Ctrl-C or terminated, it prints what it has.
     """
-    from pcequi.networks import TOGETHER, load_network, network_names
+    from pcequi.networks import FOR_SCANS, TOGETHER, load_network, network_names
     from pcequi.training.predict import predict_each
     from pcequi.training.progress import progress_bar
     from pcequi.training.threads import choose_device, set_threads
@@ -66,12 +74,17 @@ def predict(
             f"`files` (=[]) must be at least one beside the run {run!r}; to classify all files of "
             f"a folder, write {run.rstrip('/')}/*"
         )
+    if scans and (run is not None or network):
+        raise ArgumentError(
+            f"`scans` (=True) names networks, and so does {run or f'--network {network[0]}'}; give "
+            "one of them"
+        )
     if run is not None and network:
         raise ArgumentError(
             f"`network` (={network}) is asked where no run is given, and {run!r} is one; give "
             "either, or join them in Python (`predict_files` takes several networks)"
         )
-    names = network or list(TOGETHER)
+    names = network or list(FOR_SCANS if scans else TOGETHER)
     for name in names:
         if name not in network_names():
             raise ArgumentError(

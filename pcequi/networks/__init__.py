@@ -12,13 +12,17 @@ from pathlib import Path
 from pcequi.errors import ArgumentError
 from pcequi.training.checkpoints import Checkpoint, load_checkpoint
 
-__all__ = ["TOGETHER", "find_network", "load_network", "network_card", "network_names"]
+__all__ = ["FOR_SCANS", "TOGETHER", "find_network", "load_network", "network_card", "network_names"]
 
 FOLDER = Path(__file__).parent
 
 #: Networks of the same classes whose mistakes differ: the mean of their probabilities is
 #: right more often than either. What ``pcequi predict`` asks where no network is named.
 TOGETHER = ("modelnet40-large", "modelnet40-pairs")
+
+#: The same, both trained on versions like scans: better where clouds are noisy, uneven or partly
+#: hidden, a little worse on whole ones. ``pcequi predict --scans``.
+FOR_SCANS = ("modelnet40-large-scan", "modelnet40-pairs")
 
 
 def network_names() -> list[str]:
