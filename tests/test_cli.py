@@ -1,6 +1,7 @@
 """The command: every subcommand runs, speaks JSON alone on stdout, and fails clearly."""
 
 import errno
+import io
 import json
 import os
 import re
@@ -126,6 +127,25 @@ def test_a_broken_file_does_not_stop_the_others(run, trained, tmp_path):
     assert "Error:" in err and "bad.off" in err
     code, out, _ = run("predict", "runs/one", bad, good, *QUICK)
     assert code == 1 and "cannot be used" in out and "points.xyz" in out
+
+
+def test_files_may_be_named_by_a_list(run, trained, tmp_path, monkeypatch):
+    for n in range(3):
+        np.save(tmp_path / f"a file {n}.npy", np.random.default_rng(n).normal(size=(64, 3)))
+    (tmp_path / "list.txt").write_text("a file 1.npy\n\n  a file 2.npy \r\nnone.npy\n")
+    options = ["--files-from", "list.txt", "--json", *QUICK]
+    code, out, _ = run("predict", "runs/one", "a file 0.npy", *options)
+    named = [one["file"] for one in json.loads(out)["files"]]
+    assert code == 1 and named == [*(f"a file {n}.npy" for n in range(3)), "none.npy"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("a file 1.npy\n"))
+    found = only_json(run("predict", "runs/one", "--files-from", "-", "--json", *QUICK))
+    assert [one["file"] for one in found["files"]] == ["a file 1.npy"]
+    for files, words in (
+        ("none.txt", "`files_from` (='none.txt') cannot be read"),
+        (None, "`files`"),
+    ):
+        code, _, err = run("predict", *(["--files-from", files] if files else []), *QUICK)
+        assert code == 1 and words in err
 
 
 def test_a_run_is_evaluated_on_data_of_its_classes_alone(run, tmp_path, monkeypatch):

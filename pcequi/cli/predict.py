@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,13 +14,20 @@ from pcequi.errors import ArgumentError, FileError
 
 def predict(
     files: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             help="Meshes or point clouds. First of them may be the folder of a run, or its "
             "model.safetensors, whose network is then used; a folder that holds none is no run.",
             metavar="[RUN] FILES...",
         ),
-    ],
+    ] = None,
+    files_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Text file that names more files, a line each; - for standard input. For more "
+            "than a command line holds."
+        ),
+    ] = None,
     network: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,7 +76,13 @@ def predict(
     from pcequi.training.threads import choose_device, set_threads
 
     set_threads(threads)
-    run, files = (str(files[0]), files[1:]) if _is_run(files[0], network) else (None, files)
+    files = files or []
+    run = str(files.pop(0)) if files and _is_run(files[0], network) else None
+    files += _named(files_from) if files_from else []
+    if not files and run is None:
+        raise ArgumentError(
+            "`files` (=[]) must be at least one; name it, or give --files-from LIST"
+        )
     if not files:
         raise ArgumentError(
             f"`files` (=[]) must be at least one beside the run {run!r}; to classify all files of "
@@ -123,6 +137,18 @@ def predict(
         raise typer.Exit(130)
     if failed:
         raise typer.Exit(1)
+
+
+def _named(place: Path) -> list[Path]:
+    """The files that the lines of a text name."""
+    try:
+        text = sys.stdin.read() if str(place) == "-" else place.expanduser().read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(
+            f"`files_from` (={str(place)!r}) cannot be read ({error}); give a text file with a "
+            "path a line, or - for standard input"
+        ) from error
+    return [Path(line.strip()) for line in text.splitlines() if line.strip()]
 
 
 def _is_run(path: Path, network: list[str] | None) -> bool:
