@@ -80,9 +80,7 @@ def predict(
     run = str(files.pop(0)) if files and _is_run(files[0], network) else None
     files += _named(files_from) if files_from else []
     if not files and run is None:
-        raise ArgumentError(
-            "`files` (=[]) must be at least one; name it, or give --files-from LIST"
-        )
+        raise typer.BadParameter("name at least one, or give --files-from LIST", param_hint="FILES")
     if not files:
         raise ArgumentError(
             f"`files` (=[]) must be at least one beside the run {run!r}; to classify all files of "
