@@ -21,11 +21,10 @@ import torch
 from common import write
 
 from pcequi.datasets import Shapes
-from pcequi.graph_build import pack
+from pcequi.graph_build import build_stored_graph, pack
 from pcequi.graph_chunks import write_chunk
 from pcequi.graph_store import CHUNK, GraphStore
 from pcequi.models.presets import preset
-from pcequi.pose_graph import build_pose_graph
 from pcequi.training.rows import prefetch
 from pcequi.training.threads import set_threads
 
@@ -40,7 +39,7 @@ def write_store(folder: Path, shapes: int) -> GraphStore:
         made = Shapes(scratch, num_train=COMPUTED // 16, num_test=1, num_points=POINTS)
         clouds = [made[place].pos for place in range(COMPUTED)]
     # One chunk's worth at a time is what a build holds, too.
-    graphs = [pack(build_pose_graph(pos.double(), levels, dtype=torch.float32)) for pos in clouds]
+    graphs = [pack(build_stored_graph(pos.double(), levels), levels) for pos in clouds]
     first = GraphStore.build(folder, clouds[:CHUNK], levels, workers=1)
     key = first.folder.name
     for start in range(0, shapes, CHUNK):

@@ -28,3 +28,7 @@ class FileError(PcequiError, OSError):
 
 class MissingPackageError(PcequiError, ImportError):
     """An optional package is needed; the message says what to install."""
+
+
+class ScaleWarning(UserWarning):
+    """The size of a cloud does not fit the radii of a network's levels."""

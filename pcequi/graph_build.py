@@ -173,13 +173,17 @@ def _graphs(job: ChunkJob) -> list[dict[str, Tensor]]:
             if job.rotations is not None:
                 pos = pos @ torch.from_numpy(job.rotations[local]).double().T
             try:
-                graphs.append(pack(build_stored_graph(pos, job.levels), job.levels))
+                # Levels that are sampled at random: one seed a cloud, whoever makes its chunk.
+                draw = torch.Generator().manual_seed(job.start + local)
+                graphs.append(pack(build_stored_graph(pos, job.levels, draw), job.levels))
             except PcequiError as error:
                 raise type(error)(f"cloud {job.start + local}: {error}") from error
     return graphs
 
 
-def build_stored_graph(pos: Tensor, levels: Sequence[Level]) -> PoseGraph:
+def build_stored_graph(
+    pos: Tensor, levels: Sequence[Level], generator: torch.Generator | None = None
+) -> PoseGraph:
     """The graph of one cloud as a store keeps it: as ``build_pose_graph`` in single precision,
     with the rows of A of the first pose of each point alone where those of the others follow
     (``pose_graph.stored_turns``).
@@ -187,6 +191,7 @@ def build_stored_graph(pos: Tensor, levels: Sequence[Level]) -> PoseGraph:
     Args:
         pos: one cloud [N, 3].
         levels: of the network.
+        generator: for levels sampled at random.
 
     Raises:
         ShapeError, DataError: the cloud is unusable.
@@ -198,7 +203,7 @@ def build_stored_graph(pos: Tensor, levels: Sequence[Level]) -> PoseGraph:
     builder.first_only = {number for number, found in enumerate(turns) if found is not None}
     for number in range(len(builder.levels)):
         step = builder.level(number)
-        graphs.append(builder.finish(step, step.sample()))
+        graphs.append(builder.finish(step, step.sample(generator=generator)))
     return PoseGraph(graphs).to(torch.float32)
 
 

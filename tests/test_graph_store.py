@@ -183,3 +183,15 @@ def test_the_key_tells_the_same_numbers_cut_into_other_clouds_apart():
     rows = torch.arange(18.0).view(6, 3)
     keys = {store_key(list(rows.split(sizes)), [], None) for sizes in ([2, 4], [3, 3], [4, 2])}
     assert len(keys) == 3
+
+
+def test_levels_sampled_at_random_are_stored_the_same_again(tmp_path, clouds, levels_of):
+    levels = levels_of(num=5, method="random")
+    first = GraphStore.build(tmp_path / "first", clouds, levels, workers=1)
+    torch.rand(3)
+    state = torch.get_rng_state()
+    second = GraphStore.build(tmp_path / "second", clouds, levels, workers=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    rows = list(range(len(clouds)))
+    for a, b in zip(first.batch(rows).levels, second.batch(rows).levels, strict=True):
+        assert torch.equal(a.pos, b.pos) if a.pos is not None else torch.equal(a.val, b.val)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from pcequi.errors import ScaleWarning
 from pcequi.pose_graph.level import Level
 from pcequi.poses import CentroidPoses
 
@@ -46,5 +47,6 @@ def warn_of_scale(size: Tensor, num: int | Tensor, levels: Sequence[Level]) -> N
             f"the size of a cloud does not fit the radii of the levels ({radii}): "
             "scale clouds first (transforms.NormalizeRadius), leave out points far from all others "
             "(transforms.DropOutliers), or choose other radii",
+            ScaleWarning,
             stacklevel=4,
         )

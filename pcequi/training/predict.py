@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pcequi.errors import ArgumentError, PcequiError, ShapeError
+from pcequi.errors import ArgumentError, PcequiError, ScaleWarning, ShapeError
 from pcequi.outliers import kept_points
 from pcequi.pose_graph import build_pose_graph
 from pcequi.training.checkpoints import Checkpoint
@@ -190,7 +190,11 @@ def _predicted(networks, file, num_points, seed, *, top, drop_outliers, device) 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             result["predictions"] = predict_cloud(networks, pos, top=top, device=device)
-        if any("the size of a cloud" in str(one.message) for one in caught):
+        strays = [one for one in caught if issubclass(one.category, ScaleWarning)]
+        for one in caught:
+            if one not in strays:  # not ours to keep
+                warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+        if strays:
             told.append(
                 "half of the points lie close together and some far away: stray points? Leave "
                 "them out (`drop_outliers`, --drop-outliers)"

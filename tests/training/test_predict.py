@@ -1,6 +1,7 @@
 """Predictions of files: one bad file is reported, the rest go on."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -185,6 +186,17 @@ def test_heaps_and_strays_are_told(checkpoint, tmp_path):
     assert "1 different point," in found["copies"]["warning"]
     assert "40 of 340 points lie in one place" in found["zeros"]["warning"]
     assert "stray points" in found["strays"]["warning"]
+
+
+def test_warnings_of_others_are_passed_on(checkpoint, tmp_path, monkeypatch):
+    def warns(*args, **kwargs):
+        warnings.warn("something else", DeprecationWarning, stacklevel=2)
+        return []
+
+    monkeypatch.setattr("pcequi.training.predict.predict_cloud", warns)
+    np.save(tmp_path / "cloud.npy", torch.randn(300, 3).numpy())
+    with pytest.warns(DeprecationWarning, match="something else"):
+        predict_files(checkpoint, [tmp_path / "cloud.npy"])
 
 
 def test_what_is_no_network_or_no_cloud_is_named(checkpoint):
