@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcequi.errors import ArgumentError, ShapeError
+from pcequi.errors import ArgumentError, ShapeError, check_count
 from pcequi.models.features import LevelFeatures, extract_features
 from pcequi.poses import CentroidPoses
 
@@ -88,8 +88,7 @@ def align_clouds(
     if model.training:
         raise ArgumentError("`model` (=in train() mode) must be in eval() mode: call model.eval()")
     for name, value, least in (("candidates", candidates, 1), ("iterations", iterations, 0)):
-        if value < least:
-            raise ArgumentError(f"`{name}` (={value}) must be at least {least}")
+        check_count(name, value, least)
     ends = [extract_features(model, pos).levels[-1] for pos in (source, target)]
     turns, distances = match_frames(*ends)
     count = 1 if distances[0] < SAME else candidates

@@ -5,6 +5,8 @@ the built-in exception that a caller would expect, so ``except ValueError``
 keeps working for people who do not know pcequi's own hierarchy.
 """
 
+import numbers
+
 
 class PcequiError(Exception):
     """Base of all errors that pcequi raises on purpose."""
@@ -32,3 +34,29 @@ class MissingPackageError(PcequiError, ImportError):
 
 class ScaleWarning(UserWarning):
     """The size of a cloud does not fit the radii of a network's levels."""
+
+
+def check_count(name: str, value: object, least: int = 1, *, none: bool = False) -> int | None:
+    """Whether an argument is a whole number, large enough.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        least: the smallest value that works.
+        none: whether None will do.
+
+    Returns:
+        The value as Python's own number, which JSON can hold.
+
+    Raises:
+        ArgumentError: it is no whole number, or too small.
+    """
+    if value is None and none:
+        return None
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < least:
+        remedy = ", or None" if none else ""
+        raise ArgumentError(
+            f"`{name}` (={value!r}) must be a whole number, at least {least}{remedy}"
+        )
+    return int(value)

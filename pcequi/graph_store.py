@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcequi.errors import ArgumentError, DataError, FileError, ShapeError
+from pcequi.errors import ArgumentError, DataError, FileError, ShapeError, check_count
 from pcequi.files import locked, make_folder, write_bytes
 from pcequi.graph_build import ChunkJob, clear_leftovers, is_good, pack, run_jobs
 from pcequi.graph_chunks import Chunk, open_chunk, read_graphs, tensor_names
@@ -266,8 +266,7 @@ class GraphStore:
                 f"`rotations` (={list(rotations.shape)}) must be one a cloud, of shape "
                 f"[{len(clouds)}, 3, 3]"
             )
-        if workers is not None and workers < 1:
-            raise ArgumentError(f"`workers` (={workers}) must be at least 1, or None")
+        check_count("workers", workers, none=True)
         key = store_key(clouds, levels, rotations)
         folder = Path(folder) / key
         make_folder(folder)

@@ -33,11 +33,12 @@ LAYOUTS = {
 
 
 @constant
-def kernel_points(num: int) -> tuple[Tensor, float]:
+def kernel_points(num: int, name: str = "num") -> tuple[Tensor, float]:
     """Kernel points in the unit ball and the width of their support.
 
     Args:
         num: one of ``LAYOUTS``.
+        name: what the caller calls it, for errors.
 
     Returns:
         Points [num, 3], float64, and the width: the distance at which a
@@ -50,7 +51,7 @@ def kernel_points(num: int) -> tuple[Tensor, float]:
     rings under the cyclic group C8 about z.
     """
     if num not in LAYOUTS:
-        raise ArgumentError(f"`num` (={num}) kernel points must be one of {sorted(LAYOUTS)}")
+        raise ArgumentError(f"`{name}` (={num!r}) must be one of {sorted(LAYOUTS)} kernel points")
     cube = torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)] * 3)
     kind = cube.abs().sum(1).long()  # 0 centre, 1 face, 2 edge, 3 corner
     unit = torch.nn.functional.normalize(cube, dim=1)
@@ -162,7 +163,7 @@ class SE3Kernel(torch.nn.Module):
         super().__init__()
         if not 0 < rotation_width <= math.pi:
             raise ArgumentError(f"`rotation_width` (={rotation_width}) must be in (0, pi]")
-        points, self.width = kernel_points(num_points)
+        points, self.width = kernel_points(num_points, "num_points")
         # Constants in float64, cast where they are used: as buffers they would
         # lose digits whenever the module passes through float32.
         self.points, self.anchors = points.clone(), anchor_rotations(num_rotations).clone()
@@ -196,8 +197,12 @@ class SE3Kernel(torch.nn.Module):
 
 
 @constant
-def anchor_rotations(num: int) -> Tensor:
+def anchor_rotations(num: int, name: str = "num_rotations") -> Tensor:
     """Anchors [num, 3, 3] in SO(3), the identity first.
+
+    Args:
+        num: of them.
+        name: what the caller calls it, for errors.
 
     Raises:
         ArgumentError: ``num`` is not 1, 2, 4, 8, 12, 24 or 60.
@@ -210,4 +215,4 @@ def anchor_rotations(num: int) -> Tensor:
         group = so3.finite_group({12: "T", 24: "O", 60: "I"}[num], dtype=torch.float64)
         first = (group.diagonal(dim1=1, dim2=2).sum(1)).argmax()
         return torch.cat([group[first : first + 1], group[:first], group[first + 1 :]])
-    raise ArgumentError(f"`num_rotations` (={num}) must be 1, 2, 4, 8, 12, 24 or 60")
+    raise ArgumentError(f"`{name}` (={num!r}) must be 1, 2, 4, 8, 12, 24 or 60")

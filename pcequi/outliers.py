@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from pcequi.clouds import check_cloud
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, check_count
 
 __all__ = ["FACTOR", "NEIGHBORS", "kept_points"]
 
@@ -42,8 +42,7 @@ def kept_points(pos: Tensor, neighbors: int = NEIGHBORS, factor: float = FACTOR)
 
     **Equivariance:** invariant to rigid motion and scale; the rows follow the points.
     """
-    if neighbors < 1:
-        raise ArgumentError(f"`neighbors` (={neighbors}) must be at least 1")
+    check_count("neighbors", neighbors)
     if not factor > 1:
         raise ArgumentError(f"`factor` (={factor}) must be above 1")
     points = check_cloud(pos).detach().cpu().double().numpy()

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pcequi import rotations as so3
 from pcequi.clouds import DEGENERATE, check_cloud
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, check_count
 from pcequi.frames import manhattan_frame, principal_frame
 from pcequi.normals import (
     any_perpendicular,
@@ -95,13 +95,8 @@ ALIGNMENTS = {"none": None, "principal": principal_frame, "manhattan": manhattan
 
 
 def _whole(sampler, *names: str) -> None:
-    """Whether some settings are whole numbers from 1; kept as Python's, for JSON."""
     for name in names:
-        value = getattr(sampler, name)
-        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if not whole or value < 1:
-            raise ArgumentError(f"`{name}` (={value!r}) must be a whole number, at least 1")
-        object.__setattr__(sampler, name, int(value))
+        object.__setattr__(sampler, name, check_count(name, getattr(sampler, name)))
 
 
 @dataclass(frozen=True)
@@ -138,7 +133,13 @@ class GridPoses:
             raise ArgumentError(
                 f"`rotations` (={self.rotations!r:.40}) must be at most {_MOST} rotations"
             )
-        self.grid(torch.float32)
+        try:
+            self.grid(torch.float32)
+        except ArgumentError:
+            raise ArgumentError(
+                f"`rotations` (={self.rotations!r}) must name a group ('C4', 'D2', 'T', 'O', 'I') "
+                "or be a number of rotations, at least 1"
+            ) from None
 
     def grid(self, dtype=torch.float64, device=None) -> Tensor:
         """The rotations [K, 3, 3]."""

@@ -18,7 +18,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from pcequi.errors import ArgumentError, ShapeError
+from pcequi.errors import ArgumentError, ShapeError, check_count
 
 __all__ = [
     "cyclic_group",
@@ -37,13 +37,6 @@ __all__ = [
 # psi^4 = psi + 4 spreads the spiral best over all tested grid sizes.
 _PHI = math.sqrt(2.0)
 _PSI = 1.533751168755204288118041
-
-
-def _count(name: str, value: int, least: int) -> int:
-    """Check that a count is an integer of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ArgumentError(f"`{name}` (={value!r}) must be an integer of at least {least}")
-    return int(value)
 
 
 def _check_matrices(name: str, value: Tensor) -> None:
@@ -86,7 +79,7 @@ def cyclic_group(
     **Equivariance:** a constant; left multiplication by any of its elements
     permutes it.
     """
-    n = _count("n", n, 1)
+    n = check_count("n", n, 1)
     if axis not in ("x", "y", "z"):
         raise ArgumentError(f"`axis` (={axis!r}) must be 'x', 'y' or 'z'")
     angle = 2.0 * np.pi * np.arange(n) / n
@@ -276,7 +269,7 @@ def super_fibonacci(
     **Equivariance:** a constant, near-invariant to left and right
     multiplication: the covering radius falls as ``num ** (-1/3)``.
     """
-    num = _count("num", num, 1)
+    num = check_count("num", num, 1)
     step = torch.arange(num, dtype=torch.float64, device="cpu") + 0.5
     share = step / num
     alpha, beta = 2.0 * math.pi * step / _PHI, 2.0 * math.pi * step / _PSI
@@ -317,7 +310,7 @@ def random_rotations(
     **Equivariance:** the distribution is invariant to left and right
     multiplication by any rotation.
     """
-    num = _count("num", num, 0)
+    num = check_count("num", num, 0)
     source = generator.device if generator is not None else torch.device("cpu")
     import roma  # as above
 

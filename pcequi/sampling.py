@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from pcequi.clouds import all_finite
 from pcequi.constants import constant
-from pcequi.errors import ArgumentError, DataError, ShapeError
+from pcequi.errors import ArgumentError, DataError, ShapeError, check_count
 from pcequi.lloyd import lloyd
 from pcequi.ops import (
     blend_centers,
@@ -140,20 +139,12 @@ class FeatureSampler:
             raise ArgumentError(f"`method` (={self.method!r}) must be one of {METHODS}")
         if self.center not in CENTERS:
             raise ArgumentError(f"`center` (={self.center!r}) must be one of {CENTERS}")
-        for name in ("num", "seeds", "refine", "blend"):
-            value = getattr(self, name)
-            whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-            if value is not None and not whole:
-                raise ArgumentError(f"`{name}` (={value!r}) must be a whole number")
-            if value is not None:
-                object.__setattr__(self, name, int(value))  # NumPy's are not for JSON
+        for name, least in (("num", 1), ("seeds", 1), ("refine", 0), ("blend", 1)):
+            none = name in ("num", "seeds")
+            object.__setattr__(self, name, check_count(name, getattr(self, name), least, none=none))
         for name in ("ratio", "tolerance"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, float(getattr(self, name)))
-        for name in ("num", "seeds"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ArgumentError(f"`{name}` (={value}) must be at least 1")
         if self.ratio is not None and not 0 < self.ratio <= 1:
             raise ArgumentError(f"`ratio` (={self.ratio}) must be in (0, 1]")
         if self.tolerance is not None and not self.tolerance > 0:
@@ -171,9 +162,7 @@ class FeatureSampler:
                 f"`tolerance` (={self.tolerance}) bounds distances to poses; take `center` "
                 "'medoid', not 'mean'"
             )
-        if self.refine < 0:
-            raise ArgumentError(f"`refine` (={self.refine}) must be 0 or more")
-        if not 1 <= self.blend <= _MOST_BLENDED:
+        if self.blend > _MOST_BLENDED:
             raise ArgumentError(f"`blend` (={self.blend}) must be between 1 and {_MOST_BLENDED}")
         if self.blend > 1 and (self.method == "spatial" or self.center == "mean"):
             raise ArgumentError(

@@ -101,7 +101,7 @@ def test_buffers_are_not_saved():
 
 
 def test_bad_arguments():
-    with pytest.raises(ArgumentError, match=r"`num` \(=16\) kernel points must be one of \[1, 7"):
+    with pytest.raises(ArgumentError, match=r"`num` \(=16\) must be one of \[1, 7"):
         kernel_points(16)
     with pytest.raises(ArgumentError, match=r"`num_rotations` \(=3\) must be 1, 2, 4, 8, 12"):
         anchor_rotations(3)

@@ -186,7 +186,7 @@ def test_rotate_is_active_and_composes():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: cyclic_group(0), ArgumentError, r"`n` \(=0\) must be an integer of at least 1"),
+        (lambda: cyclic_group(0), ArgumentError, r"`n` \(=0\) must be a whole number, at least 1"),
         (lambda: cyclic_group(2.5), ArgumentError, r"`n` \(=2.5\)"),
         (lambda: cyclic_group(4, "w"), ArgumentError, r"`axis` \(='w'\) must be 'x', 'y' or 'z'"),
         (lambda: finite_group("Q8"), ArgumentError, r"`name` \(='Q8'\) must be 'T', 'O', 'I'"),

@@ -18,35 +18,14 @@ from torch_geometric.data import Data, InMemoryDataset
 
 from pcequi.datasets.describe import describe, without_addresses
 from pcequi.datasets.progress import track
-from pcequi.errors import ArgumentError, DataError, FileError
+from pcequi.errors import DataError, FileError
 from pcequi.files import make_folder
 
-__all__ = ["Cloud", "CloudDataset", "broken_files", "check_count", "read_each"]
+__all__ = ["Cloud", "CloudDataset", "broken_files", "read_each"]
 
 # Points, their normals where there are any, the label, and perhaps a name and a
 # dictionary of arrays with a row a point.
 Cloud = tuple[Any, ...]
-
-
-def check_count(name: str, value: int, least: int = 1) -> int:
-    """Check that an argument is an integer of at least ``least``.
-
-    Args:
-        name: What the argument is called.
-        value: What was given.
-        least: The smallest value that works.
-
-    Returns:
-        The value.
-
-    Raises:
-        ArgumentError: It is none, or too small.
-
-    **Equivariance:** does not apply.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ArgumentError(f"`{name}` (={value!r}) must be an integer of at least {least}")
-    return int(value)
 
 
 def broken_files(argument: str, value: object, broken: list[str], total: int) -> str:

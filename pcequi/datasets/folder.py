@@ -8,12 +8,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from pcequi.datasets.base import Cloud, CloudDataset, broken_files, check_count, read_each
+from pcequi.datasets.base import Cloud, CloudDataset, broken_files, read_each
 from pcequi.datasets.copies import known_copies
 from pcequi.datasets.folder_files import SPLITS, first_of_each, split_files
 from pcequi.datasets.readers import read_points
 from pcequi.datasets.roots import default_root
-from pcequi.errors import DataError
+from pcequi.errors import DataError, check_count
 
 __all__ = ["FolderClouds"]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from pcequi.datasets.archives import brief, sha256_of, verify_archive
-from pcequi.datasets.base import Cloud, CloudDataset, broken_files, check_count, read_each
+from pcequi.datasets.base import Cloud, CloudDataset, broken_files, read_each
 from pcequi.datasets.downloads import download
 from pcequi.datasets.meshes import normalize_cloud, parse_off, read_off, sample_mesh
 from pcequi.datasets.packed import read_packed
 from pcequi.datasets.places import fingerprint_all
 from pcequi.datasets.roots import default_root
-from pcequi.errors import ArgumentError, DataError, FileError
+from pcequi.errors import ArgumentError, DataError, FileError, check_count
 
 __all__ = ["MODELNET_CLASSES", "ModelNet"]
 

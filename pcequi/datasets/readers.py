@@ -10,12 +10,11 @@ import torch
 from torch_geometric.data import Data
 
 from pcequi.datasets.archives import brief, check_unpacked
-from pcequi.datasets.base import check_count
 from pcequi.datasets.meshes import check_finite, normalize_cloud, read_off, sample_mesh
 from pcequi.datasets.pcd import read_pcd
 from pcequi.datasets.ply_polygons import read_polygons
 from pcequi.datasets.text_clouds import read_text
-from pcequi.errors import DataError, FileError
+from pcequi.errors import DataError, FileError, check_count
 
 __all__ = ["ENDINGS", "READABLE", "read_points"]
 

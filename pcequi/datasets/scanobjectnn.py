@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from pcequi.datasets.archives import brief
-from pcequi.datasets.base import Cloud, CloudDataset, check_count
+from pcequi.datasets.base import Cloud, CloudDataset
 from pcequi.datasets.meshes import normalize_cloud
 from pcequi.datasets.places import find_place, fingerprint, z_up
 from pcequi.datasets.roots import default_root
-from pcequi.errors import ArgumentError, DataError, FileError, MissingPackageError
+from pcequi.errors import ArgumentError, DataError, FileError, MissingPackageError, check_count
 
 __all__ = ["SCANOBJECTNN_CLASSES", "SCANOBJECTNN_VARIANTS", "ScanObjectNN"]
 

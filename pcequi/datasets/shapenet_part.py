@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from pcequi.datasets.archives import brief
-from pcequi.datasets.base import Cloud, CloudDataset, check_count
+from pcequi.datasets.base import Cloud, CloudDataset
 from pcequi.datasets.meshes import normalize_cloud
 from pcequi.datasets.places import find_place, fingerprint, fingerprint_all, z_up
 from pcequi.datasets.roots import default_root
-from pcequi.errors import DataError, FileError
+from pcequi.errors import DataError, FileError, check_count
 
 __all__ = ["SHAPENET_PART_CLASSES", "SHAPENET_PARTS", "ShapeNetPart"]
 

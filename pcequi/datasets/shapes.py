@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from pcequi.datasets import shapes_furniture, shapes_tools, shapes_vessels
-from pcequi.datasets.base import Cloud, CloudDataset, check_count
+from pcequi.datasets.base import Cloud, CloudDataset
 from pcequi.datasets.meshes import normalize_cloud, sample_mesh
 from pcequi.datasets.roots import default_root
 from pcequi.datasets.shapes_primitives import Part
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, check_count
 
 __all__ = ["SHAPE_CLASSES", "Shapes", "make_shape"]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, check_count
 from pcequi.models.hub import HubMixin
 from pcequi.nn.block import GroupConvBlock, LiftBlock
 from pcequi.nn.pooling import GroupPool
@@ -57,16 +56,9 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
                 f"`channels` (={list(channels)}) must have one entry a level "
                 f"(={len(levels)} levels), and there must be at least two levels"
             )
-        for name, value in (
-            ("num_classes", num_classes),
-            ("head_channels", head_channels),
-            *((f"channels[{place}]", width) for place, width in enumerate(channels)),
-        ):
-            if not (isinstance(value, numbers.Integral) and value >= 1):
-                raise ArgumentError(f"`{name}` (={value}) must be a whole number, at least 1")
-        # Plain numbers, which JSON can hold; NumPy's are whole too.
-        num_classes, head_channels = int(num_classes), int(head_channels)
-        channels = [int(width) for width in channels]
+        num_classes = check_count("num_classes", num_classes)
+        head_channels = check_count("head_channels", head_channels)
+        channels = [check_count(f"channels[{i}]", width) for i, width in enumerate(channels)]
         self.levels = list(levels)
         self.settings = {
             "levels": [level.to_dict() for level in levels],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +10,7 @@ from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.aggr import SumAggregation
 
-from pcequi.errors import ArgumentError, ShapeError
+from pcequi.errors import ShapeError, check_count
 from pcequi.kernels import SE3Kernel, or_one
 from pcequi.ops import coalesce_rows, dense_blocks, grouped_bmm, grouped_spmm, with_ones
 from pcequi.pose_graph import LevelGraph
@@ -73,10 +72,8 @@ class GroupConv(MessagePassing):
         normalize: bool = True,
     ):
         super().__init__(aggr="sum")
-        for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if not (isinstance(value, numbers.Integral) and value >= 1):
-                raise ArgumentError(f"`{name}` (={value}) must be a whole number, at least 1")
-        self.in_channels, self.out_channels = in_channels, out_channels
+        self.in_channels = in_channels = check_count("in_channels", in_channels)
+        self.out_channels = out_channels = check_count("out_channels", out_channels)
         self.kernel, self.normalize = kernel, normalize
         self.weight = torch.nn.Parameter(torch.empty(kernel.num * in_channels, out_channels))
         self.bias = torch.nn.Parameter(torch.empty(out_channels)) if bias else None

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass, field, replace
 
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, check_count
 from pcequi.kernels import SE3Kernel, anchor_rotations, kernel_points
 from pcequi.ops import check_radius
 from pcequi.pair_kernel import PairKernel, check_pairs
@@ -74,15 +73,12 @@ class Level:
                 f"`sampling` (={self.sampling!r}) must be a FeatureSampler, such as "
                 "FeatureSampler(num=128)"
             )
-        points = self.num_points
-        if points is not None and not (isinstance(points, numbers.Integral) and points >= 1):
-            raise ArgumentError(f"`num_points` (={points}) must be at least 1, or None")
-        if points is not None:
-            object.__setattr__(self, "num_points", int(points))  # NumPy's are not for JSON
+        points = check_count("num_points", self.num_points, none=True)
+        object.__setattr__(self, "num_points", points)
         if not 0 < self.rotation_width <= math.pi:
             raise ArgumentError(f"`rotation_width` (={self.rotation_width}) must be in (0, pi]")
-        kernel_points(self.kernel_points)
-        anchor_rotations(self.kernel_rotations)
+        kernel_points(self.kernel_points, "kernel_points")
+        anchor_rotations(self.kernel_rotations, "kernel_rotations")
         turns = getattr(self.poses, "num_rotations", getattr(self.poses, "rotations", 1))
         grouped = isinstance(self.poses, TangentPoses) or isinstance(turns, str) or turns == 1
         if self.sampling.orbits and not grouped:

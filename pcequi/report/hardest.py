@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcequi.errors import ArgumentError, ShapeError
+from pcequi.errors import ShapeError, check_count
 from pcequi.training.files import write_json
 from pcequi.training.splits import Split
 
@@ -45,8 +45,7 @@ def hardest_shapes(
     **Equivariance:** as the logits; points are in the pose in which they are stored.
     """
     for name, value in (("num", num), ("num_points", num_points)):
-        if value < 1:
-            raise ArgumentError(f"`{name}` (={value}) must be at least 1")
+        check_count(name, value)
     if tuple(logits.shape) != (len(split), len(split.classes)):
         raise ShapeError(
             f"`logits` (={list(logits.shape)}) must have a row for each of the {len(split)} clouds "

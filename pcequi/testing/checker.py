@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pcequi.clouds import check_cloud
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, check_count
 from pcequi.testing.clouds import generic_clouds
 from pcequi.testing.experiments import EXPERIMENTS, attempt, jittered, missing_centring
 from pcequi.testing.probe import Probe, in_dtype
@@ -71,8 +71,7 @@ def check_equivariance(
     """
     if group not in GROUPS:
         raise ArgumentError(f"`group` (={group!r}) must be one of {', '.join(GROUPS)}")
-    if num < 1:
-        raise ArgumentError(f"`num` (={num}) must be at least 1")
+    check_count("num", num)
     if not tolerance > 0:
         raise ArgumentError(f"`tolerance` (={tolerance}) must be positive")
     clouds, float32_clouds = _clouds(pos, seed)

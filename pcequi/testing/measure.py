@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pcequi.clouds import check_cloud
-from pcequi.errors import ArgumentError, ShapeError
+from pcequi.errors import ArgumentError, ShapeError, check_count
 from pcequi.rotations import random_rotations
 
 __all__ = [
@@ -146,8 +146,7 @@ def equivariance_error(
 
     **Equivariance:** a figure about it.
     """
-    if num < 1:
-        raise ArgumentError(f"`num` (={num}) must be at least 1")
+    check_count("num", num)
     if not shift >= 0:
         raise ArgumentError(f"`shift` (={shift}) must be 0 or more")
     eye, origin = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)

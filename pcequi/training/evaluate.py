@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pcequi.errors import ArgumentError, DataError, ShapeError
+from pcequi.errors import ArgumentError, DataError, ShapeError, check_count
 from pcequi.models import forward_online
 from pcequi.pose_graph import Level, build_pose_graph
 from pcequi.poses import CentroidPoses
@@ -199,8 +199,7 @@ def check_modes(modes: Sequence[str], budgets: Sequence[int]) -> None:
         if mode not in MODES:
             raise ArgumentError(f"`mode` (={mode!r}) must be one of {', '.join(MODES)}")
     for budget in budgets:
-        if budget < 1:
-            raise ArgumentError(f"`budget` (={budget}) must be at least 1")
+        check_count("budget", budget)
     if budgets and set(modes) == {"dense"}:
         raise ArgumentError(
             f"`budget` (={list(budgets)}) is asked of 'dense', which has none; add the mode "

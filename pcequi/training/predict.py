@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pcequi.errors import ArgumentError, PcequiError, ScaleWarning, ShapeError
+from pcequi.errors import ArgumentError, PcequiError, ScaleWarning, ShapeError, check_count
 from pcequi.outliers import kept_points
 from pcequi.pose_graph import build_pose_graph
 from pcequi.training.checkpoints import Checkpoint
@@ -55,8 +55,7 @@ def predict_cloud(
     """
     from pcequi.datasets.meshes import normalize_cloud
 
-    if top < 1:
-        raise ArgumentError(f"`top` (={top}) must be at least 1")
+    check_count("top", top)
     networks = _same_classes(checkpoint)
     try:
         pos = torch.as_tensor(pos)
@@ -165,8 +164,6 @@ def predict_each(
 
     **Equivariance:** as ``predict_cloud``.
     """
-    from pcequi.datasets.base import check_count
-
     networks = _same_classes(checkpoint)
     if num_points is None:
         num_points = networks[0].extra.get("num_points") or 1024  # looked at below

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, check_count
 from pcequi.rotations import random_rotations
 
 __all__ = ["PROTOCOLS", "Protocol", "parse_protocol", "protocol_rotations"]
@@ -68,8 +68,7 @@ def protocol_rotations(kind: str, num: int, *, train: bool, seed: int = 0) -> Te
     """
     if kind not in ("z", "SO3"):
         raise ArgumentError(f"`kind` (={kind!r}) must be 'z' or 'SO3'")
-    if seed < 0:
-        raise ArgumentError(f"`seed` (={seed}) must be 0 or more")
+    check_count("seed", seed, 0)
     # Neighbouring seeds start unrelated streams in torch's Mersenne twister.
     generator = torch.Generator().manual_seed(2 * seed + (0 if train else 1))
     if kind == "SO3":

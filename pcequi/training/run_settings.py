@@ -6,13 +6,13 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pcequi.errors import ArgumentError, FileError
+from pcequi.errors import ArgumentError, FileError, check_count
 from pcequi.models.presets import check_preset
 from pcequi.training.files import read_json
 from pcequi.training.protocols import parse_protocol
 from pcequi.training.resample import check_kind
 from pcequi.training.settings import FitSettings
-from pcequi.training.splits import Split, load_split
+from pcequi.training.splits import Split, check_data_name, load_split
 
 __all__ = ["RunSettings", "load_run_settings", "load_run_split"]
 
@@ -66,8 +66,11 @@ class RunSettings:
     fit: FitSettings = field(default_factory=FitSettings)
 
     def __post_init__(self):
-        if self.resamplings < 0:
-            raise ArgumentError(f"`resamplings` (={self.resamplings}) must be 0 or more")
+        check_data_name(self.data)
+        check_count("num_points", self.num_points)
+        check_count("limit", self.limit, none=True)
+        check_count("data_seed", self.data_seed, 0)
+        check_count("resamplings", self.resamplings, 0)
         if not 0 <= self.val_share < 1:
             raise ArgumentError(f"`val_share` (={self.val_share}) must be in [0, 1)")
         if self.data != "folder" and self.test_share != 0.2:

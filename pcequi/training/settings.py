@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, check_count
 
 __all__ = ["FitSettings"]
 
@@ -50,24 +50,19 @@ class FitSettings:
     precision: str = "float32"
 
     def __post_init__(self):
-        if self.epochs < 1:
-            raise ArgumentError(f"`epochs` (={self.epochs}) must be at least 1")
-        if self.batch_size < 2:
-            raise ArgumentError(
-                f"`batch_size` (={self.batch_size}) must be at least 2: batch norm needs two clouds"
-            )
+        check_count("epochs", self.epochs)
+        check_count("keep_frames", self.keep_frames, none=True)
+        check_count("batch_size", self.batch_size, 2)  # which batch norm needs
         for name in ("lr", "clip"):
             if not getattr(self, name) > 0:
                 raise ArgumentError(f"`{name}` (={getattr(self, name)}) must be positive")
-        if self.keep_frames is not None and self.keep_frames < 1:
-            raise ArgumentError(f"`keep_frames` (={self.keep_frames}) must be at least 1, or None")
         for name in ("warmup", "label_smoothing", "entry_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ArgumentError(f"`{name}` (={getattr(self, name)}) must be in [0, 1)")
         for name in ("weight_decay", "mixup"):
             if not getattr(self, name) >= 0:
                 raise ArgumentError(f"`{name}` (={getattr(self, name)}) must be 0 or more")
-        if not 0 <= self.seed < 2**32:  # what is drawn from it has 64 bits
+        if not 0 <= check_count("seed", self.seed, 0) < 2**32:  # what is drawn from it has 64 bits
             raise ArgumentError(f"`seed` (={self.seed}) must be from 0 to {2**32 - 1}")
         if self.precision not in PRECISIONS:
             raise ArgumentError(f"`precision` (={self.precision!r}) must be one of {PRECISIONS}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pcequi.errors import ArgumentError, DataError
+from pcequi.errors import ArgumentError, DataError, check_count
 from pcequi.graph_store import GraphStore
 from pcequi.pose_graph import Level
 from pcequi.ranks import ALONE, Ranks
@@ -21,6 +21,7 @@ from pcequi.training.protocols import protocol_rotations
 __all__ = [
     "DATA",
     "Split",
+    "check_data_name",
     "check_labels",
     "default_cache",
     "load_split",
@@ -88,6 +89,18 @@ def check_labels(labels: Tensor, num_classes: int, name: str = "labels") -> Tens
     return labels
 
 
+def check_data_name(name: str) -> None:
+    """Whether there is a data set of this name.
+
+    Raises:
+        ArgumentError: there is none.
+
+    **Equivariance:** does not apply.
+    """
+    if name not in DATA:
+        raise ArgumentError(f"`data` (={name!r}) must be one of {', '.join(DATA)}")
+
+
 def load_split(
     name: str,
     train: bool,
@@ -120,10 +133,8 @@ def load_split(
 
     **Equivariance:** clouds come in the pose in which they are stored.
     """
-    if name not in DATA:
-        raise ArgumentError(f"`data` (={name!r}) must be one of {', '.join(DATA)}")
-    if limit is not None and limit < 1:
-        raise ArgumentError(f"`limit` (={limit}) must be at least 1")
+    check_data_name(name)
+    check_count("limit", limit, none=True)
     if name != "folder" and test_list is not None:
         raise ArgumentError(
             f"`test_list` (={str(test_list)!r}) does not apply to {name!r}, which has a split of "

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, check_count
 from pcequi.ops.backends import HAS_NUMBA
 from pcequi.ranks import local_cores
 
@@ -30,8 +30,7 @@ def set_threads(num: int | None = None) -> int:
 
     **Equivariance:** does not apply.
     """
-    if num is not None and num < 1:
-        raise ArgumentError(f"`threads` (={num}) must be at least 1")
+    check_count("threads", num, none=True)
     said = os.environ.get("OMP_NUM_THREADS", "")
     num = num or (int(said) if said.isdigit() else 0) or local_cores()
     torch.set_num_threads(num)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcequi.errors import ArgumentError, FileError, MissingPackageError, PcequiError
+from pcequi.errors import ArgumentError, FileError, MissingPackageError, PcequiError, check_count
 from pcequi.files import write_bytes
 from pcequi.viz import worker
 from pcequi.viz.annotate import annotate
@@ -143,8 +143,7 @@ def save_picture(
     path = check_picture_path(path)
     check_renderer(renderer)
     for name, value, least in (("size", size, 32), ("frames", frames, 2)):
-        if value < least:
-            raise ArgumentError(f"`{name}` (={value}) must be at least {least}")
+        check_count(name, value, least)
     count = frames if path.suffix.lower() == ".gif" else 1
     check_picture_size(size, len(scene.parts), count)
     check_open3d()

@@ -230,10 +230,10 @@ def test_nearest_centroids_do_not_solve_it(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"num_train": 0}, r"`num_train` \(=0\) must be an integer of at least 1"),
+        ({"num_train": 0}, r"`num_train` \(=0\) must be a whole number, at least 1"),
         ({"num_test": 1.5}, r"`num_test` \(=1.5\)"),
         ({"num_points": 0}, r"`num_points` \(=0\)"),
-        ({"seed": -1}, r"`seed` \(=-1\) must be an integer of at least 0"),
+        ({"seed": -1}, r"`seed` \(=-1\) must be a whole number, at least 0"),
         ({"classes": ["cup", "dragon"]}, r"`classes` \(=\['cup', 'dragon'\]\) must name"),
         ({"classes": []}, r"`classes` \(=\[\]\)"),
         ({"classes": ["cup", "cup"]}, r"`classes` \(=\['cup', 'cup'\]\)"),

@@ -158,7 +158,7 @@ def test_numbers_of_numpy_become_plain(levels_of):
     model = GroupConvClassifier([level, *levels_of()[1:]], np.int64(3), [np.int32(4), 4, 4])
     again = GroupConvClassifier.from_settings(json.loads(json.dumps(model.settings)))
     assert again.settings == model.settings
-    with pytest.raises(ArgumentError, match=r"`seeds` \(=0\) must be at least 1"):
+    with pytest.raises(ArgumentError, match=r"`seeds` \(=0\) must be a whole number, at least 1"):
         FeatureSampler(num=5, seeds=0)
 
 

@@ -146,7 +146,7 @@ def test_packed_points_are_the_shape(split, logits):
 
 
 def test_hardest_shapes_checks_its_arguments(split, logits):
-    with pytest.raises(ArgumentError, match=r"`num` \(=0\) must be at least 1"):
+    with pytest.raises(ArgumentError, match=r"`num` \(=0\) must be a whole number, at least 1"):
         hardest_shapes(logits, split, num=0)
     with pytest.raises(ArgumentError, match=r"`num_points` \(=0\)"):
         hardest_shapes(logits, split, num_points=0)

@@ -56,8 +56,8 @@ def test_a_gif_turns(first_picture, two_clouds, tmp_path):
     [
         ({"path": "out.jpg"}, r"`path` \(='.*out.jpg'\) must end in .png or .gif"),
         ({"renderer": "crayon"}, r"`renderer` \(='crayon'\) must be one of auto, egl"),
-        ({"size": 3}, r"`size` \(=3\) must be at least 32"),
-        ({"frames": 1}, r"`frames` \(=1\) must be at least 2"),
+        ({"size": 3}, r"`size` \(=3\) must be a whole number, at least 32"),
+        ({"frames": 1}, r"`frames` \(=1\) must be a whole number, at least 2"),
         ({"size": 8193}, r"`size` \(=8193\) must be at most 8192 for 2 clouds"),
         ({"size": 5000, "path": "out.gif"}, r"`size` .* at most 2730 for 2 clouds in 36 frames"),
     ],
