@@ -41,8 +41,6 @@ def main() -> None:
     parser.add_argument("--resamplings", type=int, default=3)
     parser.add_argument("--resample-as", default="shape", choices=KINDS)
     parser.add_argument("--bfloat16", action="store_true")
-    parser.add_argument("--entry-dropout", type=float, default=0.0)
-    parser.add_argument("--keep-frames", type=int, help="by default all")
     parser.add_argument("--threads", type=int, help="by default all cores")
     parser.add_argument(
         "--workers", type=int, help="processes that precompute; by default all cores"
@@ -68,8 +66,6 @@ def main() -> None:
                     weight_decay=args.weight_decay,
                     seed=seed,
                     mixup=args.mixup,
-                    entry_dropout=args.entry_dropout,
-                    keep_frames=args.keep_frames,
                     precision="bfloat16" if args.bfloat16 else "float32",
                 ),
             )

@@ -28,7 +28,7 @@ from pcequi.graph_device import DeviceGraphs
 from pcequi.models import GroupConvClassifier
 from pcequi.pose_graph import Level, build_pose_graphs
 from pcequi.ranks import local_cores
-from pcequi.training.augment import draw_mixing
+from pcequi.training.mixing import draw_mixing
 from pcequi.training.checkpoints import save_checkpoint
 from pcequi.training.evaluate import agreement, classification_report
 from pcequi.training.files import write_json

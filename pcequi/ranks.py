@@ -11,7 +11,6 @@ import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 __all__ = ["ALONE", "Ranks", "granted_cores", "local_cores", "local_processes"]
@@ -101,11 +100,6 @@ class Ranks:
             PcequiError: another process is gone.
         """
         return x
-
-    def rand_like(self, x: Tensor) -> Tensor:
-        """Uniform numbers in [0, 1) shaped as x [n, ...]: this process's rows of one
-        draw for the rows of all, so that their number does not change the draw."""
-        return torch.rand_like(x)
 
     def wait(self) -> None:
         """Until all processes are here."""

@@ -168,13 +168,3 @@ def test_training_in_bfloat16_takes_blocks_and_goes_as_with_entries(clouds, tmp_
     # Both round to eight bits, at different places.
     assert (losses[0] - losses[1]).abs().max() < 0.1 * losses[1][0]
     assert not torch.equal(*losses)
-
-
-@pytest.mark.parametrize("options", [{"entry_dropout": 0.2}, {"keep_frames": 2}], ids=str)
-def test_augmentation_that_blocks_cannot_have_is_refused(options, clouds, tmp_path):
-    model = GroupConvClassifier.from_preset("small", num_classes=3)
-    store = GraphStore.build(tmp_path, clouds, model.levels, workers=1)
-    graphs, labels = DeviceGraphs.load(store, "cpu"), torch.tensor([0, 1, 2, 0, 1, 2])
-    settings = FitSettings(epochs=1, batch_size=3, **options)
-    with pytest.raises(ArgumentError, match=r"`entry_dropout` .*`keep_frames` .*GraphStore"):
-        fit(model, graphs, labels, settings, quiet=True)

@@ -67,12 +67,6 @@ def train(
     mixup: Annotated[
         float, typer.Option(help="Mix clouds in pairs by shares of Beta(a, a); 0: not at all.")
     ] = 0.0,
-    entry_dropout: Annotated[
-        float, typer.Option(help="Share of the graphs' entries dropped while training.")
-    ] = 0.0,
-    keep_frames: Annotated[
-        int | None, typer.Option(help="Frames of the last level that a training step sees.")
-    ] = None,
     resamplings: Resamplings = 0,
     resample_as: ResampleAs = "shape",
     val_share: Annotated[
@@ -144,8 +138,6 @@ def train(
             weight_decay=weight_decay,
             label_smoothing=label_smoothing,
             mixup=mixup,
-            entry_dropout=entry_dropout,
-            keep_frames=keep_frames,
             seed=seed,
             precision="bfloat16" if bfloat16 else "float32",
         ),

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from pcequi.errors import ArgumentError, PcequiError
+from pcequi.errors import PcequiError
 from pcequi.graph_device import DeviceGraphs
 from pcequi.graph_store import GraphStore
 from pcequi.pose_graph import PoseGraph
 from pcequi.ranks import ALONE, Ranks
-from pcequi.training.augment import augment, draw_mixing
+from pcequi.training.mixing import draw_mixing
 from pcequi.training.rows import fast_blocks, load_batch, prefetch
 from pcequi.training.schedule import one_cycle, seeded
 from pcequi.training.settings import FitSettings
@@ -54,10 +54,8 @@ class EpochRunner:
         self.labels, self.ranks, self.device = labels.to(device), ranks, torch.device(device)
         self.totals = Totals(self.device)
         self.graphed: GraphedSteps | None = None
-        # What augments graphs needs their entries.
-        self.plain = settings.entry_dropout == 0 and settings.keep_frames is None
         wanted = os.environ.get("PCEQUI_NO_CUDA_GRAPHS", "") in ("", "0")
-        if self.device.type == "cuda" and ranks.size == 1 and self.plain and wanted:
+        if self.device.type == "cuda" and ranks.size == 1 and wanted:
             self.graphed = GraphedSteps(batch_loss, optimizer, self.totals, settings.clip)
 
     def __call__(
@@ -114,19 +112,13 @@ class EpochRunner:
     def _steps(self, store, batches):
         """A function for each step, which takes it."""
         if isinstance(store, DeviceGraphs):
-            if not self.plain:
-                raise ArgumentError(
-                    f"`entry_dropout` (={self.settings.entry_dropout}) and `keep_frames` "
-                    f"(={self.settings.keep_frames}) need the entries of A, which graphs on a "
-                    "device do not have; give the GraphStore, or leave them out"
-                )
             sizes = [len(rows) for rows in batches]
             rows = torch.cat(list(batches)).to(self.device)
             for own, target in zip(rows.split(sizes), self.labels[rows].split(sizes)):
                 yield self._on_device(store, own, target)
             return
 
-        blocks = fast_blocks(self.settings.precision, self.device) if self.plain else None
+        blocks = fast_blocks(self.settings.precision, self.device)
 
         def load(rows: Tensor) -> tuple[PoseGraph, Tensor]:
             own = self.ranks.share(rows)
@@ -145,8 +137,7 @@ class EpochRunner:
         settings, ranks = self.settings, self.ranks
 
         def take() -> None:
-            augmented = augment(graph, settings.entry_dropout, settings.keep_frames, ranks)
-            parts = (self.batch_loss, self.optimizer, augmented, target, self._mixing(target))
+            parts = (self.batch_loss, self.optimizer, graph, target, self._mixing(target))
             self.totals.seen += len(target)
             train_step(*parts, self.totals, clip=settings.clip, ranks=ranks)
 

@@ -149,7 +149,7 @@ def fit(
     Raises:
         DataError: a label outside the classes; fewer than two clouds.
         ArgumentError: ``labels`` do not fit the stores; another ``resume``; a batch
-            with fewer clouds than processes; ``DeviceGraphs`` with augmented graphs.
+            with fewer clouds than processes.
         FileError: the state is damaged.
         PcequiError: the gradient is not finite.
 
@@ -202,7 +202,7 @@ def fit(
                     stores[number] = stores[number].make()
                 _check_size(stores[number], labels)
                 made += time.perf_counter() - start
-            if run.plain and number not in placed:
+            if number not in placed:
                 placed.add(number)
                 stores[number] = device_graphs(stores[number], device, dtype)
             return stores[number]

@@ -188,11 +188,6 @@ class FabricRanks(Ranks):
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         return _Gather.apply(wide.to(self.fabric.device), sizes, self.rank).to(place, x.dtype)
 
-    def rand_like(self, x: Tensor) -> Tensor:
-        """As ``Ranks.rand_like``."""
-        sizes = self._sizes(len(x))
-        return torch.rand_like(x.new_empty(sum(sizes), *x.shape[1:])).split(sizes)[self.rank]
-
     def wait(self) -> None:
         """As ``Ranks.wait``."""
         self.fabric.barrier()

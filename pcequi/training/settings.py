@@ -24,9 +24,7 @@ class FitSettings:
         label_smoothing: of the cross-entropy.
         clip: largest norm of the gradient.
         mixup: 0, or the parameter a of Beta(a, a), from which each step draws how
-            its clouds are mixed in pairs, see ``augment.mix``.
-        entry_dropout: share of the graph's entries dropped, see ``augment``.
-        keep_frames: poses of the last level that a training step sees; None: all.
+            its clouds are mixed in pairs, see ``mixing.mix``.
         seed: of the weights, batches, dropout and the validation share.
         precision: ``"float32"``, or ``"bfloat16"`` for automatic casts.
 
@@ -44,19 +42,16 @@ class FitSettings:
     label_smoothing: float = 0.1
     clip: float = 1.0
     mixup: float = 0.0
-    entry_dropout: float = 0.0
-    keep_frames: int | None = None
     seed: int = 0
     precision: str = "float32"
 
     def __post_init__(self):
         check_count("epochs", self.epochs)
-        check_count("keep_frames", self.keep_frames, none=True)
         check_count("batch_size", self.batch_size, 2)  # which batch norm needs
         for name in ("lr", "clip"):
             if not getattr(self, name) > 0:
                 raise ArgumentError(f"`{name}` (={getattr(self, name)}) must be positive")
-        for name in ("warmup", "label_smoothing", "entry_dropout"):
+        for name in ("warmup", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ArgumentError(f"`{name}` (={getattr(self, name)}) must be in [0, 1)")
         for name in ("weight_decay", "mixup"):

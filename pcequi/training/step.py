@@ -12,7 +12,7 @@ from pcequi.errors import PcequiError
 from pcequi.graph_device import DeviceGraphs
 from pcequi.pose_graph import PoseGraph
 from pcequi.ranks import ALONE, Ranks
-from pcequi.training.augment import Mixing, mix
+from pcequi.training.mixing import Mixing, mix
 from pcequi.training.settings import FitSettings
 
 __all__ = ["BatchLoss", "GraphedSteps", "Totals", "set_rate", "train_step"]

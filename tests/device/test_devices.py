@@ -119,19 +119,6 @@ def test_training(name, precision, held, clouds, tmp_path, monkeypatch):
     assert len(history) == 2 and torch.isfinite(logits).all()
 
 
-def test_augmented_graphs_keep_their_entries_on_a_gpu(clouds, tmp_path, monkeypatch):
-    model = GroupConvClassifier.from_preset("small", num_classes=2)
-    store = GraphStore.build(tmp_path, clouds, model.levels, workers=1)
-    seen, plain = [], epoch.augment
-    monkeypatch.setattr(epoch, "augment", lambda *a: seen.append(plain(*a)) or seen[-1])
-    settings = FitSettings(epochs=1, batch_size=2, entry_dropout=0.5, keep_frames=2)
-    with PretendGPU():
-        fit(model, store, torch.tensor([0, 1, 0, 1]), settings, device="cuda", quiet=True)
-    for graph in seen:
-        assert (graph.levels[1].val == 0).any() and graph.levels[-1].count.tolist() == [2, 2]
-    assert len(seen) == 2
-
-
 def test_blocks_are_made_where_they_pay(clouds, tmp_path):
     model = GroupConvClassifier.from_preset("default", num_classes=2).double().eval()
     store = GraphStore.build(tmp_path, clouds, model.levels, workers=1)

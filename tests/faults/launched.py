@@ -27,7 +27,7 @@ tiny = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tiny)
 
 NUM = 13
-SETTINGS = FitSettings(epochs=3, batch_size=5, mixup=0.3, entry_dropout=0.1)
+SETTINGS = FitSettings(epochs=3, batch_size=5, mixup=0.3)
 
 
 def dying(function, number: int, how: str):
