@@ -28,11 +28,11 @@ from pcequi.graph_device import DeviceGraphs
 from pcequi.models import GroupConvClassifier
 from pcequi.pose_graph import Level, build_pose_graphs
 from pcequi.ranks import local_cores
-from pcequi.training.mixing import draw_mixing
 from pcequi.training.checkpoints import save_checkpoint
 from pcequi.training.evaluate import agreement, classification_report
 from pcequi.training.files import write_json
 from pcequi.training.fit import FitSettings, predict_logits, store_of_epoch
+from pcequi.training.mixing import draw_mixing
 from pcequi.training.protocols import parse_protocol, protocol_rotations
 from pcequi.training.resample import KINDS, resampled_clouds
 from pcequi.training.run_settings import RunSettings, load_run_split

@@ -159,7 +159,7 @@ def equivariance_figures(
     for size in grids:
         tell(f"grid_error {size}")
         fixed = randomized_network(fixed_frames(levels, size), channels, seed)
-        dense = list(_changes(_with_levels(fixed, {}), small, 2, generator))
+        dense = list(_changes(fixed.with_budget(), small, 2, generator))
         figures["grid_error"][str(size)] = statistics.median(dense)
         turned = list(_changes(fixed, small, 4, generator))
         figures["grid_error_sampled"][str(size)] = statistics.median(turned)
@@ -239,19 +239,8 @@ def _dense_changes(model: GroupConvClassifier, clouds: Sequence[Tensor]) -> Iter
     """
     most = 1_000_000
     for cloud in clouds:
-        dense = _logits(_with_levels(model, {}), cloud)
+        dense = _logits(model.with_budget(), cloud)
         for budget in ({"num": most}, {"num": most, "tolerance": 1e-200}):
-            full = _with_levels(model, budget)
+            full = model.with_budget(**budget)
             yield relative_change(dense, _logits(full, cloud))
             yield relative_change(dense, forward_online(full, [cloud.float()])[0])
-
-
-def _with_levels(model: GroupConvClassifier, budget: dict) -> GroupConvClassifier:
-    levels = [
-        level if isinstance(level.poses, CentroidPoses) else level.with_budget(**budget)
-        for level in model.levels
-    ]
-    settings = {**model.settings, "levels": [level.to_dict() for level in levels]}
-    other = GroupConvClassifier.from_settings(settings).to(model.dtype)
-    other.load_state_dict(model.state_dict())
-    return other.eval().requires_grad_(False)

@@ -8,7 +8,6 @@ ways, and both ways are trained by the same plain loop.
 
 from __future__ import annotations
 
-import copy
 import time
 
 import results
@@ -23,8 +22,7 @@ WAYS = ("precomputed", "online")
 
 def online_forward(model, levels, clouds):
     """From rows to logits, every level sampled on the features below it."""
-    other = copy.copy(model)  # shares the weights
-    other.levels = list(levels)
+    other = model.with_levels(levels)
     return lambda rows: forward_online(other, [clouds[row] for row in rows.tolist()])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +13,7 @@ from pcequi.models.hub import HubMixin
 from pcequi.nn.block import GroupConvBlock, LiftBlock
 from pcequi.nn.pooling import GroupPool
 from pcequi.pose_graph import Level, PoseGraph
+from pcequi.poses import CentroidPoses
 
 #: Names of the weights that depend on the classes.
 LAST_LAYER = ("head.4.weight", "head.4.bias")
@@ -139,6 +141,50 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
             raise ArgumentError(f"`num_classes` (=None) is needed by the untrained preset {name!r}")
         return cls(num_classes=num_classes, **settings)
 
+    def with_levels(self, levels: Sequence[Level]) -> GroupConvClassifier:
+        """The same network for graphs of other levels: other budgets, or other poses.
+
+        The weights are shared, not copied; ``copy.deepcopy`` makes them its own.
+
+        Args:
+            levels: as many, with the same kernels.
+
+        Raises:
+            ArgumentError: the weights do not fit these levels.
+
+        **Equivariance:** as the class, with the poses of ``levels``.
+        """
+        levels = list(levels)
+        if _widths(levels) != _widths(self.levels):
+            raise ArgumentError(
+                f"`levels` (=with {_widths(levels)} basis functions) must have those of the "
+                f"network's own, {_widths(self.levels)}: weights are of kernels, not of poses"
+            )
+        other = copy.copy(self)
+        other.levels = levels
+        other.settings = {**self.settings, "levels": [level.to_dict() for level in levels]}
+        other._hub_mixin_config = other.settings
+        return other
+
+    def with_budget(self, **budget) -> GroupConvClassifier:
+        """The same network at another budget; levels at the centroid keep their few poses.
+
+        The weights are shared, not copied.
+
+        Args:
+            budget: ``num``, ``ratio`` or ``tolerance`` of ``FeatureSampler``, for every other
+                level; none: dense.
+
+        Raises:
+            ArgumentError: a value outside its range.
+
+        **Equivariance:** as the class.
+        """
+        return self.with_levels(
+            level if isinstance(level.poses, CentroidPoses) else level.with_budget(**budget)
+            for level in self.levels
+        )
+
     def forward(self, data) -> Tensor:
         """Logits [G, num_classes] of a ``Data``, ``Batch`` or ``PoseGraph`` of G clouds.
 
@@ -197,7 +243,7 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
 
     def _check_graph(self, graph: PoseGraph) -> None:
         """Whether a graph was built with levels like the network's."""
-        own = [self.levels[0].lift_channels, *(level.basis for level in self.levels[1:])]
+        own = _widths(self.levels)
         first, *rest = graph.levels
         found = [first.lift.shape[1], *(level.basis for level in rest)]
         if found != own:
@@ -212,3 +258,8 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         if number == 0:
             return self.lift(level.lift.to(self.dtype))
         return self.blocks[number - 1](x, level, sources)
+
+
+def _widths(levels: Sequence[Level]) -> list[int]:
+    """What the weights of each level read: basis functions, geometry on the first."""
+    return [level.basis if number else level.lift_channels for number, level in enumerate(levels)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,8 +11,7 @@ from torch import Tensor, nn
 
 from pcequi.errors import ArgumentError, DataError, ShapeError, check_count
 from pcequi.models import forward_online
-from pcequi.pose_graph import Level, build_pose_graph
-from pcequi.poses import CentroidPoses
+from pcequi.pose_graph import build_pose_graph
 from pcequi.ranks import ALONE, Ranks
 from pcequi.training.fit import predict_logits
 from pcequi.training.progress import progress_bar
@@ -28,7 +26,6 @@ __all__ = [
     "compare_modes",
     "evaluate_protocol",
     "evaluate_together",
-    "levels_with_budget",
 ]
 
 #: The ways of running a network.
@@ -173,19 +170,6 @@ def evaluate_together(
     return report, logits
 
 
-def levels_with_budget(levels: Sequence[Level], num: int | None) -> list[Level]:
-    """The same levels with so many representatives a cloud; None: dense.
-
-    Levels at the centroid keep all their poses, which are few.
-
-    **Equivariance:** settings only.
-    """
-    return [
-        level if isinstance(level.poses, CentroidPoses) else level.with_budget(num=num)
-        for level in levels
-    ]
-
-
 def check_modes(modes: Sequence[str], budgets: Sequence[int]) -> None:
     """Whether ``compare_modes`` takes these.
 
@@ -255,12 +239,12 @@ def compare_modes(
     jobs += [(mode, budget) for mode in others for budget in (list(budgets) or [None])]
     table, dense = [], None
     for mode, budget in jobs:
-        levels = model.levels
+        network = model
         if budget is not None:
-            levels = levels_with_budget(levels, None if budget == "all" else budget)
+            network = model.with_budget(num=None if budget == "all" else budget)
         with progress_bar(f"{mode} {budget or 'as trained'}", len(clouds), quiet=quiet) as bar:
-            _run(model, levels, clouds[:1], mode, device)
-            logits, seconds = _run(model, levels, clouds, mode, device, bar)
+            _run(network, clouds[:1], mode, device)
+            logits, seconds = _run(network, clouds, mode, device, bar)
         row = {
             "mode": mode,
             "budget": budget,
@@ -280,18 +264,16 @@ def compare_modes(
 
 
 def _run(
-    model, levels, clouds: Sequence[Tensor], mode: str, device, bar: Callable | None = None
+    model, clouds: Sequence[Tensor], mode: str, device, bar: Callable | None = None
 ) -> tuple[Tensor, float]:
-    other = copy.copy(model)  # shares the weights; only the levels differ
-    other.levels = list(levels)
     out, seconds = [], 0.0
     for done, cloud in enumerate(clouds, 1):
         start = time.perf_counter()
         if mode == "online":
-            logits = forward_online(other, [cloud.to(device)])
+            logits = forward_online(model, [cloud.to(device)])
         else:
-            graph = build_pose_graph(cloud, levels, dtype=torch.float32)
-            logits = other(graph.to(device))
+            graph = build_pose_graph(cloud, model.levels, dtype=torch.float32)
+            logits = model(graph.to(device))
         out.append(logits.float().cpu())
         seconds += time.perf_counter() - start
         if bar:

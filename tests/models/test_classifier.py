@@ -11,6 +11,7 @@ import torch
 from pcequi.errors import ArgumentError
 from pcequi.models import PRESETS, GroupConvClassifier, preset
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
+from pcequi.poses import CentroidPoses
 from pcequi.sampling import FeatureSampler
 
 
@@ -172,3 +173,27 @@ def test_networks_of_one_kind_are_mapped_over(levels_of, network, make_blob):
 
     found = torch.func.vmap(run)(weights, buffers)
     torch.testing.assert_close(found, torch.stack([model(graph) for model in models]))
+
+
+def test_other_budgets_share_the_weights(network, levels_of, make_blob):
+    model, cloud = network([*levels_of(num=5)[:2], Level(2.0, CentroidPoses("O"))]), make_blob(30)
+    dense, few = model.with_budget(), model.with_budget(num=3)
+    assert few.with_budget(num=5).levels == model.levels
+    assert [level.sampling.num for level in few.levels] == [3, 3, None]  # nor at the centroid
+    assert all(level.sampling.is_dense for level in dense.levels)
+    assert dense.head[0].weight is model.head[0].weight and len(model.levels) == 3
+    logits = [one(build_pose_graph(cloud, one.levels)) for one in (model, few, dense)]
+    assert not torch.allclose(logits[0], logits[1]) and not torch.allclose(logits[0], logits[2])
+    again = GroupConvClassifier.from_settings(dense.settings).double().eval()
+    again.load_state_dict(model.state_dict())
+    torch.testing.assert_close(again(build_pose_graph(cloud, dense.levels)), logits[2])
+
+
+def test_weights_are_of_kernels(network, levels_of):
+    model = network(levels_of(num=5))
+    wider = [model.levels[0], replace(model.levels[1], kernel_points=27), *model.levels[2:]]
+    for levels in (model.levels[:-1], wider):
+        with pytest.raises(ArgumentError, match=r"`levels` .* weights are of kernels"):
+            model.with_levels(levels)
+    with pytest.raises(ArgumentError, match=r"`num` \(=0\)"):
+        model.with_budget(num=0)

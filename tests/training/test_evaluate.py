@@ -10,7 +10,6 @@ from pcequi.training.evaluate import (
     compare_modes,
     evaluate_protocol,
     evaluate_together,
-    levels_with_budget,
 )
 
 
@@ -85,12 +84,6 @@ def test_without_dense_there_is_nothing_to_differ_from(tiny):
     table = compare_modes(tiny.tiny_model(), tiny.tiny_split(3), "z/z", ["precomputed"], quiet=True)
     assert [(row["mode"], row["budget"]) for row in table] == [("precomputed", None)]
     assert "logit_difference" not in table[0]
-
-
-def test_budgets_leave_the_centroid_alone(tiny):
-    levels = levels_with_budget(tiny.tiny_levels(), 5)
-    assert levels[0].sampling.num == 5 and levels[1] == tiny.tiny_levels()[1]
-    assert levels_with_budget(levels, None)[0].sampling.is_dense
 
 
 def test_wrong_arguments_are_named(tiny):
