@@ -24,6 +24,7 @@ import torch
 from common import circumstances
 from torch import Tensor
 
+import pcequi
 from pcequi.graph_device import DeviceGraphs
 from pcequi.models import GroupConvClassifier
 from pcequi.pose_graph import Level, build_pose_graphs
@@ -253,10 +254,15 @@ def _together(args, protocol: str, preset: str, pool) -> None:
 def _report(args, settings: RunSettings, run: Run, data, test, seconds: dict, pool) -> None:
     seed, found, logits = settings.fit.seed, {}, {}
     run.model.half().float()  # what is saved
+    made, asked = {}, {}
     for name in settings.protocols:
+        start = time.perf_counter()
         parts = ask(pool, test.clouds, parse_protocol(name).test, False, seed, range(1))[0]
         graphs = make_graphs(parts, run.model.levels, len(test), torch.float32)
+        torch.cuda.synchronize()
+        made[name], start = round(time.perf_counter() - start, 3), time.perf_counter()
         logits[name] = predict_logits(run.model, graphs, batch_size=256, device="cuda")
+        asked[name] = round(time.perf_counter() - start, 3)
         found[name] = classification_report(logits[name], test.labels, test.classes)
     first = settings.protocols[0]
     about = {
@@ -276,7 +282,11 @@ def _report(args, settings: RunSettings, run: Run, data, test, seconds: dict, po
         },
         "shapes": {"train": len(data), "held_out": 0, "test": len(test)},
         "parameters": sum(p.numel() for p in run.model.parameters()),
-        "seconds": seconds | {"seeds": len(args.seed)},
+        "seconds": seconds | {"precompute_test": made, "evaluate": asked, "seeds": len(args.seed)},
+        "device": "cuda",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "pcequi": pcequi.__version__,
         "last_epoch": run.history[-1],
         "settings": settings.to_dict() | {"source": None},
         "circumstances": circumstances(),

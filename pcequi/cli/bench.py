@@ -8,6 +8,9 @@ import typer
 
 from pcequi.cli.common import Json, Preset, Threads, print_json, show, table
 
+# That both benchmarks tell of.
+_PARTS = 7
+
 
 def bench(
     preset: Preset = "default",
@@ -40,17 +43,17 @@ def bench(
         torch.cuda.set_device(chosen)  # all of it is measured where "cuda" is
     meanings = GPU_EXPLANATIONS if on_gpu else EXPLANATIONS
     parts: list[str] = []
-    with progress_bar("measuring", 8) as bar:
+    with progress_bar("measuring", _PARTS) as bar:
 
         def tell(part: str) -> None:
-            bar(len(parts), 8, part)
+            bar(len(parts), _PARTS, part)
             parts.append(part)
 
         if on_gpu:
             figures = gpu_figures(preset, rounds=5 if quick else 20, progress=tell)
         else:
             figures = bench_figures(preset, quick, workers=used, progress=tell)
-        bar(8, 8, "done")
+        bar(_PARTS, _PARTS, "done")
     if json:
         print_json({**figures, "threads": used})
         return
