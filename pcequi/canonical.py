@@ -20,17 +20,18 @@ import torch
 from torch import Tensor
 
 from pcequi import rotations as so3
-from pcequi.clouds import DEGENERATE
+from pcequi.clouds import DEGENERATE, ONE_SPACE
 from pcequi.constants import constant
 from pcequi.frames import fourth_moments
 from pcequi.ops import HAS_NUMBA
 
-# The order is that of coordinates rounded to this share of the cloud's size:
-# rounding that differs between copies then cannot change it.
-ORDER = 2.0**-30
-# Relative differences below which variances, moments and scores are equal.
-TIE = 1e-3
-SAME = 1e-12
+# The order is that of coordinates rounded to this share of the cloud's size: rounding that differs
+# between copies, of float32 too, then hardly ever changes it.
+ORDER = 2.0**-14
+# Relative differences below which scores and moments are equal, and the cosine above which
+# directions are one.
+SAME = 1e-6
+_MOMENT, _ONE = 1e-4, 1 - 1e-7
 # The score's generic function: the mean of sin(wave . x + phase).
 WAVES = ((2.9, -1.7, 1.1), (0.6, 2.3, -3.1), (-2.2, 1.3, 2.6))
 PHASE = (0.3, 1.1, 2.0)
@@ -115,7 +116,7 @@ def _principal_candidates(pos: Tensor, normal: Tensor | None = None) -> Tensor:
     """Principal axes in all 24 right-handed orders and signs; where variances
     agree, once for each direction that the points themselves offer."""
     variance, axes = torch.linalg.eigh(pos.T @ pos)
-    same = (variance[1:] - variance[:-1]) <= TIE * variance[2]
+    same = (variance[1:] - variance[:-1]) <= ONE_SPACE * variance[2]
     if same.all():
         pairs = [
             (first, second)
@@ -151,12 +152,12 @@ def _strongest_directions(pos: Tensor, space: Tensor, normal: Tensor | None = No
     moment, one of each pair of opposites; along the normals where no point lies there."""
     projected = pos @ space
     length = projected.norm(dim=1, keepdim=True)
-    if length.max() <= DEGENERATE[pos.dtype] * pos.norm(dim=1).max():
+    if length.max() <= DEGENERATE * pos.norm(dim=1).max():
         return [space[:, 0]] if normal is None else _strongest_directions(normal, space)
     far = length[:, 0] > 1e-6 * length.max()
     unit = projected[far] / length[far]
     moment = fourth_moments(unit, projected)
-    tied = unit[moment >= moment.max() * (1 - 1e-9)]
+    tied = unit[moment >= moment.max() * (1 - _MOMENT)]
     return [space @ direction for direction in tied[_distinct(tied.cpu().numpy())]]
 
 
@@ -165,7 +166,7 @@ def _distinct(unit: np.ndarray) -> list[int]:
     has thousands of them."""
     rows, found = [], np.empty_like(unit)
     for row, direction in enumerate(unit):
-        if np.abs(found[: len(rows)] @ direction).max(initial=0) < 1 - 1e-7:
+        if np.abs(found[: len(rows)] @ direction).max(initial=0) < _ONE:
             found[len(rows)] = direction
             rows.append(row)
     return rows

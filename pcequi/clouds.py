@@ -9,8 +9,10 @@ from torch import Tensor
 
 from pcequi.errors import DataError, ShapeError
 
+# Limits below which geometry is rounding are those of float32, in which clouds are kept and turned,
+# whatever they are computed in (docs/decisions.md, 29): a few hundred roundings of it, 6e-8 each.
 # Directions shorter than this share of the cloud's size have no direction.
-DEGENERATE = {torch.float64: 1e-9, torch.float32: 1e-5}
+DEGENERATE = 1e-5
 # Coordinates that differ by less than this share of their size do so by rounding (float64).
 ROUNDING = 1e-13
 # Eigenvalues that agree to this share of the largest span one eigenspace, in
@@ -47,7 +49,7 @@ def check_cloud(pos: Tensor, name: str = "pos", *, wide: bool = False) -> Tensor
         raise ShapeError(f"`{name}` (={shape}) must be a tensor of shape [points, 3]")
     if not pos.is_floating_point():
         raise ShapeError(f"`{name}` (dtype {pos.dtype}) must be floating; call `.float()`")
-    if wide and pos.dtype not in DEGENERATE:
+    if wide and pos.dtype not in (torch.float32, torch.float64):
         raise ShapeError(
             f"`{name}` (dtype {pos.dtype}) must be float32 or float64: 16 bits tell too few places "
             "apart; call `.float()`"

@@ -18,7 +18,7 @@ _MOST = 4096
 _STEPS = 10
 _NEWTON = 4
 _STARTS = 8
-_TIE = 1e-9
+_TIE = 1e-4  # relative differences below which scores, moments and variances are equal
 # Places of a_i^2, and of (a_2 a_3, a_3 a_1, a_1 a_2), among the nine products.
 _SQUARES, _MIXED = [0, 4, 8], [5, 6, 1]
 
@@ -78,12 +78,12 @@ def _strongest_direction(centered: Tensor, space: Tensor) -> Tensor:
     """Unit direction in ``space`` [3, d] toward the point of largest fourth moment."""
     projected = centered @ space
     length = projected.norm(dim=1, keepdim=True)
-    if length.max() <= DEGENERATE[centered.dtype] * centered.norm(dim=1).max():
+    if length.max() <= DEGENERATE * centered.norm(dim=1).max():
         return torch.nn.functional.normalize(space @ (space.T @ space.new_tensor(GENERIC)), dim=0)
     unit = projected / length.clamp_min(torch.finfo(length.dtype).tiny)
     moment = fourth_moments(unit, projected)
     moment = moment.masked_fill(length[:, 0] <= 1e-6 * length.max(), -1.0)
-    tied = moment >= moment.max() * (1 - 1e-9)
+    tied = moment >= moment.max() * (1 - _TIE)
     return space @ unit[int(tied.int().argmax())]
 
 
@@ -136,7 +136,7 @@ def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
     if size == 0:
         return start
     moments, flat = _face_moments(centered / size, radius)
-    if flat <= DEGENERATE[pos.dtype] * len(centered):
+    if flat <= DEGENERATE * len(centered):
         return start
     # Everything below needs these moments alone.
     turns, score = _climb(moments, start @ _starts().to(pos))
@@ -157,7 +157,7 @@ def _face_moments(pos: Tensor, radius: float) -> tuple[Tensor, float]:
         from pcequi.ops.compiled import frames
 
         array = pos.contiguous().numpy()
-        moments, total = frames.face_moments(array, radius, DEGENERATE[pos.dtype])
+        moments, total = frames.face_moments(array, radius, DEGENERATE)
         return torch.from_numpy(moments), total
     normal, flat = _flatness(pos, radius)
     outer = (normal[:, :, None] * normal[:, None, :]).flatten(1)
@@ -237,4 +237,4 @@ def _facing(variance: Tensor, axes: Tensor, radius: float) -> tuple[Tensor, Tens
     gap = (variance[:, 1] - variance[:, 0]) / variance[:, 2].clamp_min(torch.finfo(axes.dtype).tiny)
     thick = variance[:, 1].clamp_min(1e-12 * radius**2)
     flat = ((variance[:, 1] - variance[:, 0]) / thick).clamp(0, 1).square()
-    return axes[:, :, 0], flat * (gap > DEGENERATE[axes.dtype])
+    return axes[:, :, 0], flat * (gap > DEGENERATE)

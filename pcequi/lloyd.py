@@ -9,7 +9,10 @@ from pcequi.ops import cluster_means, least_members, nearest_center
 from pcequi.ops.fps import NOISE
 from pcequi.orbits import Orbits
 
-__all__ = ["lloyd"]
+__all__ = ["SLACK", "lloyd"]
+
+# Share of the spread, and of the largest key, to which distances and keys are rounded.
+SLACK = 1e-4
 
 
 def lloyd(
@@ -39,14 +42,13 @@ def lloyd(
         assignment, distance = nearest_center(x, center)
     # The member nearest to its centre; among equals the first in key order.
     # Both are rounded, so that rows that are equal but for noise keep their order.
-    slack = 1e-8 if x.dtype == torch.float64 else 1e-4
     spread = float((x - x.mean(0)).square().sum(1).max()) ** 0.5
-    noise = (NOISE[x.dtype] * float(x.square().sum(1).max())) ** 0.5
+    noise = (NOISE * float(x.square().sum(1).max())) ** 0.5
     cluster = assignment // orbits.size
     medoid = least_members(
         cluster,
-        _rounded(distance, max(slack * spread, noise)),
-        _rounded(-key, slack * float(key.abs().max())),
+        _rounded(distance, max(SLACK * spread, noise)),
+        _rounded(-key, SLACK * float(key.abs().max())),
         index,
     )
     if (torch.bincount(cluster, minlength=len(index)) > 0).all():

@@ -24,7 +24,7 @@ __all__ = [
 # Matrices that a GPU takes apart at once.
 _TOGETHER = 2**14
 # Weights of neighbours that are as far as the last one but for rounding.
-_LEAST = {torch.float64: 1e-9, torch.float32: 1e-5}
+_LEAST = 1e-5
 
 
 def any_perpendicular(direction: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def frames_from_two(z: Tensor, toward: Tensor, size: Tensor | float = 1.0) -> Te
     """
     side = toward - (toward * z).sum(-1, keepdim=True) * z
     length = side.norm(dim=-1, keepdim=True)
-    lost = length <= DEGENERATE[z.dtype] * size
+    lost = length <= DEGENERATE * size
     x = torch.where(
         lost, any_perpendicular(z), side / length.clamp_min(torch.finfo(length.dtype).tiny)
     )
@@ -96,7 +96,7 @@ def estimate_normals(pos: Tensor, num_neighbors: int = 24) -> Tensor:
     if len(pos) < 3:
         up = out.new_tensor([0.0, 0.0, 1.0]).expand_as(out)
         length = out.norm(dim=1, keepdim=True)
-        return torch.where(length > DEGENERATE[pos.dtype] * size, out / length.clamp_min(tiny), up)
+        return torch.where(length > DEGENERATE * size, out / length.clamp_min(tiny), up)
     weight, offset, mean = _weighted_neighbors(pos, num_neighbors)
     centered = offset - mean[:, None]
     covariance = torch.einsum("nk,nki,nkj->nij", weight, centered, centered)
@@ -117,7 +117,7 @@ def _weighted_neighbors(pos: Tensor, num_neighbors: int) -> tuple[Tensor, Tensor
     tiny = torch.finfo(pos.dtype).tiny
     index, distance = knn(pos, pos, min(num_neighbors, len(pos)))
     weight = 1 - (distance / distance[:, -1:].clamp_min(tiny)).square()
-    weight = torch.where(weight > _LEAST[pos.dtype], weight, 0)
+    weight = torch.where(weight > _LEAST, weight, 0)
     offset = pos[index] - pos[:, None]
     mean = (weight[..., None] * offset).sum(1) / weight.sum(1, keepdim=True).clamp_min(tiny)
     return weight, offset, mean
@@ -132,7 +132,7 @@ def signed(normal: Tensor, directions: tuple[Tensor, ...], size: Tensor | float)
     side = (normal @ normal.new_tensor(GENERIC)) * size
     for direction in directions:
         along = (normal * direction).sum(1)
-        side = torch.where(along.abs() > DEGENERATE[normal.dtype] * size, along, side)
+        side = torch.where(along.abs() > DEGENERATE * size, along, side)
     return torch.where(side < 0, -1.0, 1.0).to(normal)[:, None] * normal
 
 
@@ -164,7 +164,7 @@ def smallest_axis(variance: Tensor, axes: Tensor, out: Tensor, size: Tensor | fl
     for direction in (axes.new_tensor(GENERIC).expand_as(out) * size, out):
         inside = torch.einsum("nia,nja,nj->ni", space, space, direction)
         length = inside.norm(dim=1, keepdim=True)
-        usable = (length > DEGENERATE[out.dtype] * size) & same[:, 1:2]
+        usable = (length > DEGENERATE * size) & same[:, 1:2]
         unit = inside / length.clamp_min(torch.finfo(out.dtype).tiny)
         chosen = torch.where(usable, unit, chosen)
     return chosen

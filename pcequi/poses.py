@@ -188,9 +188,9 @@ class TangentPoses:
         size = out.norm(dim=1).max()
         toward = -out
         flat = (toward - (toward * normal).sum(1, keepdim=True) * normal).norm(dim=1)
-        if (flat <= DEGENERATE[pos.dtype] * size).any() and len(pos) > 2:
+        if (flat <= DEGENERATE * size).any() and len(pos) > 2:
             local = neighborhood_mean(pos, self.num_neighbors)
-            toward = torch.where((flat <= DEGENERATE[pos.dtype] * size)[:, None], local, toward)
+            toward = torch.where((flat <= DEGENERATE * size)[:, None], local, toward)
         base = frames_from_two(normal, toward, size)
         group = so3.cyclic_group(self.num_rotations, dtype=pos.dtype, device=pos.device)
         return Poses(where, base[:, None] @ group, group)

@@ -384,22 +384,26 @@ def _covering(turned: Tensor, index: Tensor, tolerance: float, most: int, orbits
     """Representatives, and the farthest row of all again and again until none is farther
     than the tolerance: medoids, and picks among some rows, need not cover all."""
     key = sampling_key(turned.flatten(0, 1)).view(turned.shape[:2]).amax(1)
-    x, center = turned[:, 0], turned[index].flatten(0, 1)
-    assignment, near = _assign(turned, index)
-    # A row is given to the nearest; of the poses of its point the farthest is what counts.
-    far = orbits.farthest(x - center[assignment])
-    far[index] = 0
-    while far.max() > tolerance and len(index) < most:
-        pick = largest(far.square(), key, TIE[far.dtype])
-        index = torch.cat([index, pick[None]])
-        for row in turned[pick]:
-            offset = x - row
-            distance = offset.norm(dim=1)
-            closer = distance < near
-            far = torch.where(closer, orbits.farthest(offset), far)
-            near = torch.where(closer, distance, near)
-        near[pick] = far[pick] = 0
-    return index
+    x = turned[:, 0]
+    while True:
+        center = turned[index].flatten(0, 1)
+        assignment, near = _assign(turned, index)
+        # A row is given to the nearest; of the poses of its point the farthest is what counts.
+        far = orbits.farthest(x - center[assignment])
+        far[index] = 0
+        if far.max() <= tolerance or len(index) >= most:
+            return index
+        while far.max() > tolerance and len(index) < most:
+            pick = largest(far.square(), key, TIE)
+            index = torch.cat([index, pick[None]])
+            for row in turned[pick]:
+                offset = x - row
+                distance = offset.norm(dim=1)
+                closer = distance < near
+                far = torch.where(closer, orbits.farthest(offset), far)
+                near = torch.where(closer, distance, near)
+            near[pick] = far[pick] = 0
+        # Once more: among centres that are equally near the first counts, and may be farther.
 
 
 def _first_poses(index: Tensor, size: int) -> Tensor:

@@ -1,6 +1,7 @@
 """The laws of the method, one section each; every figure is printed (`pytest -rP`)."""
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -20,6 +21,7 @@ from pcequi.pose_graph import GraphBuilder, Level, PoseGraph, build_pose_graph
 from pcequi.poses import CentroidPoses, GridPoses, NormalPoses, PairPoses, TangentPoses
 from pcequi.rotations import finite_group, random_rotations
 from pcequi.sampling import FeatureSampler
+from pcequi.testing import symmetric_clouds
 
 DATA_DRIVEN = [
     GridPoses("O", "principal"),
@@ -254,6 +256,29 @@ def test_law_3_float32(levels_of, network, make_blob, generator):
     changes = torch.tensor(changes)
     print(f"float32 input: median {changes.median():.1e}, worst {changes.max():.1e}")
     assert changes.median() < 1e-4
+
+
+def regular_clouds():
+    """What is measured or drawn on a grid: exact ties everywhere."""
+    angle = torch.arange(24, dtype=torch.float64) * (math.pi / 12)
+    ring = torch.stack([0.5 * angle.cos(), 0.5 * angle.sin(), torch.zeros_like(angle)], 1)
+    sides = ((0.9, 8), (0.5, 5), (0.3, 4))
+    axes = [torch.linspace(-half, half, num, dtype=torch.float64) for half, num in sides]
+    height = torch.linspace(-0.8, 0.8, 9, dtype=torch.float64)[:, None, None]
+    tube = (ring + height * torch.eye(3, dtype=torch.float64)[2]).flatten(0, 1)
+    return {**symmetric_clouds(), "tube": tube, "box": torch.cartesian_prod(*axes)}
+
+
+# Not of pairs: their kernel takes the signs of tiny products, fifty times as large.
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "pairs"])
+@pytest.mark.parametrize("cloud", regular_clouds())
+def test_law_3_symmetric_clouds_in_float32(name, cloud, generator):
+    """Ties that float32 points break are ties still: clouds are read in float32, from files and
+    in every ``Data``."""
+    model, pos = randomized_network(**preset(name)), regular_clouds()[cloud]
+    changes = worst_change(model, pos, haar(3, generator), generator, torch.float32)
+    print(f"{name}, {cloud}, float32 points: worst {max(changes):.1e}")
+    assert max(changes) < 1e-2
 
 
 @pytest.mark.parametrize("sampler", DATA_DRIVEN, ids=str)

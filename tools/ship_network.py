@@ -1,9 +1,10 @@
 """Put the network of a finished ModelNet40 run into the package, with its card.
 
-    python tools/ship_network.py RUN NAME --cache CACHE
+    python tools/ship_network.py RUN NAME
+    python benchmarks/shipped.py --source FILE
 
-Weights are rounded to half precision; what the card says is measured with the rounded
-weights, on the run's own test split, under every protocol of the run.
+Weights are rounded to half precision; the second command measures these and writes what it
+finds into the card.
 """
 
 from __future__ import annotations
@@ -14,14 +15,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
-
 from pcequi.networks import FOLDER
 from pcequi.training.checkpoints import load_checkpoint, save_checkpoint
-from pcequi.training.evaluate import evaluate_protocol
 from pcequi.training.files import read_json
 from pcequi.training.resample import SCAN
-from pcequi.training.run_settings import load_run_settings, load_run_split
+from pcequi.training.run_settings import load_run_settings
 
 MOST = 5 * 2**20
 SEEN = {
@@ -42,7 +40,6 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("name", help="name of the network in the package")
     parser.add_argument("--about", default="Names the class of a shape of unknown orientation.")
-    parser.add_argument("--cache", help="of precomputed graphs")
     args = parser.parse_args()
     settings, made = load_run_settings(args.run), read_json(args.run / "report.json", "train first")
     checkpoint = load_checkpoint(args.run)
@@ -51,15 +48,6 @@ def main() -> None:
         "resamplings": settings.resamplings,
         "resample_as": settings.resample_as,
     }
-    test = load_run_split(settings, train=False)
-    model.float()
-    reports = {
-        protocol: evaluate_protocol(
-            model, test, protocol, seed=settings.fit.seed, cache=args.cache
-        )[0]
-        for protocol in settings.protocols
-    }
-    first = settings.protocols[0]
     card = TEMPLATE.read_text(encoding="utf-8").format(
         name=args.name,
         about=args.about,
@@ -75,10 +63,6 @@ def main() -> None:
         kind=" like scans" if settings.resample_as == "scan" else "",
         seen=SEEN[settings.resample_as],
         seed=settings.fit.seed,
-        accuracy=", ".join(f"{r['accuracy']:.2%} {name}" for name, r in reports.items()),
-        mean=", ".join(f"{r['mean_class_accuracy']:.2%} {name}" for name, r in reports.items()),
-        first=first,
-        rows="\n".join(_rows(reports[first], checkpoint.classes)),
     )
     # Made aside: the network that was there stays until all three files are right.
     with tempfile.TemporaryDirectory() as aside:
@@ -90,21 +74,7 @@ def main() -> None:
         weights.with_suffix(".md").write_text(card.replace("%", " %"), encoding="utf-8")
         for file in Path(aside).iterdir():
             shutil.copy(file, FOLDER)
-    print(f"{FOLDER / weights.name} ({size / 2**20:.2f} MiB) and its card")
-
-
-def _rows(report: dict, classes: list[str]) -> list[str]:
-    confusion = torch.tensor(report["confusion"])
-    wrong = confusion.clone().fill_diagonal_(0)
-    order = sorted(range(len(classes)), key=lambda row: report["per_class"][classes[row]] or 0)
-    rows = []
-    for row in order:
-        worst = int(wrong[row].argmax())
-        taken = f"{classes[worst]} ({int(wrong[row, worst])})" if wrong[row, worst] else ""
-        share = report["per_class"][classes[row]]
-        right = "" if share is None else f"{share:.0%}"
-        rows.append(f"| {classes[row]} | {int(confusion[row].sum())} | {right} | {taken} |")
-    return rows
+    print(f"{FOLDER / weights.name} ({size / 2**20:.2f} MiB); its card waits for shipped.py")
 
 
 if __name__ == "__main__":

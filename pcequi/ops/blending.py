@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pcequi.ops.backends import HAS_NUMBA
-from pcequi.ops.clusters import SCREEN, noise_share
+from pcequi.ops.clusters import NOISE_SHARE, SCREEN
 from pcequi.ops.fps import TIE, check_rows
 
 # Weight against far centres, as a share of their squared distance: it keeps the
@@ -63,7 +63,7 @@ def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, 
     x, center = x.detach().contiguous(), center.detach().contiguous()
     few = min(num, len(center) - 1)
     threshold = min(THRESHOLD, 0.5 / num)
-    limits = SCREEN, TIE[x.dtype], noise_share(x.dtype)
+    limits = SCREEN + TIE, TIE, NOISE_SHARE
     if HAS_NUMBA and x.device.type == "cpu" and len(center) <= _TABLE:
         from pcequi.ops.compiled import blending
 
@@ -74,7 +74,7 @@ def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, 
     shift = center.mean(0)
     scale = float((center - shift).square().sum(1).max() + (x - shift).square().sum(1).max())
     scale = max(scale, limits[2] * float(x.square().sum(1).max()))
-    slack = 2 * TIE[x.dtype] * scale
+    slack = 2 * TIE * scale
     parts = x.split(max(1, _MOST // len(center)))
     found = [_blend_torch(part, center, num, few, slack, threshold) for part in parts]
     return found[0] if len(found) == 1 else tuple(map(torch.cat, zip(*found)))

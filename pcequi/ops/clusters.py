@@ -11,15 +11,9 @@ from pcequi.ops.fps import NOISE, TIE, check_rows
 # Error of a float32 product of embeddings, relative to their squared norms:
 # ten times what sums over a few hundred entries reach.
 SCREEN = 1e-5
-
-
-def noise_share(dtype: torch.dtype) -> float:
-    """Share of the largest squared norm that takes the place of the spread, in limits that are
-    shares ``TIE`` of it, where rows agree to rounding.
-
-    **Equivariance:** does not apply.
-    """
-    return NOISE[dtype] / TIE[dtype]
+# Share of the largest squared norm that takes the place of the spread, in limits that are shares
+# ``TIE`` of it, where rows agree to rounding.
+NOISE_SHARE = NOISE / TIE
 
 
 def nearest_center(x: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,7 +36,7 @@ def nearest_center(x: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
     if HAS_NUMBA and x.device.type == "cpu":
         from pcequi.ops.compiled import clusters
 
-        limits = SCREEN, TIE[x.dtype], noise_share(x.dtype)
+        limits = SCREEN + TIE, TIE, NOISE_SHARE
         found = clusters.nearest(x.numpy(), center.numpy(), *limits)
         return tuple(map(torch.from_numpy, found))
     norm = float(x.square().sum(1).max())
@@ -50,9 +44,9 @@ def nearest_center(x: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
     x, center = x - shift, center - shift
     half = center.square().sum(1) / 2
     scale = float(half.max() * 2 + x.square().sum(1).max())
-    scale = max(scale, noise_share(x.dtype) * norm)
+    scale = max(scale, NOISE_SHARE * norm)
     score = torch.addmm(half, x, center.T, alpha=-1)  # |x - c|^2 / 2 - |x|^2 / 2
-    low = score.min(1, keepdim=True).values + TIE[x.dtype] * scale
+    low = score.min(1, keepdim=True).values + TIE * scale
     assignment = (score <= low).int().argmax(1)
     distance = (x - center.index_select(0, assignment)).square().sum(1).sqrt()
     return assignment, distance

@@ -24,14 +24,14 @@ from torch import Tensor
 from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.ops.backends import HAS_NUMBA
 
-# Relative difference below which two squared distances count as equal: far
-# above float64 rounding of the embeddings, far below differences of shape.
-TIE = {torch.float64: 1e-8, torch.float32: 1e-5}
+# Relative difference below which two squared distances count as equal: above what float32 points
+# leave uncertain, whatever the type in which they are compared, and far below differences of shape.
+TIE = 1e-5
 # Squared distances below this share of the squared spread are zero.
-ZERO = {torch.float64: 1e-14, torch.float32: 1e-11}
+ZERO = 1e-11
 # So are those below this share of the largest squared norm: where all rows agree, their spread is
 # rounding itself.
-NOISE = {torch.float64: 1e-26, torch.float32: 1e-13}
+NOISE = 1e-13
 
 
 def farthest_point_sampling(
@@ -96,7 +96,7 @@ def farthest_point_sampling(
     if HAS_NUMBA and x.device.type == "cpu":
         from pcequi.ops.compiled import fps as kernels
 
-        limits = TIE[x.dtype], ZERO[x.dtype], NOISE[x.dtype], stop
+        limits = TIE, ZERO, NOISE, stop
         found = kernels.fps(x.numpy(), turned.numpy(), num, start, key.numpy(), *limits)
         index, assignment, d2 = map(torch.from_numpy, found)
     else:
@@ -112,7 +112,7 @@ def check_rows(x: Tensor, name: str = "x") -> None:
 
     **Equivariance:** does not apply.
     """
-    if x.dim() != 2 or x.dtype not in TIE:
+    if x.dim() != 2 or x.dtype not in (torch.float32, torch.float64):
         raise ShapeError(
             f"`{name}` (={list(x.shape)}, {x.dtype}) must be [rows, columns] of float32 or float64"
         )
@@ -138,7 +138,7 @@ def zero_square(x: Tensor, spread: Tensor) -> float:
     **Equivariance:** unchanged by an isometry about the origin.
     """
     norm = float(x.square().sum(1).max())
-    return max(float(spread.max()) * ZERO[x.dtype], norm * NOISE[x.dtype])
+    return max(float(spread.max()) * ZERO, norm * NOISE)
 
 
 def largest(value: Tensor, key: Tensor, tie: float) -> Tensor:
@@ -161,14 +161,14 @@ def _fps_torch(x, turned, num, start, key, stop):
     index = []
     if start < 0:
         # All that are farthest but for rounding are tied.
-        start = largest(spread.clamp_max((spread.max() - zero).clamp_min(0)), key, TIE[x.dtype])
+        start = largest(spread.clamp_max((spread.max() - zero).clamp_min(0)), key, TIE)
     pick = torch.as_tensor(start, device=x.device)
     for m in range(num):
         index.append(pick)
         for number, row in enumerate(turned[pick], m * turned.shape[1]):
             new = (x - row).square().sum(1)
             # A tie belongs to the earlier pick, and copies count as ties.
-            closer = new < d2 * (1 - TIE[x.dtype]) - zero
+            closer = new < d2 * (1 - TIE) - zero
             d2 = torch.where(closer, new, d2)
             assignment = torch.where(closer, number, assignment)
         assignment[pick] = m * turned.shape[1]
@@ -181,5 +181,5 @@ def _fps_torch(x, turned, num, start, key, stop):
         if worst <= zero:  # only copies of the picks remain: take any new row
             pick = (~taken).int().argmax()
         else:
-            pick = largest(left, key, TIE[x.dtype])
+            pick = largest(left, key, TIE)
     return torch.stack(index), assignment, d2

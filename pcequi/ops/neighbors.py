@@ -16,7 +16,7 @@ from pcequi.ops.backends import HAS_NUMBA, HAS_TORCH_CLUSTER
 _CHUNK = 2048
 # Distances closer than this share of the k-th of their row are equal, and so are those closer
 # than so many roundings of the largest coordinate.
-_TIE = {torch.float64: 1e-9, torch.float32: 1e-5}
+_TIE = 1e-5
 _ROUNDINGS = 8
 # Candidates that are looked at beyond the k nearest, for ties, how many times as many where these
 # do not end, and numbers held at once.
@@ -164,7 +164,7 @@ def _first(distance, column, k: int, columns: int, least: Tensor) -> tuple[Tenso
     whether those left out of a row might be equal to them [Q]."""
     with torch.no_grad():
         last = distance.topk(k, dim=1, largest=False).values[:, -1:]
-        tie = _TIE[distance.dtype]
+        tie = _TIE
         step = torch.maximum(tie * last, least)
         # Numbers that order each row by distance, then by column; all different.
         number = (distance / step).double().round().clamp_max(2 / tie)

@@ -17,7 +17,7 @@ from pcequi.poses import Poses
 
 # Relative slack when the rotation nearest to an anchor is chosen: equal angles
 # go to the first rotation in the sampler's own (data-given) order.
-_ANGLE_TIE = 1e-9
+_ANGLE_TIE = 1e-5
 # Numbers in the largest array of frames that are compared at once.
 _MOST = 2**22
 

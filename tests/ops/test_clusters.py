@@ -13,6 +13,7 @@ from pcequi.ops import (
     least_members,
     nearest_center,
 )
+from pcequi.ops.fps import TIE
 
 F64 = torch.float64
 
@@ -46,9 +47,15 @@ def test_nearest_center_for_any_number_of_centers(num, dim, backend, generator):
     x = torch.randn(60, dim, dtype=F64, generator=generator)
     center = torch.randn(num, dim, dtype=F64, generator=generator)
     assignment, distance = nearest_center(x, center)
-    square = torch.cdist(x, center, compute_mode="donot_use_mm_for_euclid_dist")
-    assert torch.equal(assignment, square.argmin(1))
-    torch.testing.assert_close(distance, square.min(1).values)
+    distances = torch.cdist(x, center, compute_mode="donot_use_mm_for_euclid_dist")
+    found = distances.gather(1, assignment[:, None])[:, 0]
+    torch.testing.assert_close(distance, found)
+    # The nearest, or the first that is as near to a share of the squares of the norms.
+    shift = center.mean(0)
+    scale = sum((rows - shift).square().sum(1).max() for rows in (x, center))
+    limit = (distances.min(1).values.square() + 2 * TIE * scale).sqrt()
+    assert (found <= limit * (1 + 1e-9)).all()
+    assert ((distances <= limit[:, None] * (1 - 1e-9)).int().argmax(1) >= assignment).all()
 
 
 def test_means_and_members_of_clusters(backend, generator):

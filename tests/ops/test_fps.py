@@ -12,7 +12,7 @@ def reference(x, num, key):
     """Picks by the rules of the docstring, with a whole distance matrix and loops."""
     square = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square()
     spread = (x - x.mean(0)).square().sum(1)
-    tie = TIE[x.dtype]
+    tie = TIE
 
     def best(values, rows):
         top = max(float(values[r]) for r in rows)
@@ -24,7 +24,7 @@ def reference(x, num, key):
     while len(picks) < num:
         left = [r for r in range(len(x)) if r not in picks]
         nearest = square[:, picks].min(1).values
-        if max(float(nearest[r]) for r in left) <= ZERO[x.dtype] * float(spread.max()):
+        if max(float(nearest[r]) for r in left) <= ZERO * float(spread.max()):
             picks.append(left[0])
         else:
             picks.append(best(nearest, left))
@@ -121,7 +121,7 @@ def test_float32_and_torch_twin_agree(generator):
         key = x[:, 0].contiguous()
         for turned in (x[:, None], torch.stack([x, x.flip(1)], 1)):
             arrays = x.numpy(), turned.contiguous().numpy()
-            args = (*arrays, 20, 5, key.numpy(), TIE[dtype], ZERO[dtype], NOISE[dtype], 0.0)
+            args = (*arrays, 20, 5, key.numpy(), TIE, ZERO, NOISE, 0.0)
             compiled = kernels.fps(*args)
             plain = module._fps_torch(x, turned, 20, 5, key, 0.0)
             for a, b in zip(compiled, plain, strict=True):
@@ -179,6 +179,6 @@ def test_the_kernel_picks_rows_where_nothing_compares():
     from pcequi.ops.compiled import fps as kernels
 
     x = torch.full((200, 3), torch.nan)
-    limits = TIE[x.dtype], ZERO[x.dtype], NOISE[x.dtype], 0.0
+    limits = TIE, ZERO, NOISE, 0.0
     index, _, _ = kernels.fps(x.numpy(), x[:, None].numpy(), 4, -1, x[:, 0].numpy(), *limits)
     assert (index >= 0).all() and (index < 200).all()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcequi.canonical import ORDER, PHASE, SAME, TIE, WAVES, orders_and_signs
-from pcequi.clouds import ROUNDING
+from pcequi.canonical import ORDER, PHASE, SAME, WAVES, orders_and_signs
+from pcequi.clouds import ONE_SPACE, ROUNDING
 
 __all__ = ["PaddedClouds", "canonical_poses", "is_plain", "median_sizes", "pad_clouds"]
 
@@ -89,7 +89,7 @@ def is_plain(clouds: PaddedClouds) -> tuple[Tensor, Tensor]:
     finite = torch.isfinite(moments).flatten(1).all(1)
     variance, axes = torch.linalg.eigh(torch.where(finite[:, None, None], moments, 0.0))
     # A little more than what ties there, so that rounding decides nothing.
-    apart = (variance[:, 1:] - variance[:, :-1]) > (1 + 1e-6) * TIE * variance[:, 2:]
+    apart = (variance[:, 1:] - variance[:, :-1]) > (1 + 1e-6) * ONE_SPACE * variance[:, 2:]
     return finite & apart.all(1), axes
 
 

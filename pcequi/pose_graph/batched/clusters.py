@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pcequi.lloyd import SLACK
 from pcequi.ops import blending as one
 from pcequi.ops.fps import NOISE, TIE
 from pcequi.pose_graph.batched.near import rows_at, squared_distances
@@ -25,7 +26,7 @@ def nearest_center(x: Tensor, center: Tensor) -> Tensor:
 
 
 def _first_least(square: Tensor, scale: Tensor) -> Tensor:
-    low = square.amin(2, keepdim=True) + 2 * TIE[square.dtype] * scale
+    low = square.amin(2, keepdim=True) + 2 * TIE * scale
     return (square <= low).view(torch.uint8).argmax(2)
 
 
@@ -62,11 +63,11 @@ def lloyd(
     distance = (x - rows_at(center, assignment)).square().sum(2).sqrt()
     spread = (x - x.mean(1, keepdim=True)).square().sum(2).amax(1, keepdim=True).sqrt()
     norm = x.square().sum(2).amax(1, keepdim=True)
-    slack = torch.maximum(1e-8 * spread, (NOISE[x.dtype] * norm).sqrt())
+    slack = torch.maximum(SLACK * spread, (NOISE * norm).sqrt())
     largest = key.abs().amax(1, keepdim=True)
     cluster = (assignment // size)[:, None] == place[: index.shape[1]]
     first = _least(cluster, _rounded(distance, slack))
-    both = _least(first, _rounded(-key, 1e-8 * largest))
+    both = _least(first, _rounded(-key, SLACK * largest))
     medoid = both.view(torch.uint8).argmax(2)
     return _distinct(torch.where(cluster.any(2), medoid, index), x.shape[1])
 
@@ -110,7 +111,7 @@ def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, 
     offset = rows_at(center, which) - x[:, :, None]
     near = offset.square().sum(3)  # once more, by differences
     near, edge = near[:, :, :few], near[:, :, few:]
-    tie = 2 * TIE[x.dtype] * scale
+    tie = 2 * TIE * scale
     blended = (edge > tie) & (near.amin(2, keepdim=True) < (1 - one._ALIKE) * edge)
     share = _weights(offset[:, :, :few], near, torch.where(blended, edge, 1), num)
     index[:, :, :few] = torch.where(blended & (share > 0), which[:, :, :few], index[:, :, :few])

@@ -63,7 +63,7 @@ def manhattan_frames(clouds: PaddedClouds, radius: float = 0.15) -> Tensor:
     ranks = -(variance / (variance.sum(1, keepdim=True) * one._TIE)).round()
     order = ranks.argsort(dim=1, stable=True)
     found = _right_handed(axes.gather(2, order[:, None].expand(-1, 3, -1)))
-    nowhere = total <= DEGENERATE[pos.dtype] * clouds.num
+    nowhere = total <= DEGENERATE * clouds.num
     return torch.where(nowhere[:, None, None], start, found)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcequi.ops.clusters import noise_share
+from pcequi.ops.clusters import NOISE_SHARE
 
 __all__ = ["CHUNK", "NearPairs", "local_moments", "near_pairs", "rows_at", "squared_distances"]
 
@@ -36,7 +36,7 @@ def squared_distances(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         [B, P, Q], to rounding of the largest squared norms, and the sum of these, each
-        seen from the mean of ``b``, or what ``noise_share`` leaves of those of ``a`` [B, 1, 1].
+        seen from the mean of ``b``, or what ``NOISE_SHARE`` leaves of those of ``a`` [B, 1, 1].
 
     **Equivariance:** unchanged by an isometry of both arguments.
     """
@@ -46,7 +46,7 @@ def squared_distances(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     first, second = a.square().sum(2, keepdim=True), b.square().sum(2)[:, None]
     scale = first.amax(1, keepdim=True) + second.amax(2, keepdim=True)
     square = torch.baddbmm(second, a, b.mT, alpha=-2)
-    return square.add_(first), torch.maximum(scale, noise_share(a.dtype) * norm)
+    return square.add_(first), torch.maximum(scale, NOISE_SHARE * norm)
 
 
 @dataclass

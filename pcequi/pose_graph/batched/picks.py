@@ -49,11 +49,11 @@ def _picks(square: Tensor, spread: Tensor, norm: Tensor, num: int, key: Tensor |
     to first rows, and those of first rows to their mean [B, P], minus infinity where there is
     no row; ``norm`` [B, 1] is the largest squared one. A call on a GPU costs more than its work
     here, so a pick takes few."""
-    keep, size = 1 - TIE[square.dtype], square.shape[2:]
+    keep, size = 1 - TIE, square.shape[2:]
     far = spread.amax(1, keepdim=True)
     lowest = torch.full_like(far, -torch.inf)
-    zero = -torch.maximum(far * ZERO[square.dtype], norm * NOISE[square.dtype])
-    slack = None if key is None else TIE[square.dtype] * key.abs().amax(1, keepdim=True)
+    zero = -torch.maximum(far * ZERO, norm * NOISE)
+    slack = None if key is None else TIE * key.abs().amax(1, keepdim=True)
     # Rows that were picked, and those that only fill up, are below all others.
     left = torch.where(spread > -torch.inf, torch.inf, spread)
     # A tie belongs to the earlier pick, and copies count as ties.
