@@ -36,7 +36,6 @@ from pcequi.pose_graph import (
     block_characters,
     stored_turns,
 )
-from pcequi.poses import TangentPoses
 from pcequi.ranks import ALONE, Ranks, local_cores
 
 __all__ = ["GraphStore", "pack", "store_key"]
@@ -44,21 +43,11 @@ __all__ = ["GraphStore", "pack", "store_key"]
 # Of JSON that is nested too deeply, and of values that are no objects.
 _ODD = (RecursionError, AttributeError)
 _LOG = logging.getLogger(__name__)
-# Raise when the content of a store changes for the same settings; where it does for some, in
-# ``_changed``.
-VERSION = 2
+# Raise when the content of a store changes for the same settings.
+VERSION = 6
 CHUNK = 64
 # Seconds in which a network folder shows what another machine wrote; NFS keeps names for 60.
 PATIENCE = 90.0
-
-
-def _changed(level: Level) -> int:
-    """How often graphs of such levels have changed since ``VERSION``."""
-    sampling = level.sampling
-    refined = sampling.tolerance is not None and bool(sampling.refine or sampling.seeds)
-    changed = int(refined or isinstance(level.poses, TangentPoses))
-    # Distances of orbits were means over their poses.
-    return changed + (sampling.tolerance is not None and sampling.orbits)
 
 
 def store_key(clouds: Sequence[Tensor], levels: Sequence[Level], rotations: Tensor | None) -> str:
@@ -74,8 +63,7 @@ def store_key(clouds: Sequence[Tensor], levels: Sequence[Level], rotations: Tens
         digest.update(np.ascontiguousarray(_array(cloud)).tobytes())
     if rotations is not None:
         digest.update(np.ascontiguousarray(_array(rotations)).tobytes())
-    version = VERSION + max(map(_changed, levels), default=0)
-    settings = {"levels": [level.to_dict() for level in levels], "version": version}
+    settings = {"levels": [level.to_dict() for level in levels], "version": VERSION}
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 

@@ -11,10 +11,8 @@ from pcequi.errors import ArgumentError, DataError, FileError, ShapeError
 from pcequi.graph_build import build_stored_graph
 from pcequi.graph_store import GraphStore, pack, store_key
 from pcequi.models import preset
-from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
-from pcequi.poses import GridPoses
+from pcequi.pose_graph import PoseGraph, build_pose_graph
 from pcequi.rotations import random_rotations
-from pcequi.sampling import FeatureSampler
 
 
 @pytest.fixture
@@ -95,18 +93,6 @@ def test_the_key_sees_all_that_matters(clouds, levels_of, generator, monkeypatch
     keys.append(store_key(clouds, levels, None))
     assert len(set(keys)) == 5
     assert keys[-1] == store_key([c.clone() for c in clouds], levels, None)
-
-
-def test_the_key_follows_what_orbits_are_measured_by(clouds):
-    # Graphs of these changed when distances of orbits became those of each pose.
-    def key(orbits, **budget):
-        sampler = FeatureSampler(orbits=orbits, **budget)
-        return store_key(clouds, [Level(0.9, GridPoses("I"), sampler)], None)
-
-    versions = graph_store._changed
-    level = Level(0.9, GridPoses("I"), FeatureSampler(tolerance=0.3, orbits=True))
-    assert versions(level) == versions(level.with_budget(num=60)) + 1
-    assert key(True, tolerance=0.3) != key(True, num=60) != key(False, num=60)
 
 
 def test_damage_is_reported(tmp_path, clouds, levels_of):
