@@ -10,7 +10,7 @@ from statistics import mean
 
 import pytest
 
-from pcequi.networks import network_card, network_names
+from pcequi.networks import TOGETHER, network_card, network_names
 
 ROOT = Path(__file__).parents[1]
 FIGURES, README = "docs/figures.md", "README.md"
@@ -90,6 +90,7 @@ NETWORKS = {
     "modelnet40-scan": runs("default", 3, "scan")[0],
     "modelnet40-small": runs("small", 15)[0],
 }
+SHIPPED = {tuple(one["networks"]): one["accuracy"] for one in result("shipped")["rows"]}
 
 EQUIVARIANCE = [
     (FIGURES, "| rotation and translation, float64", power(check["invariance_float64"])),
@@ -149,22 +150,24 @@ ACCURACY = [
         "| `default` and `pairs` (as the others)",
         together(["default", "pairs"], [[3, "shape"], [3, "shape"]]),
     ),
-    (README, "| `modelnet40-large` and `modelnet40-pairs`", percent(TWO[0]["accuracy"])),
-    (README, "| `modelnet40-large-scan` and `modelnet40-pairs`", percent(FOR_SCANS[0]["accuracy"])),
-    (README, "| `modelnet40` and `modelnet40-pairs`", percent(CHEAPER[0]["accuracy"])),
+    *(
+        (page, f"| {' and '.join(f'`{name}`' for name in names)} |", percent(accuracy))
+        for names, accuracy in SHIPPED.items()
+        for page in ((README, FIGURES) if len(names) > 1 else (FIGURES,))
+    ),
     *(
         (
             README,
             f"| [`{name}`]",
             f"{run['parameters'] / 1e6:.1f} million",
-            percent(run["accuracy"]),
+            percent(SHIPPED[name,]),
         )
         for name, run in NETWORKS.items()
     ),
     (
         README,
         "| ModelNet40, 1,024 points, z/SO3",
-        percent(TWO[0]["accuracy"]),
+        percent(SHIPPED[TOGETHER]),
         percent(mean(accuracies(DEFAULT))),
     ),
     (README, "| the same prediction for upright", f"all {DEFAULT[0]['shapes']['test']:,} test"),
@@ -280,15 +283,16 @@ def test_every_line_of_the_tables_is_looked_at():
 
 
 @pytest.mark.parametrize("name", network_names())
-def test_a_card_has_the_accuracy_of_its_run_but_for_rounded_weights(name):
+def test_a_card_has_the_accuracy_of_the_weights_in_the_package(name):
     card, run = network_card(name), NETWORKS[name]
-    shares = re.search(r"\| accuracy \| ([\d.]+) % z/SO3, ([\d.]+) % z/z ", card).groups()
+    share = re.search(r"\| accuracy \| ([\d.]+) % z/SO3 ", card).group(1)
     classes = re.search(r"\| mean of the classes \| ([\d.]+) %", card).group(1)
     rows = re.findall(r"^\| \w+ \| (\d+) \| (\d+) % \|", card, re.MULTILINE)
     shapes = [int(number) for number, _ in rows]
     right = [round(int(number) * int(share) / 100) for number, share in rows]
     assert sum(shapes) == run["shapes"]["test"]
-    assert shares == (f"{100 * sum(right) / sum(shapes):.2f}",) * 2
+    assert share == f"{100 * sum(right) / sum(shapes):.2f}" == f"{100 * SHIPPED[name,]:.2f}"
     each = [one / number for one, number in zip(right, shapes, strict=True)]
     assert classes == f"{100 * mean(each):.2f}"
-    assert abs(float(shares[0]) - 100 * run["accuracy"]) < 0.05  # as docs/figures.md says
+    # Rounded weights, and graphs with wider ties than at the time (decisions.md, 29).
+    assert abs(float(share) - 100 * run["accuracy"]) < 0.2
