@@ -195,7 +195,7 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         **Equivariance:** as the class.
         """
         pooled = self.pooled(data)
-        self.check_clouds(len(pooled))
+        self.check_clouds(pooled.shape[0])
         return self.head(pooled)
 
     def check_clouds(self, number: int) -> None:

@@ -115,23 +115,24 @@ class GroupConv(MessagePassing):
                 f"`x` (={list(pair[0].shape)}) must be [num_src, in_channels (={self.in_channels})]"
             )
         offset, rotation = relative_pose
-        if offset.shape != (edge_index.shape[1], 3):
+        edges = edge_index.shape[1]  # not by len(), which would fix the sizes of a traced graph
+        if offset.shape != (edges, 3):
             raise ShapeError(
-                f"`relative_pose[0]` (={list(offset.shape)}) must be [edges, 3] "
-                f"(={[edge_index.shape[1], 3]})"
+                f"`relative_pose[0]` (={list(offset.shape)}) must be [edges, 3] (={[edges, 3]})"
             )
         if rotation is not None:
-            if rotation.shape != (len(offset), 3, 3):
+            if rotation.shape != (edges, 3, 3):
                 raise ShapeError(
                     f"`relative_pose[1]` (={list(rotation.shape)}) must be [edges, 3, 3] "
-                    f"(={[len(offset), 3, 3]}), or None"
+                    f"(={[edges, 3, 3]}), or None"
                 )
             rotation = rotation.to(offset.dtype)
+        sources = pair[0].shape[0]
         if size is None:
-            size = (len(pair[0]), len(pair[0]) if pair[1] is None else len(pair[1]))
-        if size[0] != len(pair[0]):
+            size = (sources, sources if pair[1] is None else pair[1].shape[0])
+        if size[0] != sources:
             raise ShapeError(
-                f"`size` (={tuple(size)}) must begin with the sources, which are {len(pair[0])}"
+                f"`size` (={tuple(size)}) must begin with the sources, which are {sources}"
             )
         phi = self.kernel(offset, rotation).to(pair[0].dtype)
         mass = self.kernel.mass(offset) if self.normalize else None
@@ -141,7 +142,7 @@ class GroupConv(MessagePassing):
         # A GPU adds up in the type that it is given, where 16 bits lose small addends.
         dtype, wide = phi.dtype, torch.promote_types(phi.dtype, torch.float32)
         x, phi = pair[0].to(wide), phi.to(wide)
-        mass = phi.new_ones(len(offset)) if mass is None else mass.to(wide)
+        mass = phi.new_ones(edges) if mass is None else mass.to(wide)
         z = self.propagate(edge_index, x=x, phi=phi, mass=mass, size=size)
         if self.normalize:
             total, z = z[:, :1], z[:, 1:]

@@ -248,4 +248,4 @@ def with_ones(x: Tensor) -> Tensor:
 
     **Equivariance:** as ``x``.
     """
-    return torch.cat([x, x.new_ones(len(x), 1)], 1)
+    return torch.cat([x, x.new_ones(x.shape[0], 1)], 1)

@@ -54,7 +54,7 @@ class LevelGraph:
     @property
     def num(self) -> int:
         """Representatives in all clouds."""
-        return len(self.weight)
+        return self.weight.shape[0]  # not by len(), which would fix it in a traced graph
 
     @property
     def batch(self) -> Tensor:
@@ -204,7 +204,7 @@ class PoseGraph:
             prefix = f"graph{len(levels)}_"
             values = {name: getattr(data, prefix + name, None) for name in TENSORS}
             entries = values["entries"]
-            basis = 0 if entries is None else len(entries) // max(1, len(values["weight"]))
+            basis = 0 if entries is None else entries.shape[0] // max(1, values["weight"].shape[0])
             if (first := getattr(data, prefix + "point_count", None)) is not None:
                 rest = (getattr(data, f"{prefix}point_{name}") for name in _POINTS[1:])
                 values["points"] = PointRows(first, *rest)
