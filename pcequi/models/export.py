@@ -44,7 +44,7 @@ class TensorNetwork(torch.nn.Module):
         model: a ``GroupConvClassifier``.
 
     Shapes:
-        ``graph_tensors`` of G clouds -> logits [G, num_classes].
+        ``graph_tensors`` of G clouds -> logits [G, num_classes], or features, as the network.
 
     **Equivariance:** as the network.
     """

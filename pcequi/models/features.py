@@ -113,8 +113,8 @@ class CloudFeatures:
         levels: one ``LevelFeatures`` a level of the network, the lifting first.
         pooled: mean and maximum over each level but the first [sum of 2 C], the
             input of the head.
-        logits: [num_classes]; None while the network trains, as the batch norm of its head
-            needs several clouds then.
+        logits: [num_classes]; None of a network without a head, and while the network
+            trains, as the batch norm of its head needs several clouds then.
 
     **Equivariance:** ``pooled`` and ``logits`` are invariant.
     """
@@ -171,4 +171,5 @@ def extract_features(model, pos: Tensor, normal: Tensor | None = None) -> CloudF
             )
         )
     every = torch.cat(pooled[1:], 1)
-    return CloudFeatures(levels, every[0], None if model.training else model.head(every)[0])
+    without = model.training or isinstance(model.head, torch.nn.Identity)
+    return CloudFeatures(levels, every[0], None if without else model.head(every)[0])

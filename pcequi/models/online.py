@@ -34,7 +34,7 @@ def forward_online(
         generator: for levels sampled at random.
 
     Returns:
-        Logits [len(clouds), num_classes].
+        Logits [len(clouds), num_classes]; without a head the pooled features.
 
     Raises:
         ArgumentError: no cloud, or in training one alone.
