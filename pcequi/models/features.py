@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pcequi.clouds import check_cloud
 from pcequi.errors import ArgumentError
 from pcequi.ops import knn
 from pcequi.pose_graph import build_pose_graph
@@ -146,6 +147,7 @@ def extract_features(model, pos: Tensor, normal: Tensor | None = None) -> CloudF
     **Equivariance:** see ``LevelFeatures``; exact where the network's frames are
     taken from the data.
     """
+    check_cloud(pos)
     wide = torch.promote_types(model.dtype, torch.float32)  # of A, as in graphs that are loaded
     pos = pos.to(model.device, torch.float64)
     normal = None if normal is None else normal.to(model.device)
