@@ -11,17 +11,9 @@ from pcequi.clouds import check_cloud
 from pcequi.errors import ArgumentError
 from pcequi.ops import knn
 from pcequi.pose_graph import build_pose_graph
+from pcequi.short_repr import short_repr
 
 __all__ = ["CloudFeatures", "LevelFeatures", "extract_features"]
-
-
-def _shapes(value) -> str:
-    """A dataclass by the shapes of its tensors: values would fill a page."""
-    parts = []
-    for name, part in vars(value).items():
-        shown = f"{list(part.shape)}" if isinstance(part, Tensor) else repr(part)
-        parts.append(f"{name}={shown}")
-    return f"{type(value).__name__}({', '.join(parts)})"
 
 
 @dataclass(repr=False)
@@ -58,7 +50,7 @@ class LevelFeatures:
     points: Tensor | None
     cloud: Tensor
 
-    __repr__ = _shapes
+    __repr__ = short_repr
 
     def per_pose(self) -> Tensor:
         """Features of every pose [N', K, C]: its shares of its representatives'.
@@ -124,7 +116,7 @@ class CloudFeatures:
     pooled: Tensor
     logits: Tensor | None
 
-    __repr__ = _shapes
+    __repr__ = short_repr
 
 
 def extract_features(model, pos: Tensor, normal: Tensor | None = None) -> CloudFeatures:

@@ -11,9 +11,10 @@ from torch import Tensor
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.ops import Characters
 from pcequi.pose_graph.point_rows import PointRows
+from pcequi.short_repr import short_repr
 
 
-@dataclass
+@dataclass(repr=False)
 class LevelGraph:
     """One level of a batch of clouds.
 
@@ -50,6 +51,8 @@ class LevelGraph:
     characters: Characters | None = None
     each: int | None = None
     points: PointRows | None = None
+
+    __repr__ = short_repr
 
     @property
     def num(self) -> int:
@@ -159,7 +162,7 @@ def _check_level(level: LevelGraph, number: int) -> None:
         )
 
 
-@dataclass
+@dataclass(repr=False)
 class PoseGraph:
     """The levels of one cloud or of a batch of clouds.
 
@@ -171,6 +174,8 @@ class PoseGraph:
     """
 
     levels: list[LevelGraph]
+
+    __repr__ = short_repr
 
     def store(self, data):
         """Attach to a PyG ``Data``, in place of a graph that is there, and return it.
@@ -219,6 +224,14 @@ class PoseGraph:
     def to(self, *args, **kwargs) -> PoseGraph:
         """Move every tensor, as ``Tensor.to`` (a dtype applies to floating ones)."""
         return PoseGraph([level.to(*args, **kwargs) for level in self.levels])
+
+    def cpu(self) -> PoseGraph:
+        """The same on the CPU."""
+        return self.to("cpu")
+
+    def cuda(self, device: torch.device | int | str | None = None) -> PoseGraph:
+        """The same on a GPU, by default the current one."""
+        return self.to("cuda" if device is None else device)
 
     def to_points(self, x: Tensor, level: int) -> Tensor:
         """Features of every point of the clouds [N, C] from those of a level's
