@@ -29,7 +29,7 @@ class Segmenter(torch.nn.Module):
     def __init__(self, num_parts: int):
         super().__init__()
         settings = preset("pairs")
-        self.body = GroupConvClassifier(num_classes=1, **settings)  # its head is not asked
+        self.body = GroupConvClassifier(num_classes=0, **settings)  # without a head
         self.head = MLP([sum(settings["channels"]), 64, num_parts], dropout=0.2)
 
     def forward(self, data):

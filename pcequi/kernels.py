@@ -180,7 +180,7 @@ class SE3Kernel(torch.nn.Module):
         radius, ``rotation`` [E, 3, 3] (None: identity everywhere)."""
         if rotation is None:
             rotation = torch.eye(3, dtype=offset.dtype, device=offset.device)
-            rotation = rotation.expand(len(offset), 3, 3)
+            rotation = rotation.expand(offset.shape[0], 3, 3)
         # Differences of squares: 16 bits would leave two digits of them.
         with _uncast(offset.device.type):
             space = space_basis(offset, self.points.to(offset), self.width)

@@ -72,7 +72,10 @@ def pair_basis(offset: Tensor, axis: Tensor, pairs: tuple[int, int, int, int]) -
     **Equivariance:** unchanged when offset and axis turn about z, and when the z
     axis or ``axis`` change their signs.
     """
-    r = offset.norm(dim=1)
+    # Where points coincide the norm has a first derivative of zero, as torch has it, and none
+    # beyond: it is asked of another offset there.
+    none = offset.detach().square().sum(1) == 0
+    r = offset.masked_fill(none[:, None], 1).norm(dim=1).masked_fill(none, 0)
     return invariant_basis(r, offset[:, 2], (offset * axis).sum(1), axis[:, 2], pairs)
 
 

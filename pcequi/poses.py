@@ -33,9 +33,10 @@ from pcequi.normals import (
     unit_normals,
 )
 from pcequi.ops import check_radius, knn, local_moments
+from pcequi.short_repr import short_repr
 
 
-@dataclass
+@dataclass(repr=False)
 class Poses:
     """Poses of one cloud, K on every point.
 
@@ -53,6 +54,8 @@ class Poses:
     rot: Tensor
     group: Tensor | None = None
     axial: bool = False
+
+    __repr__ = short_repr
 
     @property
     def num(self) -> int:

@@ -12,14 +12,10 @@ from pcequi.clouds import all_finite
 from pcequi.constants import constant
 from pcequi.errors import ArgumentError, DataError, ShapeError, check_count
 from pcequi.lloyd import lloyd
-from pcequi.ops import (
-    blend_centers,
-    cluster_means,
-    farthest_point_sampling,
-    nearest_center,
-)
+from pcequi.ops import blend_centers, cluster_means, farthest_point_sampling, nearest_center
 from pcequi.ops.fps import TIE, largest
 from pcequi.orbits import Orbits
+from pcequi.short_repr import short_repr
 
 METHODS = ("fps", "random", "spatial")
 CENTERS = ("medoid", "mean")
@@ -27,7 +23,7 @@ CENTERS = ("medoid", "mean")
 _MOST_BLENDED = 15
 
 
-@dataclass
+@dataclass(repr=False)
 class Representatives:
     """Which poses stand for which, for a batch of clouds.
 
@@ -54,6 +50,8 @@ class Representatives:
     batch: Tensor
     shared: Tensor
     share: Tensor
+
+    __repr__ = short_repr
 
     def spread(self, x: Tensor) -> Tensor:
         """What each pose gets of its representatives' values, [M, C] to [P, C].

@@ -135,7 +135,7 @@ def test_every_room_of_the_package_is_in_the_reference():
     # The commands, and what belongs to one of them alone, have `--help` instead;
     # files are what a store is made of, and Lloyd's steps a part of sampling.
     inside = {"__main__", "cli", "bench", "files", "graph_build", "graph_chunks", "tensor_files"}
-    inside |= {"lloyd", "constants"}
+    inside |= {"lloyd", "constants", "short_repr"}
     assert rooms - {f"pcequi.{name}" for name in inside} <= listed
     for name in listed:
         importlib.import_module(name)

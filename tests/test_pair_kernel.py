@@ -5,7 +5,7 @@ import torch
 
 from pcequi.errors import ArgumentError
 from pcequi.nn import GroupConv
-from pcequi.pair_kernel import PairKernel, pair_basis
+from pcequi.pair_kernel import PairKernel, invariant_basis, pair_basis
 from pcequi.pose_graph import Level, build_pose_graph, edges, pose_operator
 from pcequi.poses import CentroidPoses, GridPoses, NormalPoses, TangentPoses
 from pcequi.rotations import random_rotations
@@ -79,6 +79,31 @@ def test_nothing_jumps(pairs, generator):
         change = max(change, float((pair_basis(offset + step, axis, pairs) - before).abs().max()))
         change = max(change, float((pair_basis(offset, axis + step, pairs) - before).abs().max()))
     assert 0 < change < 1e-2
+
+
+@pytest.mark.parametrize("pairs", PAIRS)
+def test_second_derivatives_are_finite_where_points_coincide(pairs, generator):
+    offset, axis = pairs_of_points(generator, 40)
+    offset[7] = 0
+    offset.requires_grad_()
+    weight = torch.randn(40, PairKernel(pairs).num, dtype=torch.float64, generator=generator)
+
+    def derivatives(basis):
+        loss = (basis(offset) * weight).sum()
+        (first,) = torch.autograd.grad(loss, offset, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), offset)
+        return basis(offset), first, second
+
+    def by_the_norm(offset):
+        numbers = offset.norm(dim=1), offset[:, 2], (offset * axis).sum(1), axis[:, 2]
+        return invariant_basis(*numbers, pairs)
+
+    found = derivatives(lambda offset: pair_basis(offset, axis, pairs))
+    assert all(bool(part.isfinite().all()) for part in found)
+    elsewhere = torch.arange(40) != 7
+    for one, other in zip(found, derivatives(by_the_norm), strict=True):
+        torch.testing.assert_close(one[elsewhere], other[elsewhere], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found[0], by_the_norm(offset))  # at zero too
 
 
 @pytest.mark.parametrize("pairs", PAIRS)

@@ -19,6 +19,21 @@ from pcequi.poses import CentroidPoses
 LAST_LAYER = ("head.4.weight", "head.4.bias")
 
 
+def check_head(model: torch.nn.Module) -> None:
+    """Whether a network was made with a head, for what needs logits.
+
+    Raises:
+        ArgumentError: its ``num_classes`` is 0.
+
+    **Equivariance:** does not apply.
+    """
+    if getattr(model, "settings", {}).get("num_classes") == 0:
+        raise ArgumentError(
+            "`model` (=with num_classes=0) has no head, so it gives features where logits are "
+            "needed; make it with the number of its classes"
+        )
+
+
 class GroupConvClassifier(HubMixin, torch.nn.Module):
     """Lifting, group convolutions, group pooling of every level, and a head.
 
@@ -29,13 +44,15 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
 
     Args:
         levels: of the pose graph; the first one lifts.
-        num_classes: logits.
+        num_classes: logits; 0: no head and none of its weights, for features that
+            go elsewhere.
         channels: one a level.
         head_channels: width of the hidden layer of the head.
         dropout: in the head.
 
     Shapes:
-        a ``Data``, ``Batch`` or ``PoseGraph`` of G clouds -> logits [G, num_classes].
+        a ``Data``, ``Batch`` or ``PoseGraph`` of G clouds -> logits [G, num_classes]; without
+        a head the pooled features [G, 2 * sum(channels[1:])].
 
     Raises:
         ArgumentError: arguments that do not fit each other.
@@ -58,7 +75,7 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
                 f"`channels` (={list(channels)}) must have one entry a level "
                 f"(={len(levels)} levels), and there must be at least two levels"
             )
-        num_classes = check_count("num_classes", num_classes)
+        num_classes = check_count("num_classes", num_classes, 0)
         head_channels = check_count("head_channels", head_channels)
         channels = [check_count(f"channels[{i}]", width) for i, width in enumerate(channels)]
         self.levels = list(levels)
@@ -76,13 +93,15 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
             for wide, wider, lv in zip(channels, channels[1:], levels[1:], strict=False)
         )
         self.pool = GroupPool()
-        self.head = torch.nn.Sequential(
-            torch.nn.Linear(2 * sum(channels[1:]), head_channels, bias=False),
-            torch.nn.BatchNorm1d(head_channels),
-            torch.nn.ReLU(),
-            torch.nn.Dropout(dropout),
-            torch.nn.Linear(head_channels, num_classes),
-        )
+        self.head = torch.nn.Identity()
+        if num_classes:
+            self.head = torch.nn.Sequential(
+                torch.nn.Linear(2 * sum(channels[1:]), head_channels, bias=False),
+                torch.nn.BatchNorm1d(head_channels),
+                torch.nn.ReLU(),
+                torch.nn.Dropout(dropout),
+                torch.nn.Linear(head_channels, num_classes),
+            )
 
     @property
     def dtype(self) -> torch.dtype:
@@ -117,8 +136,9 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
             name: one of ``models.PRESETS``, for an untrained network; or one of
                 ``networks.network_names()``, such as ``"modelnet40"``, for a trained
                 one, which has classes of its own.
-            num_classes: logits of an untrained network; for a trained one the last layer is
-                then drawn anew, and all others stay as they have learned.
+            num_classes: logits of an untrained network, 0 for none; of a trained one the last
+                layer is then drawn anew, or the head left out, and all others stay as they
+                have learned.
 
         Raises:
             ArgumentError: no such name, or ``num_classes`` is missing.
@@ -133,8 +153,9 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
             if num_classes is None:
                 return trained
             model = cls.from_settings(trained.settings | {"num_classes": num_classes})
-            kept = {k: v for k, v in trained.state_dict().items() if k not in LAST_LAYER}
-            model.load_state_dict(kept, strict=False)
+            learned, own = trained.state_dict(), model.state_dict()
+            new = LAST_LAYER if num_classes else ()
+            model.load_state_dict(own | {k: learned[k] for k in own if k not in new})
             return model
         settings = preset(name)
         if num_classes is None:
@@ -186,7 +207,8 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         )
 
     def forward(self, data) -> Tensor:
-        """Logits [G, num_classes] of a ``Data``, ``Batch`` or ``PoseGraph`` of G clouds.
+        """Logits [G, num_classes] of a ``Data``, ``Batch`` or ``PoseGraph`` of G clouds; without
+        a head what ``pooled`` gives.
 
         Raises:
             ArgumentError: the graph was built with other levels, or in training is that of
@@ -195,7 +217,7 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         **Equivariance:** as the class.
         """
         pooled = self.pooled(data)
-        self.check_clouds(len(pooled))
+        self.check_clouds(pooled.shape[0])
         return self.head(pooled)
 
     def check_clouds(self, number: int) -> None:

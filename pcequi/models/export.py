@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
+from pcequi.errors import ArgumentError
 from pcequi.pose_graph import TENSORS, PoseGraph
 from pcequi.pose_graph.graph import check_entries
 
@@ -43,7 +44,7 @@ class TensorNetwork(torch.nn.Module):
         model: a ``GroupConvClassifier``.
 
     Shapes:
-        ``graph_tensors`` of G clouds -> logits [G, num_classes].
+        ``graph_tensors`` of G clouds -> logits [G, num_classes], or features, as the network.
 
     **Equivariance:** as the network.
     """
@@ -59,29 +60,35 @@ class TensorNetwork(torch.nn.Module):
 def export_network(model: torch.nn.Module, data) -> ExportedProgram:
     """``torch.export`` of the network on precomputed graphs; sampling stays outside.
 
-    The program takes ``graph_tensors(other)`` for any ``other`` with as many
-    clouds and representatives as ``data`` has; the number of entries of the
-    sparse matrices is free. Save it with ``torch.export.save``.
+    The program takes ``graph_tensors(other)`` for any ``other`` that was built with levels of the
+    same kernels: clouds, representatives and entries of the sparse matrices may be as many as
+    they like. Save it with ``torch.export.save``.
 
     Args:
         model: a ``GroupConvClassifier``, on the device and in the dtype of use;
             it is exported in ``eval()`` mode and left in the mode it was in.
-        data: an example: a ``Data``, ``Batch`` or ``PoseGraph``.
+        data: an example, of one cloud or more: a ``Data``, ``Batch`` or ``PoseGraph``.
 
     Returns:
         The program; ``program.module()(graph_tensors(data))`` gives the logits.
 
     Raises:
-        ArgumentError: ``data`` has no pose graph.
+        ArgumentError: ``data`` has no pose graph, one of other levels than the network's, or one
+            with a level that reads nothing.
 
     **Equivariance:** as the network.
     """
-    example = graph_tensors(data)
-    free = {}  # one size a level, shared by columns and values
-    for name in example:
-        level, _, kind = name.partition("_")
-        entries = kind in ("col", "val")
-        free[name] = {0: Dim(f"entries_{level}", min=2)} if entries else None
+    graph = data if isinstance(data, PoseGraph) else PoseGraph.load(data)
+    if len(graph.levels[0].count) == 1:  # torch takes a size of one for a constant
+        graph = PoseGraph.batch([graph, graph])
+    example = graph_tensors(graph)
+    for name, value in example.items():
+        if len(value) == 0:
+            raise ArgumentError(
+                f"`data` (=a graph whose {name} is empty) has a level that reads nothing, which "
+                "is no example; take a cloud that fits the radii (transforms.NormalizeRadius)"
+            )
+    free = {name: {0: Dim.DYNAMIC} for name in example}
     was_training = model.training
     try:
         network = TensorNetwork(model.eval())

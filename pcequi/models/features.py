@@ -7,20 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pcequi.clouds import check_cloud
 from pcequi.errors import ArgumentError
 from pcequi.ops import knn
 from pcequi.pose_graph import build_pose_graph
+from pcequi.short_repr import short_repr
 
 __all__ = ["CloudFeatures", "LevelFeatures", "extract_features"]
-
-
-def _shapes(value) -> str:
-    """A dataclass by the shapes of its tensors: values would fill a page."""
-    parts = []
-    for name, part in vars(value).items():
-        shown = f"{list(part.shape)}" if isinstance(part, Tensor) else repr(part)
-        parts.append(f"{name}={shown}")
-    return f"{type(value).__name__}({', '.join(parts)})"
 
 
 @dataclass(repr=False)
@@ -57,7 +50,7 @@ class LevelFeatures:
     points: Tensor | None
     cloud: Tensor
 
-    __repr__ = _shapes
+    __repr__ = short_repr
 
     def per_pose(self) -> Tensor:
         """Features of every pose [N', K, C]: its shares of its representatives'.
@@ -113,8 +106,8 @@ class CloudFeatures:
         levels: one ``LevelFeatures`` a level of the network, the lifting first.
         pooled: mean and maximum over each level but the first [sum of 2 C], the
             input of the head.
-        logits: [num_classes]; None while the network trains, as the batch norm of its head
-            needs several clouds then.
+        logits: [num_classes]; None of a network without a head, and while the network
+            trains, as the batch norm of its head needs several clouds then.
 
     **Equivariance:** ``pooled`` and ``logits`` are invariant.
     """
@@ -123,7 +116,7 @@ class CloudFeatures:
     pooled: Tensor
     logits: Tensor | None
 
-    __repr__ = _shapes
+    __repr__ = short_repr
 
 
 def extract_features(model, pos: Tensor, normal: Tensor | None = None) -> CloudFeatures:
@@ -146,6 +139,7 @@ def extract_features(model, pos: Tensor, normal: Tensor | None = None) -> CloudF
     **Equivariance:** see ``LevelFeatures``; exact where the network's frames are
     taken from the data.
     """
+    check_cloud(pos)
     wide = torch.promote_types(model.dtype, torch.float32)  # of A, as in graphs that are loaded
     pos = pos.to(model.device, torch.float64)
     normal = None if normal is None else normal.to(model.device)
@@ -171,4 +165,5 @@ def extract_features(model, pos: Tensor, normal: Tensor | None = None) -> CloudF
             )
         )
     every = torch.cat(pooled[1:], 1)
-    return CloudFeatures(levels, every[0], None if model.training else model.head(every)[0])
+    without = model.training or isinstance(model.head, torch.nn.Identity)
+    return CloudFeatures(levels, every[0], None if without else model.head(every)[0])

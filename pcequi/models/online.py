@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
+from pcequi.clouds import check_cloud
 from pcequi.embedding import feature_projection
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.ops import grouped_spmm
 from pcequi.pose_graph import GraphBuilder, LevelStep, batch_levels
 
 
 def forward_online(
     model,
-    clouds: Sequence[Tensor],
+    clouds: Data | Sequence[Tensor],
     normals: Sequence[Tensor | None] | None = None,
     projection: int = 8,
     generator: torch.Generator | None = None,
@@ -28,31 +30,31 @@ def forward_online(
 
     Args:
         model: a ``GroupConvClassifier``.
-        clouds: each [N, 3]; sizes may differ.
-        normals: of each cloud, or None.
+        clouds: a ``Data`` or ``Batch`` with ``pos``, and with ``normal`` where the levels take
+            them; or a list of clouds, each [N, 3], whose sizes may differ.
+        normals: of each cloud of a list, or None; estimated where a level needs them.
         projection: columns of Pi.
         generator: for levels sampled at random.
 
     Returns:
-        Logits [len(clouds), num_classes].
+        Logits [G, num_classes] of G clouds; without a head the pooled features.
 
     Raises:
-        ArgumentError: no cloud, or in training one alone.
-        ShapeError, DataError: a cloud is unusable.
+        ArgumentError: no clouds, or in training one alone; one tensor in place of a list;
+            ``normals`` beside a ``Data``, or not as many as the clouds.
+        ShapeError, DataError: a cloud is unusable, or ``clouds.batch`` is not sorted.
 
     **Equivariance:** as the network on precomputed graphs.
     """
-    if not len(clouds):
-        raise ArgumentError("`clouds` (=[]) must be at least one cloud [N, 3]")
-    model.check_clouds(len(clouds))
+    pairs = _pairs(clouds, normals)
+    model.check_clouds(len(pairs))
     # Values of A stay in at least 32 bits, as in graphs that are loaded.
     dtype, device = torch.promote_types(model.dtype, torch.float32), model.device
-    normals = normals or [None] * len(clouds)
     builders = [
         GraphBuilder(
             pos.to(device), model.levels, normal=None if normal is None else normal.to(device)
         )
-        for pos, normal in zip(clouds, normals, strict=True)
+        for pos, normal in pairs
     ]
     x, pooled, below = None, [], None
     for number in range(len(model.levels)):
@@ -70,6 +72,62 @@ def forward_online(
         pooled.append(model.pool(x, level))
         below = level.count
     return model.head(torch.cat(pooled[1:], 1))
+
+
+def _pairs(clouds, normals) -> list[tuple[Tensor, Tensor | None]]:
+    """The points of each cloud and their normals, checked."""
+    if isinstance(clouds, Data):
+        if normals is not None:
+            raise ArgumentError(
+                "`normals` are those of the Data that is given as `clouds`; set `data.normal`"
+            )
+        clouds, normals = _parts(clouds)
+    for name, value in (("clouds", clouds), ("normals", normals)):
+        if isinstance(value, Tensor) and value.dim() < 3:
+            raise ArgumentError(
+                f"`{name}` (=a tensor {list(value.shape)}) must be a list with a tensor [N, 3] of "
+                f"each cloud; of one cloud take [{'pos' if name == 'clouds' else 'normal'}]"
+            )
+    clouds = list(clouds)
+    normals = [None] * len(clouds) if normals is None else list(normals)
+    if not clouds:
+        raise ArgumentError("`clouds` (=[]) must be at least one cloud [N, 3]")
+    if len(normals) != len(clouds):
+        raise ArgumentError(
+            f"`normals` (={len(normals)}) must be as many as the clouds (={len(clouds)}), with "
+            "None for a cloud without"
+        )
+    for number, (pos, normal) in enumerate(zip(clouds, normals, strict=True)):
+        if isinstance(pos, Data):
+            raise ArgumentError(
+                f"`clouds[{number}]` (=a Data) must be a tensor [N, 3]; join several Data by "
+                "Batch.from_data_list(clouds)"
+            )
+        check_cloud(pos, f"clouds[{number}]")
+        if normal is not None and not isinstance(normal, Tensor):
+            raise ArgumentError(
+                f"`normals[{number}]` (a {type(normal).__name__}) must be a tensor [N, 3] or None"
+            )
+    return list(zip(clouds, normals, strict=True))
+
+
+def _parts(data: Data) -> tuple[Sequence[Tensor], Sequence[Tensor] | None]:
+    """Points and normals of each cloud of a ``Data`` or ``Batch``."""
+    pos, normal, batch = data.pos, data.get("normal"), data.get("batch")
+    if not isinstance(pos, Tensor):
+        raise ArgumentError(f"`clouds.pos` (={pos!r}) is needed; give the Data its points [N, 3]")
+    if batch is None:
+        return [pos], None if normal is None else [normal]
+    for name, value in (("normal", normal), ("batch", batch)):
+        if value is not None and len(value) != len(pos):
+            raise ShapeError(
+                f"`clouds.{name}` (={list(value.shape)}) must have a row for each of the points "
+                f"(={len(pos)})"
+            )
+    if (batch[1:] < batch[:-1]).any():
+        raise DataError("`clouds.batch` must be sorted, as Batch.from_data_list makes it")
+    count = torch.bincount(batch, minlength=getattr(data, "num_graphs", 0)).tolist()
+    return pos.split(count), None if normal is None else normal.split(count)
 
 
 def feature_embedding(step: LevelStep, x: Tensor, projection: int) -> Tensor:

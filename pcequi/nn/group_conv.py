@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.aggr import SumAggregation
 
-from pcequi.errors import ShapeError, check_count
+from pcequi.errors import ArgumentError, ShapeError, check_count
 from pcequi.kernels import SE3Kernel, or_one
 from pcequi.ops import coalesce_rows, dense_blocks, grouped_bmm, grouped_spmm, with_ones
 from pcequi.pose_graph import LevelGraph
@@ -54,7 +54,7 @@ class GroupConv(MessagePassing):
         normalize: divide by m(g), so that density does not scale the output.
 
     Raises:
-        ArgumentError: no channels.
+        ArgumentError: no channels, or a kernel that is none.
 
     Shapes:
         x [num_src, C_in] -> [num_dst, C_out].
@@ -72,6 +72,10 @@ class GroupConv(MessagePassing):
         normalize: bool = True,
     ):
         super().__init__(aggr="sum")
+        if isinstance(kernel, type) or not callable(kernel) or not hasattr(kernel, "num"):
+            raise ArgumentError(
+                f"`kernel` (={kernel!r}) must be a basis, such as SE3Kernel(num_points=15)"
+            )
         self.in_channels = in_channels = check_count("in_channels", in_channels)
         self.out_channels = out_channels = check_count("out_channels", out_channels)
         self.kernel, self.normalize = kernel, normalize
@@ -115,23 +119,24 @@ class GroupConv(MessagePassing):
                 f"`x` (={list(pair[0].shape)}) must be [num_src, in_channels (={self.in_channels})]"
             )
         offset, rotation = relative_pose
-        if offset.shape != (edge_index.shape[1], 3):
+        edges = edge_index.shape[1]  # not by len(), which would fix the sizes of a traced graph
+        if offset.shape != (edges, 3):
             raise ShapeError(
-                f"`relative_pose[0]` (={list(offset.shape)}) must be [edges, 3] "
-                f"(={[edge_index.shape[1], 3]})"
+                f"`relative_pose[0]` (={list(offset.shape)}) must be [edges, 3] (={[edges, 3]})"
             )
         if rotation is not None:
-            if rotation.shape != (len(offset), 3, 3):
+            if rotation.shape != (edges, 3, 3):
                 raise ShapeError(
                     f"`relative_pose[1]` (={list(rotation.shape)}) must be [edges, 3, 3] "
-                    f"(={[len(offset), 3, 3]}), or None"
+                    f"(={[edges, 3, 3]}), or None"
                 )
             rotation = rotation.to(offset.dtype)
+        sources = pair[0].shape[0]
         if size is None:
-            size = (len(pair[0]), len(pair[0]) if pair[1] is None else len(pair[1]))
-        if size[0] != len(pair[0]):
+            size = (sources, sources if pair[1] is None else pair[1].shape[0])
+        if size[0] != sources:
             raise ShapeError(
-                f"`size` (={tuple(size)}) must begin with the sources, which are {len(pair[0])}"
+                f"`size` (={tuple(size)}) must begin with the sources, which are {sources}"
             )
         phi = self.kernel(offset, rotation).to(pair[0].dtype)
         mass = self.kernel.mass(offset) if self.normalize else None
@@ -141,7 +146,7 @@ class GroupConv(MessagePassing):
         # A GPU adds up in the type that it is given, where 16 bits lose small addends.
         dtype, wide = phi.dtype, torch.promote_types(phi.dtype, torch.float32)
         x, phi = pair[0].to(wide), phi.to(wide)
-        mass = phi.new_ones(len(offset)) if mass is None else mass.to(wide)
+        mass = phi.new_ones(edges) if mass is None else mass.to(wide)
         z = self.propagate(edge_index, x=x, phi=phi, mass=mass, size=size)
         if self.normalize:
             total, z = z[:, :1], z[:, 1:]
@@ -187,11 +192,34 @@ class GroupConv(MessagePassing):
 
         Returns:
             [M, C_out].
+
+        Raises:
+            ShapeError: ``x`` has other channels.
+            ArgumentError: the level has no matrix A, as the lifting one, or that of another
+                kernel.
         """
+        self._check_compressed(x, level, constant)
         if not x.is_cuda:
             return self.combine(sparse_product(x, level, sources, constant=constant))
         x, weight = filled_up(with_ones(x) if constant else x, self.weight)
         return self.combine(sparse_product(x, level, sources), weight)
+
+    def _check_compressed(self, x: Tensor, level: LevelGraph, constant: bool) -> None:
+        if level.entries is None and level.blocks is None:
+            raise ArgumentError(
+                "`level` (=a lifting level) has no sparse matrix, for it reads nothing below; take "
+                "graph.levels[1] or one above it, and `nn.LiftBlock` for this one"
+            )
+        if level.basis != self.kernel.num:
+            raise ArgumentError(
+                f"`level` (=with {level.basis} basis functions) must have those of the layer's "
+                f"kernel (={self.kernel.num}); make the layer with `Level.kernel()` of its level"
+            )
+        channels = self.in_channels - constant
+        if x.dim() != 2 or x.shape[1] != channels:
+            raise ShapeError(
+                f"`x` (={list(x.shape)}) must be [representatives below, channels (={channels})]"
+            )
 
     def combine(self, z: Tensor, weight: Tensor | None = None) -> Tensor:
         """The dense product: z [M, B * C_in] to [M, C_out]; ``weight`` in place of its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pcequi.errors import ShapeError
 from pcequi.pose_graph import LevelGraph
 
 
@@ -17,10 +18,17 @@ class GroupPool(torch.nn.Module):
     Shapes:
         x [M, C], level with M representatives in G clouds -> [G, 2 C].
 
+    Raises:
+        ShapeError: ``x`` is not of the level's representatives.
+
     **Equivariance:** invariant: poses may be permuted and moved.
     """
 
     def forward(self, x: Tensor, level: LevelGraph) -> Tensor:
+        if x.dim() != 2 or x.shape[0] != level.num:
+            raise ShapeError(
+                f"`x` (={list(x.shape)}) must be [representatives of the level (={level.num}), C]"
+            )
         # Numbers of poses and sums over them are beyond what 16 bits can count.
         wide = torch.promote_types(x.dtype, torch.float32)
         weight, count = level.weight.to(wide)[:, None], level.count

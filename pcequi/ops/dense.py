@@ -19,13 +19,14 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError
 from pcequi.ops.backends import HAS_NUMBA, in_fork, parallel_kernel
+from pcequi.short_repr import short_repr
 
 __all__ = ["Characters", "dense_blocks", "grouped_bmm", "with_ones"]
 
 _COMPILED = (torch.float32, torch.bfloat16)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Characters:
     """The characters of a group of half turns, and how it permutes the functions of a kernel.
 
@@ -39,6 +40,8 @@ class Characters:
 
     signs: Tensor
     turns: Tensor
+
+    __repr__ = short_repr
 
     def __post_init__(self):
         if len(self.signs) not in (2, 4) or len(self.turns) != len(self.signs):
@@ -248,4 +251,4 @@ def with_ones(x: Tensor) -> Tensor:
 
     **Equivariance:** as ``x``.
     """
-    return torch.cat([x, x.new_ones(len(x), 1)], 1)
+    return torch.cat([x, x.new_ones(x.shape[0], 1)], 1)

@@ -50,7 +50,7 @@ def grouped_spmm(
 
 def _product(x, ptr, col, val, rows, columns) -> Tensor:
     row, source = _coordinates(ptr, col, rows, columns)
-    return _scattered(x, source, row, val, len(ptr) - 1)
+    return _scattered(x, source, row, val, ptr.shape[0] - 1)
 
 
 def _scattered(x, source, target, val, size) -> Tensor:
@@ -144,10 +144,11 @@ def _numpy(*tensors: Tensor):
 
 def _coordinates(ptr, col, rows, columns):
     """Global (row, column) of every entry."""
+    # Sizes by `shape`: len() would fix them in a traced graph.
     row = torch.repeat_interleave(
-        torch.arange(len(ptr) - 1, device=ptr.device),
+        torch.arange(ptr.shape[0] - 1, device=ptr.device),
         (ptr[1:] - ptr[:-1]).long(),
-        output_size=col.shape[0],  # len() would fix the size of a traced graph
+        output_size=col.shape[0],
     )
     cloud = torch.searchsorted(rows.contiguous(), row, right=True) - 1
     return row, col.long() + columns.long().index_select(0, cloud)

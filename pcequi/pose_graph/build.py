@@ -26,6 +26,7 @@ from pcequi.pose_graph.point_rows import point_rows
 from pcequi.pose_graph.scale import warn_of_scale
 from pcequi.poses import ALIGNMENTS, CentroidPoses, NormalPoses, Poses
 from pcequi.sampling import Representatives
+from pcequi.short_repr import short_repr
 
 # Elements of two groups that are this near are the same.
 _SAME = 1e-9
@@ -91,7 +92,7 @@ def build_pose_graph(
     return (graph, sampled) if embeddings else graph
 
 
-@dataclass
+@dataclass(repr=False)
 class SampledLevel:
     """What one level sampled.
 
@@ -108,6 +109,8 @@ class SampledLevel:
     points: Tensor | None
     embedding: Tensor | None
     chosen: Representatives
+
+    __repr__ = short_repr
 
 
 class GraphBuilder:

@@ -14,6 +14,7 @@ from pcequi.ops import HAS_NUMBA, coalesce_rows, pairs_within, wants_gradient
 from pcequi.pair_kernel import COINCIDE, SIGN_WIDTH, pair_basis
 from pcequi.pose_graph.level import Level
 from pcequi.poses import Poses
+from pcequi.short_repr import short_repr
 
 # Relative slack when the rotation nearest to an anchor is chosen: equal angles
 # go to the first rotation in the sampler's own (data-given) order.
@@ -22,7 +23,7 @@ _ANGLE_TIE = 1e-5
 _MOST = 2**22
 
 
-@dataclass
+@dataclass(repr=False)
 class PoseEdges:
     """Bipartite edges between poses, before anything is shared or added up.
 
@@ -40,6 +41,8 @@ class PoseEdges:
     offset: Tensor
     rotation: Tensor
     anchor: Tensor
+
+    __repr__ = short_repr
 
 
 def pose_edges(pos: Tensor, rot: Tensor, source: Poses, level: Level) -> PoseEdges:

@@ -11,9 +11,10 @@ from torch import Tensor
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.ops import Characters
 from pcequi.pose_graph.point_rows import PointRows
+from pcequi.short_repr import short_repr
 
 
-@dataclass
+@dataclass(repr=False)
 class LevelGraph:
     """One level of a batch of clouds.
 
@@ -51,10 +52,12 @@ class LevelGraph:
     each: int | None = None
     points: PointRows | None = None
 
+    __repr__ = short_repr
+
     @property
     def num(self) -> int:
         """Representatives in all clouds."""
-        return len(self.weight)
+        return self.weight.shape[0]  # not by len(), which would fix it in a traced graph
 
     @property
     def batch(self) -> Tensor:
@@ -159,7 +162,7 @@ def _check_level(level: LevelGraph, number: int) -> None:
         )
 
 
-@dataclass
+@dataclass(repr=False)
 class PoseGraph:
     """The levels of one cloud or of a batch of clouds.
 
@@ -171,6 +174,8 @@ class PoseGraph:
     """
 
     levels: list[LevelGraph]
+
+    __repr__ = short_repr
 
     def store(self, data):
         """Attach to a PyG ``Data``, in place of a graph that is there, and return it.
@@ -204,7 +209,7 @@ class PoseGraph:
             prefix = f"graph{len(levels)}_"
             values = {name: getattr(data, prefix + name, None) for name in TENSORS}
             entries = values["entries"]
-            basis = 0 if entries is None else len(entries) // max(1, len(values["weight"]))
+            basis = 0 if entries is None else entries.shape[0] // max(1, values["weight"].shape[0])
             if (first := getattr(data, prefix + "point_count", None)) is not None:
                 rest = (getattr(data, f"{prefix}point_{name}") for name in _POINTS[1:])
                 values["points"] = PointRows(first, *rest)
@@ -219,6 +224,14 @@ class PoseGraph:
     def to(self, *args, **kwargs) -> PoseGraph:
         """Move every tensor, as ``Tensor.to`` (a dtype applies to floating ones)."""
         return PoseGraph([level.to(*args, **kwargs) for level in self.levels])
+
+    def cpu(self) -> PoseGraph:
+        """The same on the CPU."""
+        return self.to("cpu")
+
+    def cuda(self, device: torch.device | int | str | None = None) -> PoseGraph:
+        """The same on a GPU, by default the current one."""
+        return self.to("cuda" if device is None else device)
 
     def to_points(self, x: Tensor, level: int) -> Tensor:
         """Features of every point of the clouds [N, C] from those of a level's

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from pcequi.ops import coalesce_rows, grouped_spmm, knn
 from pcequi.poses import Poses
+from pcequi.short_repr import short_repr
 
 __all__ = ["PointRows", "point_rows"]
 
 
-@dataclass
+@dataclass(repr=False)
 class PointRows:
     """What the points of a batch of clouds read of a level's representatives.
 
@@ -32,6 +33,8 @@ class PointRows:
     entries: Tensor
     col: Tensor
     val: Tensor
+
+    __repr__ = short_repr
 
     def read(self, x: Tensor, sources: Tensor) -> Tensor:
         """Features of points [N, C] from those of representatives ``x`` [M, C].

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pcequi.clouds import check_cloud
 from pcequi.errors import ArgumentError, check_count
-from pcequi.testing.clouds import generic_clouds
-from pcequi.testing.experiments import EXPERIMENTS, attempt, jittered, missing_centring
+from pcequi.testing.clouds import generic_clouds, jittered
+from pcequi.testing.experiments import EXPERIMENTS, attempt, missing_centring
 from pcequi.testing.probe import Probe, in_dtype
 from pcequi.testing.report import CAUSES, EquivarianceReport
 
@@ -90,6 +90,7 @@ def check_equivariance(
         notes.append(f"float64 could not be tried: {reason}")
         probe, clouds, tolerance = _float32(probe, function), float32_clouds, tolerance_float32
         tolerance_float32 = None
+    probe = probe.but(size=probe.typical_size(clouds))
     every = (*GROUPS["SE(3)"], "reflection")
     each = [probe.worst([cloud], every) for cloud in clouds]
     errors = {kind: max(found[kind] for found in each) for kind in every}

@@ -81,3 +81,14 @@ def symmetric_clouds() -> dict[str, Tensor]:
     sphere = torch.stack([ring * angle.cos(), ring * angle.sin(), height], 1)
     clouds = {"cube": cube, "grid": grid, "sphere": sphere - sphere.mean(0)}
     return {name: cloud / cloud.norm(dim=1).max() for name, cloud in clouds.items()}
+
+
+def jittered(cloud: Tensor, share: float = 1e-2) -> Tensor:
+    """The cloud with noise that no symmetry survives, the same at every call.
+
+    **Equivariance:** none: the noise is that of the world's axes and the order of the points.
+    """
+    generator = torch.Generator().manual_seed(len(cloud))
+    noise = torch.randn(cloud.shape, generator=generator, dtype=torch.float64)
+    cloud = cloud.double()
+    return cloud + share * float((cloud - cloud.mean(0)).norm(dim=1).mean()) * noise

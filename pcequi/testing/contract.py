@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pcequi.testing.checker import assert_equivariant
 from pcequi.testing.clouds import generic_clouds
-from pcequi.testing.probe import change
+from pcequi.testing.probe import Probe, change
 
 __all__ = ["EquivariantLayerContract"]
 
@@ -62,6 +62,10 @@ class EquivariantLayerContract:
     def _alone(self, layer: torch.nn.Module, pos: Tensor) -> Tensor:
         return self.call(layer, pos, torch.zeros(len(pos), dtype=torch.long))
 
+    def _size(self, layer: torch.nn.Module) -> float:
+        """Of the entries of its outputs, which says what is rounding."""
+        return Probe(lambda pos: self._alone(layer, pos)).typical_size(self.make_clouds())
+
     def _check(self, **settings) -> None:
         parent = self
 
@@ -100,7 +104,8 @@ class EquivariantLayerContract:
         with torch.no_grad():
             together = self.call(layer, torch.cat(clouds), _batch(clouds))
             alone = torch.cat([self._alone(layer, cloud) for cloud in clouds])
-        _same(together, alone, self.tolerance, "in a batch", "one by one")
+        size = self._size(layer)
+        _same(together, alone, self.tolerance, "in a batch", "one by one", size)
 
     def test_dtype(self):
         """float32 in, float32 out; float64 likewise; and they agree."""
@@ -109,7 +114,8 @@ class EquivariantLayerContract:
             outs = {d: self._alone(self._layer(d), cloud.to(d)) for d in _DTYPES}
         for dtype, out in outs.items():
             _require(out.dtype == dtype, f"points in {dtype} gave an output in {out.dtype}")
-        _same(*outs.values(), self.tolerance_float32, "in float32", "in float64")
+        size = self._size(self._layer())
+        _same(*outs.values(), self.tolerance_float32, "in float32", "in float64", size)
 
     def test_gradients_are_finite(self):
         """With respect to points and weights; some weight learns."""
@@ -152,12 +158,14 @@ def _require(fact: bool, message: str) -> None:
         raise AssertionError(message)
 
 
-def _same(one: Tensor, other: Tensor, tolerance: float, name: str, other_name: str) -> None:
+def _same(
+    one: Tensor, other: Tensor, tolerance: float, name: str, other_name: str, size: float = 1.0
+) -> None:
     _require(
         one.shape == other.shape,
         f"the output is {list(one.shape)} {name} and {list(other.shape)} {other_name}",
     )
-    moved = change(other, one, center=False)
+    moved = change(other, one, center=False, size=size)
     _require(
         moved <= tolerance,
         f"the output {name} differs from that {other_name} by {moved:.1e} (relative), more than "

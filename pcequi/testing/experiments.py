@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pcequi.rotations import octahedral_group
+from pcequi.testing.clouds import jittered
 from pcequi.testing.measure import as_points, as_vectors
 from pcequi.testing.probe import Probe
 from pcequi.testing.signs import random_signs
@@ -30,14 +31,6 @@ def attempt(call, *args) -> float:
         return max(call(*args).values())
     except Exception:  # a cloud that the function was never meant for
         return math.nan
-
-
-def jittered(cloud: Tensor, share: float = 1e-2) -> Tensor:
-    """The cloud with noise that no symmetry survives, the same at every call."""
-    generator = torch.Generator().manual_seed(len(cloud))
-    noise = torch.randn(cloud.shape, generator=generator, dtype=torch.float64)
-    cloud = cloud.double()
-    return cloud + share * float((cloud - cloud.mean(0)).norm(dim=1).mean()) * noise
 
 
 def not_finite(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) -> Evidence:
@@ -121,6 +114,7 @@ def sign_of_normals(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: fl
     squares = probe.but(
         function=lambda pos: outer(probe.function(pos)),
         action=lambda out, turn, shift: turn @ out @ turn.T,
+        size=probe.size**2,
     )
     worst = attempt(squares.worst, clouds, kinds)
     return {"change of each row's outer product with itself": worst} if worst <= tolerance else None

@@ -13,36 +13,47 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError
 from pcequi.rotations import random_rotations
+from pcequi.testing.clouds import jittered
 
 __all__ = ["KINDS", "Probe", "change", "in_dtype"]
 
+# Outputs of so many eps may be rounding of numbers of the order of one, and nothing else.
+_ROUNDINGS = 100
 KINDS = ("rotation", "translation", "permutation", "reflection")
 
 
-def change(before: Tensor, after: Tensor, center: bool) -> float:
+def change(before: Tensor, after: Tensor, center: bool, size: float = 1.0) -> float:
     """The norm of the change over that of ``before``; infinite for NaN or another shape.
 
     Unlike ``relative_change`` it takes the mean off only where entries differ
-    enough for it, so that single numbers and constant outputs can be compared,
-    and gives changes of the order of rounding (100 eps an entry) as they are, so
-    that outputs that vanish by symmetry can be compared too. Outputs should therefore be
-    of the order of one: of smaller ones, all changes may be of that order.
+    enough for it, so that single numbers and constant outputs can be compared. Outputs that
+    vanish by symmetry, of which rounding is left, can be compared too: a change below
+    sqrt(eps) of ``size``, that of the entries of outputs which do not, is given as a share
+    of it.
 
     **Equivariance:** a figure about it.
     """
     if before.shape != after.shape:
         return math.inf
-    kind = after.dtype if after.is_floating_point() else torch.float32
-    rounding = 100 * torch.finfo(kind).eps * math.sqrt(after.numel())
+    eps = torch.finfo(after.dtype if after.is_floating_point() else torch.float32).eps
     before, after = before.detach().double(), after.detach().double()
-    moved, size = float((after - before).norm()), float(before.norm())
-    if moved <= rounding:
-        return moved
-    if center and before.numel() > 1:
-        spread = float((before - before.mean()).norm())
-        size = spread if spread > 1e-3 * size else size
-    ratio = moved / size if size > 0 else math.inf
+    moved = float((after - before).norm())
+    share = moved / (size * math.sqrt(max(1, after.numel())))
+    if share <= math.sqrt(eps):
+        return share
+    own = _norm(before, center)
+    ratio = moved / own if own > 0 else math.inf
     return math.inf if math.isnan(ratio) else ratio
+
+
+def _norm(out: Tensor, center: bool) -> float:
+    """Of the entries, less their mean where they differ enough for it."""
+    out = out.detach().double()
+    size = float(out.norm())
+    if center and out.numel() > 1:
+        spread = float((out - out.mean()).norm())
+        return spread if spread > 1e-3 * size else size
+    return size
 
 
 def in_dtype(function: Callable, dtype: torch.dtype) -> Callable:
@@ -70,6 +81,7 @@ class Probe:
     num: int = 4
     seed: int = 0
     shift: float = 10.0
+    size: float = 1.0  # of the entries of outputs, see ``typical_size``
 
     def but(self, **changes) -> Probe:
         """The same probe with other settings."""
@@ -93,7 +105,34 @@ class Probe:
 
     def against(self, before: Tensor, after: Tensor, turn: Tensor, shift: Tensor) -> float:
         """Relative change of an output against what a motion should make of it."""
-        return change(self.moved(before, turn, shift), after, center=self.action is None)
+        moved = self.moved(before, turn, shift)
+        return change(moved, after, center=self.action is None, size=self.size)
+
+    def typical_size(self, clouds: Sequence[Tensor]) -> float:
+        """How large entries of the output are (root mean square), at most over some clouds and
+        copies without their symmetries; one where the output is nothing but rounding."""
+
+        def entry(out: Tensor) -> float:
+            return _norm(out, self.action is None) / math.sqrt(max(1, out.numel()))
+
+        most, largest, cloud = 0.0, None, None
+        for one in (*clouds, *(jittered(cloud, 0.1) for cloud in clouds)):
+            try:
+                out = self(one)
+            except Exception:  # a copy that the function was never meant for
+                continue
+            if math.isfinite(size := entry(out)) and size > most:
+                most, largest, cloud = size, out, one
+        if largest is None:
+            return 1.0
+        kind = largest.dtype if largest.is_floating_point() else torch.float32
+        eps = max(torch.finfo(kind).eps, torch.finfo(self.dtype).eps)
+        if most <= _ROUNDINGS * eps:
+            # Small, or zero but for rounding? That is another one for other digits.
+            again = self(cloud * (1 + 1000 * eps))
+            if again.shape != largest.shape or not entry(again - largest) < 0.1 * most:
+                return 1.0
+        return most
 
     def changes(self, cloud: Tensor, kinds: Sequence[str] = KINDS) -> dict[str, list[float]]:
         """Relative changes of one cloud's output, a list for each kind of motion."""

@@ -18,6 +18,7 @@ from pcequi import __version__
 from pcequi.errors import ArgumentError, FileError, PcequiError
 from pcequi.files import make_folder
 from pcequi.models import GroupConvClassifier
+from pcequi.models.classifier import check_head
 from pcequi.models.weights import check_own_weights, check_weights
 from pcequi.training.files import read_json, read_tensors, write_json, write_tensors
 
@@ -63,10 +64,11 @@ def save_checkpoint(
 
     Raises:
         ArgumentError: the number of ``classes`` is not that of the logits, or the network has
-            other layers than its settings say.
+            no head (``save_pretrained`` keeps it) or other layers than its settings say.
 
     **Equivariance:** does not apply.
     """
+    check_head(model)
     if len(classes) != model.settings["num_classes"]:
         raise ArgumentError(
             f"`classes` (={len(classes)} names) must be as many as the network's logits "

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pcequi.errors import ArgumentError, DataError, ShapeError, check_count
 from pcequi.models import forward_online
+from pcequi.models.classifier import check_head
 from pcequi.pose_graph import build_pose_graph
 from pcequi.ranks import ALONE, Ranks
 from pcequi.training.fit import predict_logits
@@ -109,8 +110,12 @@ def evaluate_protocol(
         What ``classification_report`` returns with ``protocol``, ``seed`` and
         ``seconds`` of precomputing and of the network; and the logits.
 
+    Raises:
+        ArgumentError: no such protocol, or a network without a head.
+
     **Equivariance:** as the network.
     """
+    check_head(model)
     kind, start = parse_protocol(protocol).test, time.perf_counter()
     quiet = quiet or not ranks.first
     options = {"seed": seed, "cache": cache, "workers": workers}
@@ -226,10 +231,11 @@ def compare_modes(
         largest over the clouds of max |a - b| / max |b|), ``agreement``.
 
     Raises:
-        ArgumentError: see ``check_modes``.
+        ArgumentError: see ``check_modes``; or a network without a head.
 
     **Equivariance:** as the network.
     """
+    check_head(model)
     check_modes(modes, budgets)
     turns = protocol_rotations(parse_protocol(protocol).test, len(split), train=False, seed=seed)
     clouds = [cloud.double() @ turn.T for cloud, turn in zip(split.clouds, turns, strict=True)]

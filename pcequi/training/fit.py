@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pcequi.errors import ArgumentError, DataError
 from pcequi.graph_device import DeviceGraphs
 from pcequi.graph_store import GraphStore
+from pcequi.models.classifier import check_head
 from pcequi.ranks import ALONE, Ranks
 from pcequi.training.epoch import EpochRunner
 from pcequi.training.norms import FEW_STEPS, refresh_norms
@@ -78,9 +79,11 @@ def predict_logits(
 
     Raises:
         FileError: graphs that cannot be read.
+        ArgumentError: the network has no head.
 
     **Equivariance:** as the network.
     """
+    check_head(model)
     rows = torch.arange(len(store)) if rows is None else torch.as_tensor(rows)
     own = ranks.share(rows)
     was_training = model.training
@@ -148,13 +151,14 @@ def fit(
 
     Raises:
         DataError: a label outside the classes; fewer than two clouds.
-        ArgumentError: ``labels`` do not fit the stores; another ``resume``; a batch
-            with fewer clouds than processes.
+        ArgumentError: a network without a head; ``labels`` that do not fit the stores;
+            another ``resume``; a batch with fewer clouds than processes.
         FileError: the state is damaged.
         PcequiError: the gradient is not finite.
 
     **Equivariance:** leaves the network's own in place.
     """
+    check_head(model)
     settings = settings or FitSettings()
     stores = [stores] if isinstance(stores, (GraphStore, DeviceGraphs)) else list(stores)
     labels = check_labels(labels, model.settings["num_classes"])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError, PcequiError, ScaleWarning, ShapeError, check_count
+from pcequi.models.classifier import check_head
 from pcequi.outliers import kept_points
 from pcequi.pose_graph import build_pose_graph
 from pcequi.training.checkpoints import Checkpoint
@@ -47,7 +48,8 @@ def predict_cloud(
         ``class`` and ``probability``, the likeliest first.
 
     Raises:
-        ArgumentError: ``top`` is below 1, or networks that do not have the same classes.
+        ArgumentError: ``top`` is below 1, or networks that do not have the same classes, or
+            none.
         ShapeError, DataError: the cloud is unusable.
 
     **Equivariance:** invariant to rotation, shift and scale, and to the order of
@@ -86,6 +88,7 @@ def _same_classes(checkpoint: Checkpoint | Sequence[Checkpoint]) -> list[Checkpo
                 f"`checkpoint` (a {type(one).__name__}) must be what `networks.load_network` or "
                 "`load_checkpoint` returns: a network with the names of its classes"
             )
+        check_head(one.model)
     for other in networks[1:]:
         if list(other.classes) != list(networks[0].classes):
             raise ArgumentError(

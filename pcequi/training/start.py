@@ -8,7 +8,7 @@ import torch
 
 from pcequi.errors import ArgumentError
 from pcequi.models import GroupConvClassifier
-from pcequi.models.classifier import LAST_LAYER
+from pcequi.models.classifier import LAST_LAYER, check_head
 from pcequi.models.presets import PRESETS
 from pcequi.training.checkpoints import Checkpoint
 
@@ -30,13 +30,14 @@ def start_from(model: GroupConvClassifier, classes: list[str], place: str | Path
         Whether the classes are the same, so that all weights were taken.
 
     Raises:
-        ArgumentError: layers of other widths or bases; the message names the weight.
+        ArgumentError: no head; layers of other widths or bases, whose weight is named.
         FileError: nothing is there, or its files are damaged.
 
     **Equivariance:** as the networks.
     """
     from pcequi.networks import find_network  # which reads checkpoints by this package
 
+    check_head(model)
     found = find_network(place)
     given, own = found.model.state_dict(), model.state_dict()
     same = list(found.classes) == list(classes)

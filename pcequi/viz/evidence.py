@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError
+from pcequi.models.classifier import check_head
 from pcequi.pose_graph import PoseGraph, build_pose_graph
 from pcequi.viz.levels import LevelView
 
@@ -45,10 +46,11 @@ def representative_evidence(
         For each level a tensor [M]; and the logits [num_classes].
 
     Raises:
-        ArgumentError: there is no such class.
+        ArgumentError: there is no such class, or the network has no head.
 
     **Equivariance:** as invariant as the logits.
     """
+    check_head(model)
     # In double precision, so that a rotated copy has the same figures to rounding.
     model = copy.deepcopy(model).cpu().double().eval().requires_grad_(False)
     features = []
@@ -87,7 +89,7 @@ def with_evidence(
         does not compare with the logit.
 
     Raises:
-        ArgumentError: there is no such class.
+        ArgumentError: there is no such class, or the network has no head.
 
     **Equivariance:** as invariant as the logits; rows follow the points.
     """

@@ -54,8 +54,6 @@ def test_impossible_settings_are_refused(levels_of):
         GroupConvClassifier(levels, 3, channels=[4, 8])
     with pytest.raises(ArgumentError, match="at least two levels"):
         GroupConvClassifier(levels[:1], 3, channels=[4])
-    with pytest.raises(ArgumentError, match=r"`num_classes` \(=0\) must be a whole number"):
-        GroupConvClassifier(levels, 0, channels=[4, 8, 8])
     with pytest.raises(ArgumentError, match=r"`channels\[1\]` \(=8.0\) must be a whole number"):
         GroupConvClassifier(levels, 3, channels=[4, 8.0, 8])
     with pytest.raises(ArgumentError, match=r"`name` \(='huge'\) must be one of"):

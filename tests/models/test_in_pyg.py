@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+from torch.export import Dim
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.nn import Sequential, summary
@@ -15,7 +16,9 @@ from pcequi.errors import ArgumentError
 from pcequi.kernels import SE3Kernel
 from pcequi.models import GroupConvClassifier, export_network, graph_tensors
 from pcequi.nn import GroupConv, GroupConvBlock, GroupPool, LiftBlock
+from pcequi.pair_kernel import PairKernel
 from pcequi.pose_graph import PoseGraph
+from pcequi.rotations import random_rotations
 from pcequi.transforms import BuildPoseGraph
 
 # torch's own words on its own way of tracing.
@@ -171,22 +174,73 @@ def test_compiled_to_machine_code(model, conv, batch, edges):
     compiled(model, PoseGraph.load(batch), backend="inductor")
 
 
-def test_export_serves_other_clouds(model, data, make_blob):
-    program = export_network(model.train(), data[0])
-    assert model.training, "left in the mode it was in"
+def graphs_of(model, make_blob, *sizes):
+    build = BuildPoseGraph(model.levels)
+    return Batch.from_data_list([build(Data(pos=make_blob(n, n).float())) for n in sizes])
+
+
+def saved_and_loaded(program):
     stream = io.BytesIO()
     torch.export.save(program, stream)
     stream.seek(0)
-    run, model = torch.export.load(stream).module(), model.eval()
-    other = BuildPoseGraph(model.levels)(Data(pos=make_blob(60, 7).float()))
-    assert len(other.graph1_col) != len(data[0].graph1_col)
-    for item in (data[0], other):
-        torch.testing.assert_close(run(graph_tensors(item)), model(item))
+    return torch.export.load(stream).module()
 
 
-def test_a_layer_is_exported(conv, edges):
-    program = torch.export.export(conv, edges, strict=False)
-    torch.testing.assert_close(program.module()(*edges), conv(*edges))
+@pytest.mark.parametrize("example", [(25,), (25, 33)], ids=len)
+def test_export_serves_other_clouds_and_budgets(example, model, make_blob):
+    """As many clouds, points, representatives and entries as they like; one point alone, too."""
+    first = graphs_of(model, make_blob, *example)
+    run = saved_and_loaded(export_network(model.train(), first))
+    assert model.training, "left in the mode it was in"
+    model = model.eval()
+    other = [graphs_of(model, make_blob, *sizes) for sizes in [(60,), (40, 20, 6), (1,), (1, 70)]]
+    other += [graphs_of(model.with_budget(num=num), make_blob, 30, 50) for num in (3, 17, None)]
+    for batch in (first, *other):
+        torch.testing.assert_close(run(graph_tensors(batch)), model(batch), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "turned", "strict"),
+    [
+        (SE3Kernel(7, 4), True, False),
+        (SE3Kernel(7, 4), True, True),
+        (SE3Kernel(7), False, False),
+        (PairKernel(), True, False),
+    ],
+)
+def test_a_layer_is_exported_for_any_graph(kernel, turned, strict, generator):
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = GroupConv(4, 8, kernel), GroupConv(8, 3, kernel)
+
+        def forward(self, x, edge_index, offset, rotation=None):
+            x = self.first(x, edge_index, (offset, rotation)).relu()
+            return self.second(x, edge_index, (offset, rotation))
+
+    def example(nodes, edges):
+        index = torch.randint(nodes, (2, edges), generator=generator)
+        offset = 0.3 * torch.randn(edges, 3, generator=generator)
+        x = torch.randn(nodes, 4, generator=generator)
+        rotation = random_rotations(edges, generator=generator, dtype=torch.float32)
+        return x, index, offset, *([rotation] if turned else [])
+
+    torch.manual_seed(0)
+    model, nodes, edges = Model().eval(), Dim("nodes", min=2), Dim("edges", min=2)
+    sizes = {"x": {0: nodes}, "edge_index": {1: edges}, "offset": {0: edges}}
+    sizes |= {"rotation": {0: edges}} if turned else {}
+    with torch.no_grad():
+        program = torch.export.export(model, example(10, 40), dynamic_shapes=sizes, strict=strict)
+        for other in (example(10, 40), example(31, 200), example(5, 3)):
+            torch.testing.assert_close(program.module()(*other), model(*other))
+
+
+def test_no_example_without_entries(model, data):
+    graph = PoseGraph.load(data[0])
+    level = graph.levels[1]
+    level.entries, level.col, level.val = level.entries * 0, level.col[:0], level.val[:0]
+    with pytest.raises(ArgumentError, match=r"graph1_col is empty.* reads nothing"):
+        export_network(model, graph)
 
 
 def test_a_graph_is_needed_to_export(model):

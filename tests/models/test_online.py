@@ -1,9 +1,12 @@
 """Online sampling: the same network, sampled on its features at every pass."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch_geometric.data import Batch, Data
 
-from pcequi.errors import ArgumentError
+from pcequi.errors import ArgumentError, PcequiError, ShapeError
 from pcequi.models import extract_features, forward_online
 from pcequi.models.online import feature_embedding
 from pcequi.pose_graph import GraphBuilder, PoseGraph, build_pose_graph
@@ -66,8 +69,6 @@ def test_gradients_reach_every_weight(levels_of, network, make_blob):
 
 
 def test_given_normals_are_used(levels_of, network, make_blob):
-    from dataclasses import replace
-
     levels = [replace(level, normals=True) for level in levels_of(num=8)]
     model, pos = network(levels), make_blob(16)
     given = forward_online(model, [pos], [pos.flip(1)])
@@ -81,6 +82,48 @@ def test_clouds_that_cannot_be_are_named(levels_of, network, make_blob):
         forward_online(model, [])
     with pytest.raises(ArgumentError, match="too few for batch norm"):
         forward_online(model.train(), [make_blob(20)])
+
+
+def test_a_batch_of_pyg_is_its_clouds(levels_of, network, make_blob):
+    model = network([replace(level, normals=True) for level in levels_of(num=10)])
+    clouds = [make_blob(n, n) for n in (14, 25)]
+    normals = [torch.nn.functional.normalize(pos.flip(1), dim=1) for pos in clouds]
+    whole = [Data(pos=p, normal=n) for p, n in zip(clouds, normals, strict=True)]
+    wanted = forward_online(model, clouds, normals)
+    assert torch.equal(forward_online(model, Batch.from_data_list(whole)), wanted)
+    assert torch.equal(
+        forward_online(model, whole[1]), forward_online(model, clouds[1:], normals[1:])
+    )
+    bare = Batch.from_data_list([Data(pos=pos) for pos in clouds])
+    assert torch.equal(forward_online(model, bare), forward_online(model, clouds))
+    plain = Data(pos=bare.pos, batch=bare.batch)
+    assert torch.equal(forward_online(model, plain), forward_online(model, bare))
+    same = torch.stack([clouds[0], clouds[0] * 0.9])  # as many points in each
+    assert torch.equal(forward_online(model, same), forward_online(model, list(same)))
+
+
+def test_what_is_no_list_of_clouds_is_named(levels_of, network, make_blob):
+    model, pos = network(levels_of(num=10)), make_blob(12)
+    batch = torch.arange(12) // 6
+    calls = {
+        r"`clouds` \(=a tensor \[12, 3\]\) must be a list .* take \[pos\]": (pos,),
+        r"`normals` \(=a tensor \[12, 3\]\) .* take \[normal\]": ([pos], pos),
+        r"`normals` \(=2\) must be as many as the clouds \(=1\)": ([pos], [None, None]),
+        r"`normals\[0\]` \(a list\)": ([pos], [[1, 2]]),
+        r"`normals` are those of the Data": (Data(pos=pos), [pos]),
+        r"`clouds\[0\]` \(=a Data\) .* Batch.from_data_list": ([Data(pos=pos)],),
+        r"`clouds\[1\]` \(=str\)": ([pos, "cloud"],),
+        r"`clouds.pos` \(=None\) is needed": (Data(),),
+        r"`clouds.batch` must be sorted": (Data(pos=pos, batch=batch.flip(0)),),
+        r"`clouds.batch` \(=\[6\]\) must have a row": (Data(pos=pos, batch=batch[:6]),),
+        r"`clouds.normal` \(=\[6, 3\]\)": (Data(pos=pos, batch=batch, normal=pos[:6]),),
+        r"`clouds\[1\]` .* is empty": (Data(pos=pos, batch=batch * 2),),
+    }
+    for words, given in calls.items():
+        with pytest.raises(PcequiError, match=words):
+            forward_online(model, *given)
+    with pytest.raises(ShapeError, match=r"`pos` \(=Data\)"):
+        extract_features(model, Data(pos=pos))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -328,6 +328,26 @@ def test_wrong_shapes_are_refused(conv):
                 conv(torch.zeros(8, 4), edge_index, (torch.zeros(6, 3), None))
 
 
+@pytest.mark.parametrize("kernel", [15, None, SE3Kernel, lambda offset: offset])
+def test_what_is_no_kernel_is_refused(kernel):
+    with pytest.raises(ArgumentError, match=r"`kernel` .* must be a basis, such as SE3Kernel"):
+        GroupConv(4, 8, kernel)
+
+
+def test_levels_of_other_layers_are_refused(levels_of, make_blob):
+    levels = levels_of(num=10)
+    graph = build_pose_graph(make_blob(20), levels).levels
+    conv, x = GroupConv(3, 4, levels[1].kernel()).double(), torch.zeros(10, 3, dtype=torch.float64)
+    assert conv.compressed(x, graph[1], graph[0].count).shape == (10, 4)
+    with pytest.raises(ArgumentError, match=r"`level` \(=a lifting level\) .* graph.levels\[1\]"):
+        conv.compressed(x, graph[0], graph[0].count)
+    with pytest.raises(ArgumentError, match=r"with 7 basis functions.* kernel \(=28\).*Level.kern"):
+        conv.compressed(x, graph[2], graph[1].count)
+    for wrong, constant, channels in ((x[:, :2], False, 3), (x, True, 2), (x[0], False, 3)):
+        with pytest.raises(ShapeError, match=rf"`x` .*below, channels \(={channels}\)\]"):
+            conv.compressed(wrong, graph[1], graph[0].count, constant=constant)
+
+
 def test_channels_that_fill_up_change_nothing(generator):
     kernel = SE3Kernel(num_points=7)
     conv = GroupConv(5, 4, kernel, bias=False).double()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pcequi.errors import ShapeError
 from pcequi.nn import GroupPool
 from pcequi.pose_graph import LevelGraph
 
@@ -52,3 +53,11 @@ def test_means_of_many_poses_hold_in_16_bits(dtype, count, generator):
     found = GroupPool()(x.to(dtype), graph)
     assert found.dtype == dtype
     torch.testing.assert_close(found.float(), reference(x, graph), atol=5e-3, rtol=5e-3)
+
+
+@pytest.mark.parametrize("count", [[3, 3], [1, 4, 2]])
+def test_features_of_another_level_are_refused(count):
+    graph, num = level(count, [1.0] * sum(count)), sum(count)
+    for x in (torch.zeros(num - 1, 5), torch.zeros(2 * num, 5), torch.zeros(num)):
+        with pytest.raises(ShapeError, match=rf"`x` .* \[representatives .* \(={num}\), C"):
+            GroupPool()(x, graph)

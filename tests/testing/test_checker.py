@@ -145,6 +145,46 @@ def test_a_function_that_rounds_to_float32_inside_is_judged_in_float32():
     assert check_equivariance(lambda pos: rounding(pos) + pos.float()[0, 0]).cause is not None
 
 
+@pytest.mark.parametrize("size", [1e-3, 1e-6, 1e-12, 1e-30])
+def test_small_outputs_are_judged_by_their_own_size(size):
+    def axes(pos):
+        return size * (pos - pos.mean(0)).abs() @ pos.new_tensor([0.3, -1.2, 0.7])
+
+    for function in (axes, lambda pos: axes(pos.float()), lambda pos: axes(pos).sum()):
+        report = check_equivariance(function, per_point=function(torch.ones(4, 3)).dim() > 0)
+        assert not report.ok and report.errors["rotation"] > 0.1
+    assert check_equivariance(lambda pos: size * honest(pos), group="E(3)").ok
+    assert check_equivariance(lambda pos: size * honest(pos.float())).ok
+    for bent in (1e-2, 1e-5):
+        report = check_equivariance(lambda pos, bent=bent: size * (honest(pos) + bent * pos[0, 0]))
+        assert not report.ok and bent / 100 < report.errors["rotation"] < 100 * bent
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-6])
+def test_outputs_that_vanish_by_symmetry_pass(size):
+    """What is left of them is rounding, which no rule moves."""
+
+    def heavy_side(pos):
+        offset = pos - pos.mean(0)
+        return size * (offset * offset.norm(dim=1, keepdim=True)).sum(0)
+
+    clouds = list(symmetric_clouds().values())
+    assert heavy_side(clouds[0]).norm() < 1e-12 * size
+    for given in (None, clouds, clouds[0]):
+        assert check_equivariance(heavy_side, given, action=as_vectors).ok
+        assert not check_equivariance(
+            lambda pos: heavy_side(pos) + size * pos.new_ones(3), given, action=as_vectors
+        )
+
+
+def test_an_output_that_is_zero_but_for_rounding_passes():
+    def nothing(pos):
+        return (pos - pos.mean(0)).mean(0)
+
+    for function in (nothing, lambda pos: nothing(pos.float()), lambda pos: 0 * pos):
+        assert check_equivariance(function).ok
+
+
 def test_honest_functions_pass():
     report = check_equivariance(honest, group="E(3)")
     assert report.ok and report and report.cause is None and str(report).startswith("equivariant")

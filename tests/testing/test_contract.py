@@ -78,6 +78,11 @@ class OverClouds(Offsets):
         return super().forward(pos, torch.zeros_like(batch))
 
 
+class SmallOverClouds(OverClouds):
+    def forward(self, pos, batch):
+        return 1e-18 * super().forward(pos, batch)
+
+
 class Doubled(Offsets):
     def forward(self, pos, batch):
         return super().forward(pos, batch).double()
@@ -115,6 +120,7 @@ class Forgetful(Offsets):
 
 BREACHES = [
     (OverClouds, "test_batching", "in a batch differs"),
+    (SmallOverClouds, "test_batching", "in a batch differs"),
     (Doubled, "test_dtype", "gave an output in torch.float64"),
     (Raw, "test_moves_as_it_should", "missing centring"),
     (Raw, "test_moves_as_it_should_in_float32", "missing centring"),
