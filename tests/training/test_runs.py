@@ -310,6 +310,42 @@ def test_runs_of_before_load_whatever_test_share_they_kept(go, settings, tmp_pat
     assert load_run_settings(tmp_path / "run") == settings
 
 
+def _as_of_before(settings, folder, **fit):
+    """settings.json of the run as pcequi wrote it with entry dropout and kept frames."""
+    values = settings.to_dict()
+    values["fit"] |= {"entry_dropout": 0.0, "keep_frames": None} | fit
+    (folder / "settings.json").write_text(json.dumps(values))
+
+
+def test_settings_that_are_gone_and_had_no_effect_are_passed_over(go, settings, tmp_path):
+    report = go()
+    _as_of_before(settings, tmp_path / "run")
+    assert load_run_settings(tmp_path / "run") == settings
+    assert go(resume=True)["accuracy"] == report["accuracy"]
+    assert "entry_dropout" not in (tmp_path / "run/settings.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("fit", "named"),
+    [
+        ({"entry_dropout": 0.1}, r"`entry_dropout` \(=0.1\)"),
+        ({"keep_frames": 4}, r"`keep_frames` \(=4\)"),
+        ({"tomorrow": None}, r"`tomorrow` \(=None\)"),
+    ],
+)
+def test_settings_of_another_version_are_named(go, settings, tmp_path, fit, named):
+    (tmp_path / "run").mkdir()
+    _as_of_before(settings, tmp_path / "run", **fit)
+    with pytest.raises(FileError, match=rf"settings.json .*{named} .*another version") as error:
+        load_run_settings(tmp_path / "run")
+    assert "damaged" not in str(error.value) and "train again" not in str(error.value)
+    with pytest.raises(FileError, match="another version of pcequi"):
+        go(resume=True)
+    values = settings.to_dict() | {"colour": "red"}
+    with pytest.raises(ArgumentError, match=r"`colour` \(='red'\) is a setting that this version"):
+        RunSettings.from_dict(values)
+
+
 def test_two_trainings_of_one_folder_are_noticed(go, tmp_path):
     seen = []
 
