@@ -244,7 +244,8 @@ def _begin(
             )
         _start_folder(folder, settings, overwrite)
         try:
-            number = check_data(folder, train, rows, resume)
+            root = settings.root if settings.data == "folder" else None
+            number = check_data(folder, train, rows, resume, root)
         except PcequiError as found:  # the others must not wait for it
             number, error = -1, found
     number = int(ranks.gather(torch.tensor([number]), even=True)[0])
