@@ -125,6 +125,18 @@ def check_split(test_share: float, test_list: Path | None) -> None:
         )
 
 
+def check_place(option: str, file: Path | None) -> None:
+    """Whether a file can be written where the user wants it, before hours are spent on it."""
+    if file is None or str(file) == "-":
+        return
+    folder = file.expanduser().absolute().parent
+    if not folder.is_dir() or file.expanduser().is_dir():
+        raise ArgumentError(
+            f"`--{option}` (={str(file)!r}) must be a file in a folder that is there; make the "
+            "folder first, or give another file"
+        )
+
+
 def text(path: Path | None) -> str | None:
     """A path as settings keep it: whole, as later commands may be given elsewhere."""
     return None if path is None else str(path.expanduser().absolute())

@@ -15,6 +15,7 @@ from pcequi.cli.common import (
     Json,
     Threads,
     Workers,
+    check_place,
     percent,
     print_json,
     show,
@@ -97,6 +98,14 @@ def evaluate(
             show_default="that of the run",
         ),
     ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write what each test cloud was called into this file, for spreadsheets: file, "
+            "true class, predicted class, probability, protocol.",
+            show_default="not written; of a run it is predictions.csv in its folder",
+        ),
+    ] = None,
     cache: Cache = None,
     workers: Workers = None,
     threads: Threads = None,
@@ -109,12 +118,13 @@ def evaluate(
     under each protocol, of several networks together where --with names more. With --mode
     or --budget: a table of accuracy, the largest difference of a logit from
     dense (where dense is among the modes), and the time a cloud takes from points to
-    logits; nothing is cached, so --cache and --workers do not go with these. Dense is
-    slow: use --limit.
+    logits; nothing is cached, so --cache and --workers do not go with these, nor --csv.
+    Dense is slow: use --limit.
     """
     from pcequi.networks import find_network
     from pcequi.training.evaluate import MODES, check_modes, compare_modes, evaluate_together
     from pcequi.training.labelled import load_labelled
+    from pcequi.training.predictions import write_predictions
     from pcequi.training.protocols import parse_protocol
     from pcequi.training.run_data import trained_on
     from pcequi.training.run_settings import load_run_settings
@@ -130,11 +140,12 @@ def evaluate(
         parse_protocol(name)
     options: dict = {"device": choose_device(device)}
     comparing = bool(mode or budget)
-    where = {"with": together, "cache": cache, "workers": workers}
+    where = {"with": together, "csv": csv, "cache": cache, "workers": workers}
     given = [f"`--{name}`" for name, value in where.items() if value and comparing]
     if given:
         raise ArgumentError(f"{given[0]} cannot be joined with --mode or --budget; leave one out")
     where = {"root": text(root), "source": text(source), "test_list": text(test_list)}
+    check_place("csv", csv)
     checkpoint = _checkpoint(run) if files is None else find_network(run)
     if files is None:
         settings = load_run_settings(run)
@@ -173,22 +184,18 @@ def evaluate(
             for row in compare_modes(checkpoint.model, test, name, modes, budgets, **options)
         ]
     else:
-        result["protocols"] = {
-            name: evaluate_together(
-                [checkpoint.model, *(other.model for other in others)],
-                test,
-                name,
-                cache=cache,
-                workers=workers,
-                **options,
-            )[0]
-            for name in protocols
-        }
+        models = [checkpoint.model, *(other.model for other in others)]
+        options |= {"cache": cache, "workers": workers}
+        found = {name: evaluate_together(models, test, name, **options) for name in protocols}
+        result["protocols"] = {name: report for name, (report, _) in found.items()}
         if others:
             result["with"] = [str(path) for path in together]
         else:
             for report in result["protocols"].values():
                 del report["alone"]
+        if csv is not None:
+            logits = {name: values for name, (_, values) in found.items()}
+            write_predictions(csv.expanduser(), logits, test)
     if json:
         print_json(result)
     elif "table" in result:

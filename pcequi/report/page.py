@@ -56,7 +56,7 @@ def report_page(data: dict) -> str:
             if mistakes or not clouds
             else f"No mistakes under {data['hardest_protocol']}: the least sure answers"
         ),
-        hardest=tables.hardest_grid(data),
+        hardest=tables.hardest_grid(data) + tables.predictions_line(data),
         cost=tables.cost_table(data),
         settings=tables.settings_table(data),
     )

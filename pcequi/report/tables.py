@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from pcequi.report.svg import line_chart
+from pcequi.training.predictions import PREDICTIONS
 
 __all__ = [
     "accuracy_table",
@@ -16,6 +17,7 @@ __all__ = [
     "cost_table",
     "curves",
     "hardest_grid",
+    "predictions_line",
     "settings_table",
 ]
 
@@ -213,6 +215,19 @@ def hardest_grid(data: dict) -> str:
             f"<br><small>{escape(name)}</small></figcaption></figure>"
         )
     return f'<div class="clouds">{"".join(figures)}</div>'
+
+
+def predictions_line(data: dict) -> str:
+    """Where the answers to all test shapes are; no link, as a page may be passed on alone.
+
+    **Equivariance:** does not apply.
+    """
+    if not data["predictions"]:
+        return ""
+    return (
+        f"<p>What each test shape was called is in <code>{PREDICTIONS}</code>, in the folder of "
+        "the run.</p>"
+    )
 
 
 def cost_table(data: dict) -> str:

@@ -1,5 +1,7 @@
 """Predictions of files: one bad file is reported, the rest go on."""
 
+import csv
+import io
 import json
 import warnings
 
@@ -127,6 +129,33 @@ def test_the_command_says_it_on_stderr_in_json_and_by_its_exit(checkpoint, files
     assert code == 0 and "2 files classified, 0 cannot be used" in out and "Error" not in err
     assert err.count("Warning: ") == 1 and f"Warning: {files[0]}: 1 point, where" in err
     assert "%" in out and any(name in out for name in checkpoint.classes)
+
+
+def test_answers_are_a_table_for_spreadsheets(checkpoint, files, tmp_path, capsys):
+    save_checkpoint(tmp_path / "run", checkpoint.model, checkpoint.classes, checkpoint.extra)
+    odd = tmp_path / 'a, "b"\n=c.npy'
+    np.save(odd, np.random.default_rng(0).normal(size=(50, 3)))
+
+    def run(*more):
+        arguments = [tmp_path / "run", odd, files[3], "--threads", 1, *more]
+        with pytest.raises(SystemExit) as stop:
+            main(["predict", *map(str, arguments)])
+        return stop.value.code, *capsys.readouterr()
+
+    code, out, _ = run("--csv", "-", "--top", 2)
+    first, second = csv.DictReader(io.StringIO(out))
+    names = ["file", "class", "probability", "class 2", "probability 2", "warning", "error"]
+    assert code == 1 and list(first) == names and first["file"] == str(odd)
+    assert {first["class"], first["class 2"]} < set(checkpoint.classes)
+    assert float(first["probability"]) >= float(first["probability 2"])
+    assert second["class"] == "" and "3.npy" in second["error"]
+    code, printed, _ = run("--csv", tmp_path / "answers.csv", "--top", 2)
+    assert code == 1 and (tmp_path / "answers.csv").read_text() == out
+    assert "2 files" not in out and "1 files classified" in printed
+    code, _, err = run("--csv", "-", "--json")
+    assert code == 1 and "`--csv` (='-') and `--json` both print" in err
+    code, _, err = run("--csv", tmp_path / "none" / "answers.csv")
+    assert code == 1 and "`--csv`" in err and "make the folder first" in err
 
 
 def test_strays_are_left_out_where_it_is_asked_for(checkpoint, tmp_path, capsys):

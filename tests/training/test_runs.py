@@ -1,5 +1,6 @@
 """A run leaves all that is needed to read, resume and use it."""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -47,7 +48,7 @@ def test_a_run_from_shapes_to_prediction(go, tmp_path, settings):
     assert {path.name for path in folder.iterdir()} == {
         "settings.json", "data.json", "metrics.jsonl", "state.safetensors", "model.safetensors",
         "model.json", "report.json", "curves.png", "confusion.png", "hardest.json",
-        "report.html",
+        "predictions.csv", "report.html",
     }  # fmt: skip
     assert json.loads((folder / "report.json").read_text()) == report
     assert set(report["accuracy"]) == set(report["per_class"]) == {"z/SO3", "z/z"}
@@ -55,6 +56,13 @@ def test_a_run_from_shapes_to_prediction(go, tmp_path, settings):
     assert 0 <= report["agreement"]["z/SO3, z/z"] <= 1
     assert (folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
     assert load_run_settings(folder) == settings
+    with (folder / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == [str(row) for row in range(32)] * 2  # without names
+    for protocol, accuracy in report["accuracy"].items():
+        own = [row for row in rows if row["protocol"] == protocol]
+        right = sum(row["true class"] == row["predicted class"] for row in own)
+        assert right / len(own) == pytest.approx(accuracy)
     checkpoint = load_checkpoint(folder)
     assert checkpoint.extra["protocol"] == "z/SO3" and checkpoint.extra["num_points"] == 24
 
