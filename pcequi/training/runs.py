@@ -219,8 +219,8 @@ def _check_folder(folder: Path, settings: RunSettings, resume: bool, overwrite: 
             )
     elif path.exists() and not overwrite:
         raise ArgumentError(
-            f"`run` (={str(folder)!r}) holds a run already; resume it, overwrite it, or give "
-            "another folder"
+            f"`run` (={str(folder)!r}) holds a run already; go on with it (`resume`, "
+            "--resume), throw it away (`overwrite`, --overwrite), or give another folder"
         )
 
 

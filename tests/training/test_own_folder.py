@@ -89,7 +89,7 @@ def test_train_predict_and_report(run, parts, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--data", "folder"], "`root` (=None) must be the folder"),
+        (["--data", "folder"], "(--root FOLDER)"),
         (["--data", "folder", "--root", "nowhere"], "nowhere') is no folder"),
         (["--data", "folder", "--root", ".", "--test-share", 2], "`test_share` (=2.0)"),
         (["--test-list", "list.txt"], "list.txt') does not apply to 'shapes'"),

@@ -78,7 +78,7 @@ def test_a_run_from_shapes_to_prediction(go, tmp_path, settings):
 
 def test_a_run_is_not_replaced_by_accident(go, settings):
     first = go()
-    with pytest.raises(ArgumentError, match=r"`run` .*holds a run already; resume it, overwrite"):
+    with pytest.raises(ArgumentError, match=r"`run` .*holds a run .*--resume.*--overwrite"):
         go()
     again = go(overwrite=True)
     assert again["accuracy"] == first["accuracy"]
