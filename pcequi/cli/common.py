@@ -167,8 +167,3 @@ def show(*parts: Any) -> None:
         console = Console(width=120, emoji=False)
     for part in parts:
         console.print(part, highlight=False, soft_wrap=isinstance(part, str), markup=False)
-
-
-def percent(share: float | None) -> str:
-    """A share for people."""
-    return "-" if share is None else f"{100 * share:.2f} %"

@@ -16,13 +16,13 @@ from pcequi.cli.common import (
     Threads,
     Workers,
     check_place,
-    percent,
     print_json,
     show,
     table,
     text,
 )
 from pcequi.errors import ArgumentError, FileError
+from pcequi.shares import counted, percent
 
 
 def evaluate(
@@ -201,12 +201,15 @@ def evaluate(
     elif "table" in result:
         _show_comparison(result, what)
     else:
-        rows = table(f"{run}, {len(test)} {what}", "protocol", "accuracy", "mean of classes")
+        title, num = f"{run}, {len(test)} {what}", len(test)
+        rows = table(title, "protocol", "accuracy", "named rightly", "mean of classes")
         for name, report in result["protocols"].items():
-            rows.add_row(name, percent(report["accuracy"]), percent(report["mean_class_accuracy"]))
+            share, mean = report["accuracy"], report["mean_class_accuracy"]
+            rows.add_row(name, percent(share, num), counted(share, num), percent(mean, num))
         show(rows)
         for name, report in result["protocols"].items() if others else ():
-            show(f"{name}, each alone: {', '.join(percent(share) for share in report['alone'])}")
+            alone = ", ".join(percent(share, num) for share in report["alone"])
+            show(f"{name}, each alone: {alone}")
 
 
 def _checkpoint(run: Path):
@@ -322,10 +325,10 @@ def _show_comparison(result: dict, what: str) -> None:
             row["mode"],
             row["protocol"],
             str(row["budget"] or "as trained"),
-            percent(row["accuracy"]),
+            percent(row["accuracy"], result["shapes"]),
             "-" if gap is None else f"{gap:.2g}",
             "-" if share is None else f"{share:.2g}",
-            percent(row.get("agreement")),
+            percent(row.get("agreement"), result["shapes"]),
             f"{1000 * row['seconds_per_shape']:.0f}",
         )
     show(rows)
