@@ -127,10 +127,10 @@ def check_split(test_share: float, test_list: Path | None) -> None:
 
 def check_place(option: str, file: Path | None) -> None:
     """Whether a file can be written where the user wants it, before hours are spent on it."""
-    if file is None or str(file) == "-":
+    if file is None:
         return
     folder = file.expanduser().absolute().parent
-    if not folder.is_dir() or file.expanduser().is_dir():
+    if not folder.is_dir() or file.expanduser().is_dir() or str(file) == "-":
         raise ArgumentError(
             f"`--{option}` (={str(file)!r}) must be a file in a folder that is there; make the "
             "folder first, or give another file"

@@ -95,8 +95,8 @@ def predict(
     from pcequi.training.threads import choose_device, set_threads
 
     set_threads(threads)
-    check_place("csv", csv)
     printed = str(csv) == "-"
+    check_place("csv", None if printed else csv)
     if printed and json:
         raise ArgumentError("`--csv` (='-') and `--json` both print; give one, or --csv FILE")
     files = files or []

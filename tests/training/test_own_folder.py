@@ -78,8 +78,9 @@ def test_train_predict_and_report(run, parts, tmp_path):
     code, out, _ = run("evaluate", "runs/own", "--json", *quick)
     assert code == 0 and json.loads(out)["shapes"] == 6
     assert table(tmp_path / "again.csv") == rows
-    code, _, err = run("evaluate", "runs/own", "--csv", "no/where.csv")
-    assert code == 1 and "`--csv` (='no/where.csv')" in err and "make the folder first" in err
+    for place in ("no/where.csv", "parts", "-"):
+        code, _, err = run("evaluate", "runs/own", "--csv", place)
+        assert code == 1 and f"`--csv` (={place!r}) must be a file in a folder" in err
     code, _, err = run("evaluate", "runs/own", "--csv", "again.csv", "--mode", "online")
     assert code == 1 and "`--csv` cannot be joined" in err
     code, out, _ = run("precompute", *options[:8], "--workers", 1, "--test-share", 0.4, "--json")
