@@ -84,18 +84,18 @@ def view(
             min=1, help="Representatives of the level.", show_default="those of the network"
         ),
     ] = None,
-    num_points: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Points of a cloud.", show_default="as the network was trained, or 1024"
-        ),
-    ] = None,
     drop_outliers: Annotated[
         bool,
         typer.Option(
             "--drop-outliers", help="Leave out points that lie alone, as stray points of a scan do."
         ),
     ] = False,
+    num_points: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Points of a cloud.", show_default="as the network was trained, or 1024"
+        ),
+    ] = None,
     save: Annotated[
         Path | None,
         typer.Option(help="Write a .png, or a .gif that turns, instead of opening a window."),
