@@ -179,6 +179,18 @@ def test_a_run_is_evaluated_on_data_of_its_classes_alone(run, tmp_path, monkeypa
         assert code == 1 and "the classes cup, table" in err and "apple, table" in err
 
 
+def test_a_run_of_before_is_evaluated_and_resumed(run, trained, tmp_path):
+    before = Path(__file__).parent / "training" / "settings-of-before.json"
+    assert '"entry_dropout": 0.0' in before.read_text()  # which is gone since
+    (tmp_path / "runs/one/settings.json").write_text(before.read_text())
+    found = only_json(run("evaluate", "runs/one", "--json", "--workers", 1, *QUICK))
+    assert found["protocols"]["z/SO3"]["accuracy"] == trained["accuracy"]["z/SO3"]
+    options = ["--preset", "tiny", "--num-points", 24, "--limit", 2, "--epochs", 2]
+    options += ["--batch-size", 8, "--workers", 1, "--run", "runs/one", "--also", "z/z"]
+    resumed = only_json(run("train", *options, "--resume", "--json", *QUICK))
+    assert resumed["accuracy"] == trained["accuracy"]
+
+
 @pytest.mark.filterwarnings("default::UserWarning")
 def test_test_clouds_that_a_run_was_trained_on_are_counted(run, tmp_path):
     for number in range(12):

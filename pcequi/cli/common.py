@@ -125,6 +125,18 @@ def check_split(test_share: float, test_list: Path | None) -> None:
         )
 
 
+def check_place(option: str, file: Path | None) -> None:
+    """Whether a file can be written where the user wants it, before hours are spent on it."""
+    if file is None:
+        return
+    folder = file.expanduser().absolute().parent
+    if not folder.is_dir() or file.expanduser().is_dir() or str(file) == "-":
+        raise ArgumentError(
+            f"`--{option}` (={str(file)!r}) must be a file in a folder that is there; make the "
+            "folder first, or give another file"
+        )
+
+
 def text(path: Path | None) -> str | None:
     """A path as settings keep it: whole, as later commands may be given elsewhere."""
     return None if path is None else str(path.expanduser().absolute())
@@ -155,8 +167,3 @@ def show(*parts: Any) -> None:
         console = Console(width=120, emoji=False)
     for part in parts:
         console.print(part, highlight=False, soft_wrap=isinstance(part, str), markup=False)
-
-
-def percent(share: float | None) -> str:
-    """A share for people."""
-    return "-" if share is None else f"{100 * share:.2f} %"

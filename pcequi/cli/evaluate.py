@@ -15,17 +15,32 @@ from pcequi.cli.common import (
     Json,
     Threads,
     Workers,
-    percent,
+    check_place,
     print_json,
     show,
     table,
     text,
 )
 from pcequi.errors import ArgumentError, FileError
+from pcequi.shares import counted, percent
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run made by `pcequi train`.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of a run made by `pcequi train`; with --files also a network that comes "
+            "with pcequi, by its name."
+        ),
+    ],
+    files: Annotated[
+        Path | None,
+        typer.Option(
+            help="Test on all files of this folder, each in a sub-folder named after its class; "
+            "some of the classes of the network, or all.",
+            show_default="test clouds of the run",
+        ),
+    ] = None,
     protocol: Annotated[
         list[str] | None,
         typer.Option(
@@ -83,6 +98,14 @@ def evaluate(
             show_default="that of the run",
         ),
     ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write what each test cloud was called into this file, for spreadsheets: file, "
+            "true class, predicted class, probability, protocol.",
+            show_default="not written; of a run it is predictions.csv in its folder",
+        ),
+    ] = None,
     cache: Cache = None,
     workers: Workers = None,
     threads: Threads = None,
@@ -91,15 +114,17 @@ def evaluate(
 ) -> None:
     """Measure a trained network, or compare the ways of running it.
 
-    Without --mode and --budget: accuracy on the test clouds under each
-    protocol, of several networks together where --with names more. With --mode
+    Without --mode and --budget: accuracy on the test clouds, or on new files in --files,
+    under each protocol, of several networks together where --with names more. With --mode
     or --budget: a table of accuracy, the largest difference of a logit from
     dense (where dense is among the modes), and the time a cloud takes from points to
-    logits; nothing is cached, so --cache and --workers do not go with these. Dense is
-    slow: use --limit.
+    logits; nothing is cached, so --cache and --workers do not go with these, nor --csv.
+    Dense is slow: use --limit.
     """
     from pcequi.networks import find_network
     from pcequi.training.evaluate import MODES, check_modes, compare_modes, evaluate_together
+    from pcequi.training.labelled import load_labelled
+    from pcequi.training.predictions import write_predictions
     from pcequi.training.protocols import parse_protocol
     from pcequi.training.run_data import trained_on
     from pcequi.training.run_settings import load_run_settings
@@ -115,15 +140,19 @@ def evaluate(
         parse_protocol(name)
     options: dict = {"device": choose_device(device)}
     comparing = bool(mode or budget)
-    where = {"with": together, "cache": cache, "workers": workers}
+    where = {"with": together, "csv": csv, "cache": cache, "workers": workers}
     given = [f"`--{name}`" for name, value in where.items() if value and comparing]
     if given:
         raise ArgumentError(f"{given[0]} cannot be joined with --mode or --budget; leave one out")
-    checkpoint = _checkpoint(run)
-    settings = load_run_settings(run)
-    where = {"root": text(root), "source": text(source), "limit": limit}
-    where["test_list"] = text(test_list)
-    settings = replace(settings, **{key: value for key, value in where.items() if value})
+    where = {"root": text(root), "source": text(source), "test_list": text(test_list)}
+    check_place("csv", csv)
+    checkpoint = _checkpoint(run) if files is None else find_network(run)
+    if files is None:
+        settings = load_run_settings(run)
+        given = {key: value for key, value in (where | {"limit": limit}).items() if value}
+        settings = replace(settings, **given)
+    else:
+        settings = _settings_for_files(run, checkpoint, where)
     seed = settings.fit.seed if seed is None else seed
     others = [find_network(path) for path in together or ()]
     for path, other in zip(together or (), others):
@@ -131,11 +160,21 @@ def evaluate(
             raise ArgumentError(
                 f"`--with` (={str(path)!r}) must be a run on the classes of {run}, in their order"
             )
-    test = _test_clouds(settings, checkpoint.classes, run)
-    seen = {str(path): trained_on(path, test.clouds) for path in (run, *(together or ()))}
-    _warn_of_seen(seen, settings, run, len(test))
+    if files is None:
+        test, paths, what = _test_clouds(settings, checkpoint.classes, run), None, "test clouds"
+    else:
+        options_of = {"num_points": settings.num_points, "seed": settings.data_seed}
+        test = load_labelled(files, checkpoint.classes, **options_of, limit=limit)
+        paths, what = [files.expanduser() / name for name in test.names], f"files of {files}"
+    asked = (run, *(together or ()))
+    seen = {str(path): trained_on(path, test.clouds, paths) for path in asked}
+    _warn_of_seen(seen, settings, run, len(test), files)
     options["seed"] = seed
     result: dict = {"run": str(run), "data": settings.data, "seed": seed, "shapes": len(test)}
+    if files is not None:
+        result["files"] = str(files)
+        result["classes"] = [test.classes[row] for row in test.labels.unique().tolist()]
+        what += f", {len(result['classes'])} of {len(test.classes)} classes"
     result["trained_on"] = seen
     protocols = protocol or [settings.protocol]
     if comparing:
@@ -145,33 +184,32 @@ def evaluate(
             for row in compare_modes(checkpoint.model, test, name, modes, budgets, **options)
         ]
     else:
-        result["protocols"] = {
-            name: evaluate_together(
-                [checkpoint.model, *(other.model for other in others)],
-                test,
-                name,
-                cache=cache,
-                workers=workers,
-                **options,
-            )[0]
-            for name in protocols
-        }
+        models = [checkpoint.model, *(other.model for other in others)]
+        options |= {"cache": cache, "workers": workers}
+        found = {name: evaluate_together(models, test, name, **options) for name in protocols}
+        result["protocols"] = {name: report for name, (report, _) in found.items()}
         if others:
             result["with"] = [str(path) for path in together]
         else:
             for report in result["protocols"].values():
                 del report["alone"]
+        if csv is not None:
+            logits = {name: values for name, (_, values) in found.items()}
+            write_predictions(csv.expanduser(), logits, test)
     if json:
         print_json(result)
     elif "table" in result:
-        _show_comparison(result)
+        _show_comparison(result, what)
     else:
-        rows = table(f"{run}, {len(test)} test clouds", "protocol", "accuracy", "mean of classes")
+        title, num = f"{run}, {len(test)} {what}", len(test)
+        rows = table(title, "protocol", "accuracy", "named rightly", "mean of classes")
         for name, report in result["protocols"].items():
-            rows.add_row(name, percent(report["accuracy"]), percent(report["mean_class_accuracy"]))
+            share, mean = report["accuracy"], report["mean_class_accuracy"]
+            rows.add_row(name, percent(share, num), counted(share, num), percent(mean, num))
         show(rows)
         for name, report in result["protocols"].items() if others else ():
-            show(f"{name}, each alone: {', '.join(percent(share) for share in report['alone'])}")
+            alone = ", ".join(percent(share, num) for share in report["alone"])
+            show(f"{name}, each alone: {alone}")
 
 
 def _checkpoint(run: Path):
@@ -182,9 +220,33 @@ def _checkpoint(run: Path):
     if str(run) in network_names() and not run.exists():
         raise ArgumentError(
             f"`run` (={str(run)!r}) is a network that comes with pcequi, without data to evaluate "
-            "it on; its card has figures, and `--with` joins it to a run of yours"
+            "it on; `--files` names a folder of yours, its card has figures, and `--with` joins "
+            "it to a run of yours"
         )
     return load_checkpoint(run)
+
+
+def _settings_for_files(run: Path, checkpoint, where: dict):
+    """How new files are read and turned: as those of the run, or of a network without one."""
+    from pcequi.training.run_settings import RunSettings, load_run_settings
+
+    for name, value in where.items():
+        if value:
+            option = f"--{name.replace('_', '-')}"
+            raise ArgumentError(
+                f"`{option}` (={value!r}) names the data set of a run, and `--files` is tested on "
+                "in its place; leave one out"
+            )
+    if (run.expanduser() / "settings.json").exists():
+        settings = load_run_settings(run)
+        return RunSettings(
+            data="folder",
+            num_points=settings.num_points,
+            data_seed=settings.data_seed,
+            protocol=settings.protocol,
+            fit=settings.fit,
+        )
+    return RunSettings(data="folder", num_points=checkpoint.extra.get("num_points") or 1024)
 
 
 def _test_clouds(settings, classes, run: Path):
@@ -213,20 +275,25 @@ def _test_clouds(settings, classes, run: Path):
     return test
 
 
-def _warn_of_seen(seen: dict[str, int | None], settings, run: Path, tested: int) -> None:
+def _warn_of_seen(
+    seen: dict[str, int | None], settings, run: Path, tested: int, files: Path | None
+) -> None:
     """Say it where networks were trained on what they are tested on."""
     from pcequi.training.run_data import is_same_data
     from pcequi.training.run_settings import load_run_split
 
     for path, count in seen.items():
         if count:
+            what = "test clouds" if files is None else f"files of {files}"
+            remedy = "bring back the split that it was trained with"
+            remedy = remedy if files is None else "leave them out"
             warnings.warn(
-                f"{count} of {tested} test clouds were trained on by {path}, so its accuracy "
-                "says less about new shapes: bring back the split that it was trained with",
+                f"{count} of {tested} {what} were trained on by {path}, so its accuracy "
+                f"says less about new shapes: {remedy}",
                 stacklevel=3,
             )
     # A run of before noted its training clouds as a whole alone.
-    if seen[str(run)] is None and settings.data == "folder":
+    if files is None and seen[str(run)] is None and settings.data == "folder":
         if not is_same_data(run, load_run_split(settings, train=True)):
             warnings.warn(
                 f"the training clouds of {run} are no longer those that it was trained on, so it "
@@ -235,9 +302,9 @@ def _warn_of_seen(seen: dict[str, int | None], settings, run: Path, tested: int)
             )
 
 
-def _show_comparison(result: dict) -> None:
+def _show_comparison(result: dict, what: str) -> None:
     rows = table(
-        f"{result['run']}, {result['shapes']} test clouds",
+        f"{result['run']}, {result['shapes']} {what}",
         "mode",
         "protocol",
         "budget",
@@ -258,10 +325,10 @@ def _show_comparison(result: dict) -> None:
             row["mode"],
             row["protocol"],
             str(row["budget"] or "as trained"),
-            percent(row["accuracy"]),
+            percent(row["accuracy"], result["shapes"]),
             "-" if gap is None else f"{gap:.2g}",
             "-" if share is None else f"{share:.2g}",
-            percent(row.get("agreement")),
+            percent(row.get("agreement"), result["shapes"]),
             f"{1000 * row['seconds_per_shape']:.0f}",
         )
     show(rows)

@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from pcequi.cli.common import Device, Json, Seed, Threads, print_json, show, table, terminable
+from pcequi.cli.common import (
+    Device,
+    Json,
+    Seed,
+    Threads,
+    check_place,
+    print_json,
+    show,
+    table,
+    terminable,
+)
 from pcequi.errors import ArgumentError, FileError
 
 
@@ -55,6 +65,14 @@ def predict(
             "--drop-outliers", help="Leave out points that lie alone, as stray points of a scan do."
         ),
     ] = False,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a table for spreadsheets into this file, a row a file: its name, class and "
+            "probability, those of the next classes (--top), warning, error; - prints it.",
+            show_default="not written",
+        ),
+    ] = None,
     seed: Seed = 0,
     threads: Threads = None,
     device: Device = "auto",
@@ -72,10 +90,15 @@ def predict(
     """
     from pcequi.networks import FOR_SCANS, TOGETHER, load_network, network_names
     from pcequi.training.predict import predict_each
+    from pcequi.training.predictions import csv_text, prediction_table, write_csv
     from pcequi.training.progress import progress_bar
     from pcequi.training.threads import choose_device, set_threads
 
     set_threads(threads)
+    printed = str(csv) == "-"
+    check_place("csv", None if printed else csv)
+    if printed and json:
+        raise ArgumentError("`--csv` (='-') and `--json` both print; give one, or --csv FILE")
     files = files or []
     run = str(files.pop(0)) if files and _is_run(files[0], network) else None
     files += _named(files_from) if files_from else []
@@ -122,10 +145,14 @@ def predict(
         source = {"network": one} if run is None else {"run": run}
         counts = {"classified": classified, "failed": failed, "interrupted": interrupted}
         print_json(source | {"files": results} | counts)
+    elif printed:
+        typer.echo(csv_text(*prediction_table(results, top)), nl=False)
     else:
         show_predictions(results)
         if len(results) > 1:
             show(f"{classified} files classified, {failed} cannot be used")
+    if csv is not None and not printed:  # last: what is printed is not lost where it fails
+        write_csv(csv.expanduser(), *prediction_table(results, top))
     for result in results:
         for kind in ("error", "warning"):
             if kind in result:

@@ -27,12 +27,12 @@ from pcequi.cli.common import (
     Timeout,
     Workers,
     check_split,
-    percent,
     print_json,
     show,
     table,
     text,
 )
+from pcequi.shares import counted, percent
 
 
 def train(
@@ -170,21 +170,24 @@ def show_report(report: dict) -> None:
         f"{report['data']}, preset {report['preset']}, epoch {report['epochs']}",
         "protocol",
         "accuracy",
+        "test clouds named rightly",
         "mean of classes",
-        "test clouds",
     )
+    tested, held = shapes["test"], shapes["held_out"]
     for name, accuracy in report["accuracy"].items():
         result.add_row(
             name,
-            percent(accuracy),
-            percent(report["mean_class_accuracy"][name]),
-            str(shapes["test"]),
+            percent(accuracy, tested),
+            counted(accuracy, tested),
+            percent(report["mean_class_accuracy"][name], tested),
         )
     show(result)
     for pair, share in report["agreement"].items():
-        show(f"Same prediction under {pair.replace(', ', ' and ')}: {percent(share)} of the clouds")
+        same = f"{percent(share, tested)} of the clouds"
+        show(f"Same prediction under {pair.replace(', ', ' and ')}: {same}")
     if "val_accuracy" in report["last_epoch"]:
-        show(f"Held out of training: {percent(report['last_epoch']['val_accuracy'])}")
+        share = report["last_epoch"]["val_accuracy"]
+        show(f"Held out of training: {percent(share, held)}, {counted(share, held)}")
     show(
         f"{shapes['train']} training clouds, {report['parameters']:,} parameters; "
         f"{seconds['precompute_train']:.0f} s to precompute them, "

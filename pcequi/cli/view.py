@@ -84,6 +84,12 @@ def view(
             min=1, help="Representatives of the level.", show_default="those of the network"
         ),
     ] = None,
+    drop_outliers: Annotated[
+        bool,
+        typer.Option(
+            "--drop-outliers", help="Leave out points that lie alone, as stray points of a scan do."
+        ),
+    ] = False,
     num_points: Annotated[
         int | None,
         typer.Option(
@@ -118,7 +124,9 @@ def view(
 
     import torch
 
+    from pcequi.datasets.meshes import normalize_cloud
     from pcequi.datasets.readers import read_points
+    from pcequi.outliers import kept_points
     from pcequi.rotations import random_rotations
     from pcequi.training.predict import sparse_warning
     from pcequi.training.progress import progress_bar
@@ -144,6 +152,9 @@ def view(
     if num_points is None:
         num_points = (checkpoint.extra.get("num_points") if checkpoint else None) or 1024
     clouds = [read_points(file, num_points, seed).pos.double() for file in files]
+    if drop_outliers:
+        clouds = [cloud[kept_points(cloud)].numpy() for cloud in clouds]
+        clouds = [torch.from_numpy(normalize_cloud(cloud)) for cloud in clouds]
     # An untrained network has no answer to be trusted.
     warnings = [checkpoint and sparse_warning(checkpoint, cloud) for cloud in clouds]
 

@@ -73,12 +73,16 @@ def first_of_each(files: list[tuple[Path, int]], limit: int) -> list[tuple[Path,
     return kept
 
 
-def find_files(folder: Path) -> list[tuple[Path, str, str]]:
+def find_files(folder: Path, least: int = 2) -> list[tuple[Path, str, str]]:
     """Path, class and split (``""`` where no folder says it) of every usable file, sorted.
+
+    Args:
+        folder: Whose sub-folders are the classes.
+        least: Classes that are needed.
 
     Raises:
         FileError: There is no such folder.
-        DataError: Fewer than two classes; a class without files; classes that are
+        DataError: Fewer classes than ``least``; a class without files; classes that are
             split by folders and others that are not.
 
     **Equivariance:** does not apply: no file is opened.
@@ -96,9 +100,10 @@ def find_files(folder: Path) -> list[tuple[Path, str, str]]:
     places = [(folder / name, part) for name, part in above.items()] or [(folder, "")]
     files = [found for place, part in places for found in _find_classes(place, part)]
     names = sorted({name for _, name, _ in files})
-    if len(names) < 2:
+    if len(names) < least:
+        number = "one is" if least == 1 else "two are"
         raise DataError(
-            f"`folder` (={str(folder)!r}) has {len(names)} classes, and at least two are needed: "
+            f"`folder` (={str(folder)!r}) has {len(names)} classes, and at least {number} needed: "
             "put the files of each class into a sub-folder of its own"
         )
     loose = [path for path, _, part in files if not part]

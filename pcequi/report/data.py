@@ -8,6 +8,7 @@ from pathlib import Path
 from pcequi.errors import FileError
 from pcequi.report.hardest import HARDEST
 from pcequi.training.files import read_json
+from pcequi.training.predictions import PREDICTIONS
 
 __all__ = ["report_data"]
 
@@ -25,7 +26,8 @@ def report_data(run: str | Path) -> dict:
         an effect;
         ``history``, a dictionary an epoch; ``classes``; by protocol ``accuracy``,
         ``mean_class_accuracy``, ``per_class`` and ``confusion``; ``agreement``;
-        ``shapes``; ``cost``, name to value and unit; ``hardest``, see
+        ``shapes``; ``cost``, name to value and unit; ``predictions``, whether there is a table
+        of them beside the page; ``hardest``, see
         ``hardest_shapes``, and ``hardest_protocol``. ``confusion`` and ``hardest``
         are empty for a run of an earlier pcequi, which did not keep them.
 
@@ -53,6 +55,7 @@ def report_data(run: str | Path) -> dict:
             "confusion": report.get("confusion") or {},
             "shapes": report["shapes"],
             "cost": _cost(report, first),
+            "predictions": (folder / PREDICTIONS).exists(),
             "hardest": kept.get("shapes", []),
             "hardest_protocol": kept.get("protocol", first),
         }

@@ -11,6 +11,7 @@ from string import Template
 from pcequi.errors import FileError
 from pcequi.report import tables
 from pcequi.report.data import report_data
+from pcequi.shares import counted, percent
 from pcequi.training.files import write_text
 
 __all__ = ["REPORT", "report_page", "write_report"]
@@ -34,10 +35,14 @@ def report_page(data: dict) -> str:
     **Equivariance:** does not apply.
     """
     first, accuracy = next(iter(data["accuracy"].items()))
+    tested = data["shapes"]["test"]
+    share = percent(accuracy, tested)
+    if tested < 1000:  # of few the number says more
+        share += f" ({counted(accuracy, tested)})"
     mistakes = sum(not item["right"] for item in data["hardest"])
     clouds = [item["points"] for item in data["hardest"]]
     return Template(_part("template.html")).substitute(
-        title=escape(f"{data['data']}: {tables.percent(accuracy)} under {first}"),
+        title=escape(f"{data['data']}: {share} under {first}"),
         run=escape(data["run"]),
         summary=escape(
             f"{data['shapes']['train']} training shapes, {data['shapes']['test']} test shapes, "
@@ -56,7 +61,7 @@ def report_page(data: dict) -> str:
             if mistakes or not clouds
             else f"No mistakes under {data['hardest_protocol']}: the least sure answers"
         ),
-        hardest=tables.hardest_grid(data),
+        hardest=tables.hardest_grid(data) + tables.predictions_line(data),
         cost=tables.cost_table(data),
         settings=tables.settings_table(data),
     )

@@ -7,6 +7,8 @@ from html import escape
 from typing import Any
 
 from pcequi.report.svg import line_chart
+from pcequi.shares import counted, percent, wilson
+from pcequi.training.predictions import PREDICTIONS
 
 __all__ = [
     "accuracy_table",
@@ -16,16 +18,9 @@ __all__ = [
     "cost_table",
     "curves",
     "hardest_grid",
+    "predictions_line",
     "settings_table",
 ]
-
-
-def percent(share: float | None) -> str:
-    """A share as people read it.
-
-    **Equivariance:** does not apply.
-    """
-    return "–" if share is None else f"{100 * share:.2f} %"
 
 
 # Classes of which all pairs are shown; of more, so many pairs that are confused most often.
@@ -63,16 +58,24 @@ def settings_table(data: dict) -> str:
 
 
 def accuracy_table(data: dict) -> str:
-    """A row a protocol.
+    """A row a protocol, with the interval of ``shares.wilson``.
 
     **Equivariance:** does not apply.
     """
-    rows = [
-        (name, percent(value), percent(data["mean_class_accuracy"][name]), data["shapes"]["test"])
-        for name, value in data["accuracy"].items()
-    ]
-    head = ("protocol", "accuracy", "mean of classes", "test shapes")
-    return _rows(rows, "numbers", head)
+    rows, tested = [], data["shapes"]["test"]
+    for name, value in data["accuracy"].items():
+        low, high = wilson(round(value * tested), tested)
+        mean = data["mean_class_accuracy"][name]
+        interval = f"{percent(low, tested)} to {percent(high, tested)}"
+        rows.append(
+            (name, percent(value, tested), counted(value, tested), interval, percent(mean, tested))
+        )
+    head = ("protocol", "accuracy", "test shapes named rightly", "95 % interval", "mean of classes")
+    note = (
+        "<p>The interval is that of Wilson (1927) for the accuracy on many more shapes like those "
+        "that were tested on.</p>"
+    )
+    return _rows(rows, "numbers", head) + note
 
 
 def agreement_lines(data: dict) -> str:
@@ -82,7 +85,7 @@ def agreement_lines(data: dict) -> str:
     """
     return "".join(
         f"<p>Same prediction under {escape(pair.replace(', ', ' and '))}: "
-        f"{percent(share)} of the shapes.</p>"
+        f"{percent(share, data['shapes']['test'])} of the shapes.</p>"
         for pair, share in data["agreement"].items()
     )
 
@@ -120,10 +123,12 @@ def class_table(data: dict) -> str:
     first = next((name for name in protocols if name in data["confusion"]), None)
     rows = []
     for place, name in enumerate(data["classes"]):
-        row = [name, *(percent(data["per_class"][protocol][name]) for protocol in protocols)]
+        counts = [] if first is None else list(data["confusion"][first][place])
+        total = sum(counts) if counts else data["shapes"]["test"]
+        shares = [data["per_class"][protocol][name] for protocol in protocols]
+        row = [name, *(percent(share, total, none="–") for share in shares)]
         if first is not None:
-            counts = list(data["confusion"][first][place])
-            total, counts[place] = sum(counts), 0
+            counts[place] = 0
             most = max(counts)
             taken = f"{data['classes'][counts.index(most)]} ({most})" if most else "–"
             row += [total, taken]
@@ -213,6 +218,19 @@ def hardest_grid(data: dict) -> str:
             f"<br><small>{escape(name)}</small></figcaption></figure>"
         )
     return f'<div class="clouds">{"".join(figures)}</div>'
+
+
+def predictions_line(data: dict) -> str:
+    """Where the answers to all test shapes are; no link, as a page may be passed on alone.
+
+    **Equivariance:** does not apply.
+    """
+    if not data["predictions"]:
+        return ""
+    return (
+        f"<p>What each test shape was called is in <code>{PREDICTIONS}</code>, in the folder of "
+        "the run.</p>"
+    )
 
 
 def cost_table(data: dict) -> str:

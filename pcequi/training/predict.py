@@ -20,6 +20,9 @@ __all__ = ["predict_cloud", "predict_each", "predict_files", "sparse_warning", "
 # Share of the points of training below which a cloud is called sparse: with a quarter of
 # them the shipped network has lost a third of its accuracy (docs/claims.md, 7).
 SPARSE = 0.25
+# How many times as far from the middle as all points that are kept stray points lie that are
+# told. Of ModelNet40's 2,468 test clouds 2 have such, of 2,700 Gaussian discs and balls none.
+_FAR = 2.0
 # Share of the points in one place that is told.
 _HEAP = 0.05
 
@@ -187,6 +190,7 @@ def _predicted(networks, file, num_points, seed, *, top, drop_outliers, device) 
             kept = kept_points(pos)
             result["dropped"], pos = len(pos) - len(kept), pos[kept]
         told = [sparse_warning(networks[0], pos)]
+        far = 0 if drop_outliers else stray_points(pos)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             result["predictions"] = predict_cloud(networks, pos, top=top, device=device)
@@ -194,7 +198,13 @@ def _predicted(networks, file, num_points, seed, *, top, drop_outliers, device) 
         for one in caught:
             if one not in strays:  # not ours to keep
                 warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-        if strays:
+        if far:
+            points = f"{far} point{'s lie' if far > 1 else ' lies'}"
+            told.append(
+                f"{points} far from all others, as stray points of a scan do: leave them out "
+                "(`drop_outliers`, --drop-outliers)"
+            )
+        elif strays:
             told.append(
                 "half of the points lie close together and some far away: stray points? Leave "
                 "them out (`drop_outliers`, --drop-outliers)"
@@ -244,6 +254,20 @@ def largest_heap(pos: Tensor) -> int:
             return 0
     heap = int(torch.unique(pos, dim=0, return_counts=True)[1].max())
     return heap if heap > most else 0
+
+
+def stray_points(pos: Tensor) -> int:
+    """How many of the points [N, 3] lie alone, and so far out that the size and the middle of the
+    cloud are theirs; see ``outliers.kept_points``.
+
+    **Equivariance:** invariant, also to scale.
+    """
+    kept = kept_points(pos)
+    if len(kept) == len(pos):
+        return 0
+    pos = pos.double()
+    radius = (pos - pos[kept].mean(0)).norm(dim=1)
+    return int((radius > _FAR * radius[kept].max()).sum())
 
 
 def trained_points(checkpoint: Checkpoint) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from torch import Tensor
@@ -19,7 +20,9 @@ __all__ = ["check_data", "is_of_before", "is_same_data", "run_number", "trained_
 _DELETE = "delete it to go on without this check"
 
 
-def check_data(folder: Path, train: Split, rows: Tensor, resume: bool) -> int:
+def check_data(
+    folder: Path, train: Split, rows: Tensor, resume: bool, root: str | None = None
+) -> int:
     """Whether a run that goes on has the clouds and classes that it began with.
 
     A new run notes them and draws a number.
@@ -29,6 +32,8 @@ def check_data(folder: Path, train: Split, rows: Tensor, resume: bool) -> int:
         train: the training split.
         rows: of it that are trained on [n].
         resume: whether the run goes on.
+        root: folder within which the names of the training split are those of files; None: they
+            are none.
 
     Returns:
         The number of the run; 0 for one of before that has none.
@@ -57,6 +62,9 @@ def check_data(folder: Path, train: Split, rows: Tensor, resume: bool) -> int:
     now["number"] = 0 if resume and (folder / "state.safetensors").exists() else _drawn()
     now["place"] = place
     now["trained_on"] = sorted({_digest(train.clouds[row]) for row in rows.tolist()})
+    if root is not None and train.names is not None:
+        trained = [Path(root).expanduser() / train.names[row] for row in rows.tolist()]
+        now["trained_files"] = sorted(set(_contents(trained)) - {None})
     write_json(path, now)
     return now["number"]
 
@@ -82,17 +90,28 @@ def run_number(folder: Path) -> int:
         return 0
 
 
-def trained_on(run: str | Path, clouds: Sequence[Tensor]) -> int | None:
+def trained_on(
+    run: str | Path, clouds: Sequence[Tensor], files: Sequence[Path] | None = None
+) -> int | None:
     """How many of some clouds, as they are stored, a run was trained on; None where it does not
     say, as runs of before and networks that come with pcequi.
+
+    Args:
+        run: the folder.
+        clouds: each [N, 3].
+        files: of each cloud, which is known by its content too: two samples of one mesh differ.
 
     **Equivariance:** none: turned clouds are others.
     """
     try:
-        seen = set(read_json(Path(run).expanduser() / "data.json", _DELETE)["trained_on"])
+        kept = read_json(Path(run).expanduser() / "data.json", _DELETE)
+        seen, contents = set(kept["trained_on"]), set(kept.get("trained_files", ()))
     except (FileError, LookupError, TypeError):
         return None
-    return sum(_digest(cloud) in seen for cloud in clouds)
+    if files is None or not contents:  # runs of before did not note the files
+        return sum(_digest(cloud) in seen for cloud in clouds)
+    pairs = zip(clouds, _contents(files), strict=True)
+    return sum(_digest(cloud) in seen or content in contents for cloud, content in pairs)
 
 
 def is_same_data(run: str | Path, train: Split) -> bool:
@@ -116,6 +135,16 @@ def _digest_of_all(train: Split) -> str:
 
 def _digest(cloud: Tensor) -> str:
     return hashlib.sha256(cloud.contiguous().numpy().tobytes()).hexdigest()[:16]
+
+
+def _contents(files: Iterable[Path]) -> list[str | None]:
+    """Of the content of each file; None where it cannot be read."""
+    found: list[str | None] = []
+    for path in files:
+        found.append(None)
+        with suppress(OSError), path.open("rb") as file:
+            found[-1] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return found
 
 
 def _place(folder: Path) -> str:

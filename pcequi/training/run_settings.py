@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from pcequi.errors import ArgumentError, FileError, check_count
@@ -15,6 +15,9 @@ from pcequi.training.settings import FitSettings
 from pcequi.training.splits import Split, check_data_name, load_split
 
 __all__ = ["RunSettings", "load_run_settings", "load_run_split"]
+
+# Settings that runs of before kept, and the value with which each had no effect.
+_GONE = {"entry_dropout": 0.0, "keep_frames": None}
 
 
 @dataclass(frozen=True)
@@ -109,20 +112,48 @@ class RunSettings:
 
     @classmethod
     def from_dict(cls, values: dict) -> RunSettings:
-        """The settings that ``to_dict`` described."""
+        """The settings that ``to_dict`` described, of this or an earlier version.
+
+        Raises:
+            ArgumentError: a setting that this version does not have, or a value outside its
+                range.
+        """
         values = dict(values)
         if values.get("data") != "folder":  # kept by runs of before, without effect
             values.pop("test_share", None)
-        values["fit"] = FitSettings(**values["fit"])
+        values["fit"] = FitSettings(**_known(values["fit"], FitSettings))
         values["also"] = tuple(values["also"])
-        return cls(**values)
+        return cls(**_known(values, cls))
+
+
+class _OtherVersion(ArgumentError):
+    """Settings of another version of pcequi."""
+
+
+def _known(values: dict, kind: type) -> dict:
+    """Values without settings that are gone and had no effect."""
+    names = [one.name for one in fields(kind)]
+    kept = {
+        key: value
+        for key, value in values.items()
+        if key in names or key not in _GONE or value != _GONE[key]
+    }
+    for key, value in kept.items():
+        if key not in names:
+            raise _OtherVersion(
+                f"`{key}` (={value!r}) is a setting that this version does not have: the run was "
+                "made by another version of pcequi, which report.json names; use that one, or "
+                "`pcequi predict`, which needs the network alone"
+            )
+    return kept
 
 
 def load_run_settings(run: str | Path) -> RunSettings:
     """The settings of a run.
 
     Raises:
-        FileError: the folder is none of a run, or ``settings.json`` is damaged.
+        FileError: the folder is none of a run, or ``settings.json`` is damaged or of a version
+            of pcequi with other settings.
 
     **Equivariance:** does not apply.
     """
@@ -130,6 +161,8 @@ def load_run_settings(run: str | Path) -> RunSettings:
     values = read_json(path, "give the folder of a run made by `pcequi train`")
     try:
         return RunSettings.from_dict(values)
+    except _OtherVersion as error:
+        raise FileError(f"{path} cannot be used: {error}") from error
     except (TypeError, LookupError, ValueError) as error:
         raise FileError(f"{path} is damaged ({error}); train again") from error
 

@@ -23,6 +23,7 @@ from pcequi.training.files import write_json
 from pcequi.training.fit import fit, split_rows
 from pcequi.training.plots import plot_confusion, plot_curves
 from pcequi.training.predict import SPARSE, largest_heap
+from pcequi.training.predictions import PREDICTIONS, write_predictions
 from pcequi.training.run_data import check_data, is_of_before, run_number
 from pcequi.training.run_settings import RunSettings, load_run_settings, load_run_split
 from pcequi.training.splits import Split
@@ -43,6 +44,7 @@ _OWN_FILES = (
     "curves.png",
     "confusion.png",
     "hardest.json",
+    "predictions.csv",
     "report.html",
 )
 
@@ -65,8 +67,9 @@ def train_run(
     The folder gets ``settings.json``, ``metrics.jsonl`` (a line an epoch),
     ``state.safetensors`` (to resume), ``model.safetensors`` and ``model.json``
     (see ``checkpoints``), ``report.json``, ``curves.png``, ``confusion.png``,
-    ``hardest.json`` (the worst mistakes) and ``report.html``, which shows it all. ``data.json``
-    has the classes and digests of the training clouds, see ``run_data``.
+    ``hardest.json`` (the worst mistakes), ``predictions.csv`` (what each test cloud was called)
+    and ``report.html``, which shows it all. ``data.json`` has the classes and digests of the
+    training clouds, see ``run_data``.
 
     Args:
         settings: what to do.
@@ -189,6 +192,7 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
     if ranks.first:
         write_json(folder / "report.json", report)
         save_hardest(folder, first, logits[first], test)
+        write_predictions(folder / PREDICTIONS, logits, test)
         write_report(folder)
         plot_curves(history, folder / "curves.png")
         title = f"{first}: {reports[first]['accuracy']:.1%}"
@@ -215,8 +219,8 @@ def _check_folder(folder: Path, settings: RunSettings, resume: bool, overwrite: 
             )
     elif path.exists() and not overwrite:
         raise ArgumentError(
-            f"`run` (={str(folder)!r}) holds a run already; resume it, overwrite it, or give "
-            "another folder"
+            f"`run` (={str(folder)!r}) holds a run already; go on with it (`resume`, "
+            "--resume), throw it away (`overwrite`, --overwrite), or give another folder"
         )
 
 
@@ -244,7 +248,8 @@ def _begin(
             )
         _start_folder(folder, settings, overwrite)
         try:
-            number = check_data(folder, train, rows, resume)
+            root = settings.root if settings.data == "folder" else None
+            number = check_data(folder, train, rows, resume, root)
         except PcequiError as found:  # the others must not wait for it
             number, error = -1, found
     number = int(ranks.gather(torch.tensor([number]), even=True)[0])

@@ -150,7 +150,8 @@ def load_split(
 
         if root is None:
             raise ArgumentError(
-                "`root` (=None) must be the folder whose sub-folders are the classes"
+                "`root` (=None) must be the folder whose sub-folders are the classes: give it "
+                "(--root FOLDER)"
             )
         options = {"test_share": test_share, "test_list": test_list, "seed": seed, "limit": limit}
         dataset = FolderClouds(root, train, num_points=num_points, **options)

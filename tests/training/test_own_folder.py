@@ -1,5 +1,6 @@
 """From a folder of own files to a trained network, predictions and a report."""
 
+import csv
 import json
 import shutil
 
@@ -40,6 +41,11 @@ def parts(tmp_path):
     return tmp_path / "parts"
 
 
+def table(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
 def test_train_predict_and_report(run, parts, tmp_path):
     options = ["--data", "folder", "--root", "parts", "--preset", "tiny", "--num-points", 32]
     options += ["--epochs", 2, "--batch-size", 4, "--workers", 1, "--threads", 1]
@@ -52,6 +58,12 @@ def test_train_predict_and_report(run, parts, tmp_path):
     hardest = json.loads((tmp_path / "runs/own/hardest.json").read_text())["shapes"]
     assert len(hardest) == 6 and all(item["name"] in page for item in hardest)
 
+    rows = table(tmp_path / "runs/own/predictions.csv")
+    assert "predictions.csv" in page and len(rows) == 6
+    assert all((parts / row["file"]).exists() for row in rows)
+    assert all(row["file"].split("/")[0] == row["true class"] for row in rows)
+    assert all(1 / 3 <= float(row["probability"]) <= 1 for row in rows)
+
     files = sorted(parts.rglob("*.off"))
     broken = tmp_path / "broken.off"
     broken.write_text("no mesh")
@@ -62,8 +74,15 @@ def test_train_predict_and_report(run, parts, tmp_path):
     assert all(len(entry["predictions"]) == 3 for entry in found["files"][:-1])
 
     # The split of the run is that of its settings, also in `evaluate` and `precompute`.
-    code, out, _ = run("evaluate", "runs/own", "--json", "--workers", 1, "--threads", 1)
+    quick = ["--workers", 1, "--threads", 1, "--csv", "again.csv"]
+    code, out, _ = run("evaluate", "runs/own", "--json", *quick)
     assert code == 0 and json.loads(out)["shapes"] == 6
+    assert table(tmp_path / "again.csv") == rows
+    for place in ("no/where.csv", "parts", "-"):
+        code, _, err = run("evaluate", "runs/own", "--csv", place)
+        assert code == 1 and f"`--csv` (={place!r}) must be a file in a folder" in err
+    code, _, err = run("evaluate", "runs/own", "--csv", "again.csv", "--mode", "online")
+    assert code == 1 and "`--csv` cannot be joined" in err
     code, out, _ = run("precompute", *options[:8], "--workers", 1, "--test-share", 0.4, "--json")
     assert code == 0 and [store["clouds"] for store in json.loads(out)["stores"]] == [9, 6]
 
@@ -71,7 +90,7 @@ def test_train_predict_and_report(run, parts, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--data", "folder"], "`root` (=None) must be the folder"),
+        (["--data", "folder"], "(--root FOLDER)"),
         (["--data", "folder", "--root", "nowhere"], "nowhere') is no folder"),
         (["--data", "folder", "--root", ".", "--test-share", 2], "`test_share` (=2.0)"),
         (["--test-list", "list.txt"], "list.txt') does not apply to 'shapes'"),

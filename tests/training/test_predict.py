@@ -1,5 +1,7 @@
 """Predictions of files: one bad file is reported, the rest go on."""
 
+import csv
+import io
 import json
 import warnings
 
@@ -10,10 +12,18 @@ import trimesh
 from torch_geometric.data import Data
 
 from pcequi.cli import main
+from pcequi.datasets.meshes import sample_mesh
+from pcequi.datasets.shapes import SHAPE_CLASSES, make_shape
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.outliers import kept_points
 from pcequi.training import Checkpoint, save_checkpoint
-from pcequi.training.predict import largest_heap, predict_cloud, predict_each, predict_files
+from pcequi.training.predict import (
+    largest_heap,
+    predict_cloud,
+    predict_each,
+    predict_files,
+    stray_points,
+)
 
 NUM = 30
 
@@ -121,6 +131,33 @@ def test_the_command_says_it_on_stderr_in_json_and_by_its_exit(checkpoint, files
     assert "%" in out and any(name in out for name in checkpoint.classes)
 
 
+def test_answers_are_a_table_for_spreadsheets(checkpoint, files, tmp_path, capsys):
+    save_checkpoint(tmp_path / "run", checkpoint.model, checkpoint.classes, checkpoint.extra)
+    odd = tmp_path / 'a, "b"\n=c.npy'
+    np.save(odd, np.random.default_rng(0).normal(size=(50, 3)))
+
+    def run(*more):
+        arguments = [tmp_path / "run", odd, files[3], "--threads", 1, *more]
+        with pytest.raises(SystemExit) as stop:
+            main(["predict", *map(str, arguments)])
+        return stop.value.code, *capsys.readouterr()
+
+    code, out, _ = run("--csv", "-", "--top", 2)
+    first, second = csv.DictReader(io.StringIO(out))
+    names = ["file", "class", "probability", "class 2", "probability 2", "warning", "error"]
+    assert code == 1 and list(first) == names and first["file"] == str(odd)
+    assert {first["class"], first["class 2"]} < set(checkpoint.classes)
+    assert float(first["probability"]) >= float(first["probability 2"])
+    assert second["class"] == "" and "3.npy" in second["error"]
+    code, printed, _ = run("--csv", tmp_path / "answers.csv", "--top", 2)
+    assert code == 1 and (tmp_path / "answers.csv").read_text() == out
+    assert "2 files" not in out and "1 files classified" in printed
+    code, _, err = run("--csv", "-", "--json")
+    assert code == 1 and "`--csv` (='-') and `--json` both print" in err
+    code, _, err = run("--csv", tmp_path / "none" / "answers.csv")
+    assert code == 1 and "`--csv`" in err and "make the folder first" in err
+
+
 def test_strays_are_left_out_where_it_is_asked_for(checkpoint, tmp_path, capsys):
     generator = torch.Generator().manual_seed(0)
     whole = torch.nn.functional.normalize(torch.randn(300, 3, generator=generator), dim=1)
@@ -185,7 +222,40 @@ def test_heaps_and_strays_are_told(checkpoint, tmp_path):
     assert "warning" not in found["plain"]
     assert "1 different point," in found["copies"]["warning"]
     assert "40 of 340 points lie in one place" in found["zeros"]["warning"]
-    assert "stray points" in found["strays"]["warning"]
+    assert "3 points lie far from all others, as stray points" in found["strays"]["warning"]
+    assert found["strays"]["warning"].count("stray") == 1
+
+
+def test_points_that_set_the_size_of_a_cloud_are_told(checkpoint, tmp_path):
+    checkpoint.extra["num_points"] = 1024
+    generator = torch.Generator().manual_seed(0)
+    rng = np.random.default_rng(2)
+    chair, _ = sample_mesh(*make_shape("chair", rng), 1024, rng)
+    far = torch.nn.functional.normalize(torch.randn(8, 3, generator=generator), dim=1)
+    middle, radius = chair.mean(0), np.linalg.norm(chair - chair.mean(0), axis=1).max()
+    scan = np.concatenate([chair[8:], middle + 6 * radius * far.numpy()])
+    np.save(tmp_path / "scan.npy", scan)
+    (found,) = predict_files(checkpoint, [tmp_path / "scan.npy"])
+    assert "8 points lie far from all others" in found["warning"]
+    assert "--drop-outliers" in found["warning"]
+    (found,) = predict_files(checkpoint, [tmp_path / "scan.npy"], drop_outliers=True)
+    assert "warning" not in found and found["dropped"] >= 8
+    scan = torch.from_numpy(scan)
+    assert stray_points(scan) == stray_points(scan[:-7] * 40 + 900) + 7 == 8
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whole_clouds_have_no_stray_points(seed):
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn(1024, 3, generator=generator)
+    cube = torch.rand(1024, 3, generator=generator)
+    clouds = [normal, normal * torch.tensor([1.0, 1.0, 0.0]), cube, cube[:40], cube[:1]]
+    clouds += [torch.nn.functional.normalize(normal, dim=1), torch.zeros(30, 3)]
+    assert [stray_points(cloud) for cloud in clouds] == [0] * 7
+    rng = np.random.default_rng(seed)
+    for kind in SHAPE_CLASSES:
+        points, _ = sample_mesh(*make_shape(kind, rng), 1024, rng)
+        assert stray_points(torch.from_numpy(points)) == 0, kind
 
 
 def test_warnings_of_others_are_passed_on(checkpoint, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """A run leaves all that is needed to read, resume and use it."""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -47,7 +48,7 @@ def test_a_run_from_shapes_to_prediction(go, tmp_path, settings):
     assert {path.name for path in folder.iterdir()} == {
         "settings.json", "data.json", "metrics.jsonl", "state.safetensors", "model.safetensors",
         "model.json", "report.json", "curves.png", "confusion.png", "hardest.json",
-        "report.html",
+        "predictions.csv", "report.html",
     }  # fmt: skip
     assert json.loads((folder / "report.json").read_text()) == report
     assert set(report["accuracy"]) == set(report["per_class"]) == {"z/SO3", "z/z"}
@@ -55,6 +56,13 @@ def test_a_run_from_shapes_to_prediction(go, tmp_path, settings):
     assert 0 <= report["agreement"]["z/SO3, z/z"] <= 1
     assert (folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
     assert load_run_settings(folder) == settings
+    with (folder / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == [str(row) for row in range(32)] * 2  # without names
+    for protocol, accuracy in report["accuracy"].items():
+        own = [row for row in rows if row["protocol"] == protocol]
+        right = sum(row["true class"] == row["predicted class"] for row in own)
+        assert right / len(own) == pytest.approx(accuracy)
     checkpoint = load_checkpoint(folder)
     assert checkpoint.extra["protocol"] == "z/SO3" and checkpoint.extra["num_points"] == 24
 
@@ -70,7 +78,7 @@ def test_a_run_from_shapes_to_prediction(go, tmp_path, settings):
 
 def test_a_run_is_not_replaced_by_accident(go, settings):
     first = go()
-    with pytest.raises(ArgumentError, match=r"`run` .*holds a run already; resume it, overwrite"):
+    with pytest.raises(ArgumentError, match=r"`run` .*holds a run .*--resume.*--overwrite"):
         go()
     again = go(overwrite=True)
     assert again["accuracy"] == first["accuracy"]
@@ -308,6 +316,42 @@ def test_runs_of_before_load_whatever_test_share_they_kept(go, settings, tmp_pat
     path = tmp_path / "run" / "settings.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"test_share": 0.3}))
     assert load_run_settings(tmp_path / "run") == settings
+
+
+def _as_of_before(settings, folder, **fit):
+    """settings.json of the run as pcequi wrote it with entry dropout and kept frames."""
+    values = settings.to_dict()
+    values["fit"] |= {"entry_dropout": 0.0, "keep_frames": None} | fit
+    (folder / "settings.json").write_text(json.dumps(values))
+
+
+def test_settings_that_are_gone_and_had_no_effect_are_passed_over(go, settings, tmp_path):
+    report = go()
+    _as_of_before(settings, tmp_path / "run")
+    assert load_run_settings(tmp_path / "run") == settings
+    assert go(resume=True)["accuracy"] == report["accuracy"]
+    assert "entry_dropout" not in (tmp_path / "run/settings.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("fit", "named"),
+    [
+        ({"entry_dropout": 0.1}, r"`entry_dropout` \(=0.1\)"),
+        ({"keep_frames": 4}, r"`keep_frames` \(=4\)"),
+        ({"tomorrow": None}, r"`tomorrow` \(=None\)"),
+    ],
+)
+def test_settings_of_another_version_are_named(go, settings, tmp_path, fit, named):
+    (tmp_path / "run").mkdir()
+    _as_of_before(settings, tmp_path / "run", **fit)
+    with pytest.raises(FileError, match=rf"settings.json .*{named} .*another version") as error:
+        load_run_settings(tmp_path / "run")
+    assert "damaged" not in str(error.value) and "train again" not in str(error.value)
+    with pytest.raises(FileError, match="another version of pcequi"):
+        go(resume=True)
+    values = settings.to_dict() | {"colour": "red"}
+    with pytest.raises(ArgumentError, match=r"`colour` \(='red'\) is a setting that this version"):
+        RunSettings.from_dict(values)
 
 
 def test_two_trainings_of_one_folder_are_noticed(go, tmp_path):

@@ -169,6 +169,16 @@ def test_several_files(view, drawn, make_blob):
     assert code == 0 and "embedding" in out and len(drawn[1].parts) == 2
 
 
+def test_stray_points_are_left_out(view, drawn, make_blob):
+    cloud = make_blob().numpy()
+    np.save("scan.npy", np.concatenate([cloud, [[6.0, 1, 0], [0, -5, 4]]]))
+    options = ["scan.npy", "--preset", "tiny", "--save", "out.png", "--json"]
+    whole, cleaned = (json.loads(view(*options, *more)[1]) for more in ([], ["--drop-outliers"]))
+    assert whole["points"] == len(cloud) + 2 and cleaned["points"] <= len(cloud)
+    radius = np.linalg.norm(drawn[1].parts[0].pos, axis=1).max()
+    assert radius == pytest.approx(1.0)  # as the presets expect it
+
+
 @pytest.fixture
 def run(tmp_path, levels_of, network):
     return save_checkpoint(tmp_path / "run", network(levels_of()), ["a", "b", "c", "d"]).parent
