@@ -100,7 +100,10 @@ def level_scene(
         basis = colors.feature_basis(first.shown(first.sampled.embedding))
         legend = "first three principal components of the embedding as red, green, blue"
     else:
-        palette = colors.representative_palette(first.centers())
+        # Spread over those that can be seen: equal ones are one.
+        seen = torch.cat([view.shown_names for view in views]).unique()
+        palette = np.zeros((len(first.names), 3))
+        palette[seen.numpy()] = colors.representative_palette(first.centers()[seen])
         have = "have the same nearest" if blended else "share the output of one"
         legend = f"points of one colour {have} representative"
         legend += "; further shapes: colour of the nearest one" * others

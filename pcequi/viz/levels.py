@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from pcequi.errors import ArgumentError
 from pcequi.pose_graph import SampledLevel, build_pose_graph
 from pcequi.poses import CentroidPoses
+from pcequi.viz.nearest import first_equals
 
 
 @dataclass
@@ -20,12 +21,12 @@ class LevelView:
         pos: the cloud [N, 3].
         sampled: the level: poses on N' points with K rotations.
         turn: index of the rotation shown, of each of the level's points [N'].
-        names: number under which each representative is shown [M].
-        namesake: for each name, the representative that is highlighted under
-            it [names]; the same as ``names`` turned round, where each name is
-            borne by one representative.
+        names: number under which each representative is shown [M]: its own, or the
+            first one with an equal embedding (those of symmetric clouds).
+        namesake: for each number of the first cloud's representatives, the one
+            that is highlighted under it [numbers].
         gap: distance of that representative's embedding to the one that gave
-            the name [names]; 0 for the cloud's own names.
+            the name [numbers]; 0 for the cloud's own names.
         evidence: of each of the level's points [N'], see ``viz.evidence``;
             None where none was computed.
     """
@@ -92,14 +93,16 @@ def sample_level(pos: Tensor, levels, level: int = 1, rotation: int = 0) -> Leve
             "network representatives on points (a level may be dense, or at the centroid)"
         )
     # Levels above cost time and change nothing here.
-    _, sampled = build_pose_graph(pos.double(), levels[:level], embeddings=True)
+    pos = pos.double()
+    _, sampled = build_pose_graph(pos, levels[:level], embeddings=True)
     sampled = sampled[-1]
     count = sampled.poses.num_rotations
     if not 0 <= rotation < count:
         raise ArgumentError(f"`rotation` (={rotation}) must be 0 to {count - 1} at this level")
     turn = torch.full((len(sampled.points),), rotation)
-    names = torch.arange(sampled.chosen.num)
-    return LevelView(pos.double(), sampled, turn, names, names, torch.zeros(len(names)))
+    number = torch.arange(sampled.chosen.num)
+    view = LevelView(pos, sampled, turn, number, number, torch.zeros(len(number)))
+    return replace(view, names=first_equals(view.centers()))
 
 
 def _can_be_shown(levels, number: int) -> bool:

@@ -1,5 +1,7 @@
 """A turned copy is sampled by itself and gets the same colours."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from pcequi.viz.colors import MEMBER, PALE, REPRESENTATIVE, highlight_colors
 from pcequi.viz.level_scene import COLORINGS, level_scene
 from pcequi.viz.levels import describe, sample_level
 from pcequi.viz.matching import match_copy, match_shape
+from pcequi.viz.nearest import first_equals, nearest_rows
 
 SAMPLED = [coloring for coloring in COLORINGS if coloring != "evidence"]  # needs no network
 
@@ -42,6 +45,60 @@ def test_points_with_normals_have_colours_and_no_frames(make_blob, levels_of):
     assert figures["same_representative"] == 1
     with pytest.raises(ArgumentError, match="`frames`"):
         level_scene([view], [""], frames=True)
+
+
+SYMMETRIC = ("rings", "cube", "grid", "prism", "corners")
+
+
+@pytest.fixture(params=SYMMETRIC)
+def symmetric(request, named_cloud):
+    """Clouds that turns exchange with themselves."""
+    if request.param != "rings":
+        return named_cloud(request.param)
+    turn = torch.arange(24, dtype=torch.float64) * (2 * np.pi / 24)
+    ring = torch.stack([turn.cos(), turn.sin(), torch.zeros_like(turn)], 1)
+    sizes = [(0.3, 0.0), (0.3, 0.3), (0.3, 0.6), (0.2, 0.8), (0.1, 1.0)]
+    return torch.cat([r * ring + ring.new_tensor([0, 0, z]) for r, z in sizes])
+
+
+@pytest.mark.parametrize("poses", [GridPoses("D2", "manhattan"), NormalPoses(0.5)])
+def test_a_turned_copy_of_a_symmetric_cloud(symmetric, levels_of, poses):
+    levels = levels_of(poses, num=400)  # more than there are different ones
+    levels[0] = replace(levels[0], num_points=None)
+    view, copy, figures, _ = compare(symmetric, levels)
+    assert figures["same_representative"] == 1 and figures["embedding_difference"] < 1e-9
+    # Equal representatives are one in the picture, whichever the copy takes.
+    first, second = level_scene([view, copy], ["", ""]).parts
+    np.testing.assert_allclose(first.color, second.color, atol=1e-6)
+    center = view.centers()
+    spread = (center - center.mean(0)).norm(dim=1).max()
+    apart = torch.cdist(center, center, compute_mode="donot_use_mm_for_euclid_dist")
+    equal = apart <= 1e-4 * spread + 1e-6 * center.norm(dim=1).max()
+    assert torch.equal(view.names[:, None] == view.names, equal)
+    assert equal.sum() > len(equal), "or the test says nothing"
+    assert len(np.unique(first.color.round(6), axis=0)) == describe(view)["representatives_shown"]
+
+
+def test_a_copy_in_single_precision_is_equal(make_blob, levels_of):
+    turn = random_rotations(1, dtype=torch.float64)[0]
+    view = sample_level(make_blob(), levels_of())
+    copy = sample_level((make_blob() @ turn.T).float(), levels_of())
+    _, figures = match_copy(view, copy, turn)
+    assert figures["same_representative"] == 1
+    assert 1e-9 < figures["embedding_difference"] < 1e-4
+
+
+def test_distances_between_embeddings_are_exact(generator):
+    """Not to the limit within which the sampler takes distances for equal."""
+    center = torch.randn(30, 7, generator=generator, dtype=torch.float64) + 100
+    near = center[:1] + 1e-7 * torch.randn(1, 7, generator=generator, dtype=torch.float64)
+    center = torch.cat([near, center])  # the sampler's rule would take the first of the two
+    index, distance = nearest_rows(center[1:], center)
+    assert index.tolist() == list(range(1, 31)) and (distance == 0).all()
+    assert first_equals(center).tolist() == [0, 0, *range(2, 31)]
+    line = torch.cat([torch.linspace(0, 1e-3, 40), torch.ones(1)])[:, None]
+    first = first_equals(line)
+    assert torch.equal(first, first[first]) and first[-1] == 40
 
 
 def test_second_level(make_blob, levels_of):
@@ -94,7 +151,7 @@ def test_a_shape_under_its_own_names_is_unchanged(make_blob, levels_of):
     view = sample_level(make_blob(), levels_of())
     again = match_shape(view, sample_level(make_blob(), levels_of()))
     assert torch.equal(again.names, view.names) and torch.equal(again.namesake, view.namesake)
-    assert again.gap.max() < 1e-6
+    assert again.gap.max() < 1e-9
     with pytest.raises(ShapeError, match="same level of the same network"):
         match_shape(view, sample_level(make_blob(), levels_of(), level=2))
 
