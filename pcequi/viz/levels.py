@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError
 from pcequi.pose_graph import SampledLevel, build_pose_graph
 from pcequi.poses import CentroidPoses
+from pcequi.viz.arrays import as_array
 from pcequi.viz.nearest import first_equals
 
 
@@ -70,11 +72,11 @@ class LevelView:
         return int(self.namesake[name])
 
 
-def sample_level(pos: Tensor, levels, level: int = 1, rotation: int = 0) -> LevelView:
+def sample_level(pos, levels, level: int = 1, rotation: int = 0) -> LevelView:
     """Sample a cloud as a network does, and look at one level.
 
     Args:
-        pos: one cloud [N, 3].
+        pos: one cloud [N, 3], a tensor or a NumPy array.
         levels: of the network.
         level: 1 for the first.
         rotation: index of the rotation whose pose is shown on each point.
@@ -93,7 +95,7 @@ def sample_level(pos: Tensor, levels, level: int = 1, rotation: int = 0) -> Leve
             "network representatives on points (a level may be dense, or at the centroid)"
         )
     # Levels above cost time and change nothing here.
-    pos = pos.double()
+    pos = torch.from_numpy(np.array(as_array(pos)))
     _, sampled = build_pose_graph(pos, levels[:level], embeddings=True)
     sampled = sampled[-1]
     count = sampled.poses.num_rotations

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pcequi.errors import ArgumentError, ShapeError
+from pcequi.viz.arrays import finite_array
 
 AXIS_COLORS = ((0.85, 0.10, 0.10), (0.10, 0.60, 0.15), (0.10, 0.25, 0.85))
 # Distance of the centres of neighbouring clouds, in their largest radii.
@@ -18,6 +19,8 @@ _STICK = 0.15  # length of a frame's axes, in radii of the cloud
 _SPHERE = 8  # resolution of Open3D's sphere: 224 triangles
 # Of a cloud; with more, spheres are coarser, down to octahedra. Each takes about 200 bytes.
 _MOST_TRIANGLES = 5_000_000
+_FARTHEST = 1e30  # Open3D draws in single precision
+_ROUNDING = 1e-6  # of colours
 _ROW = 4  # clouds that stand side by side before there is a second row
 
 
@@ -27,14 +30,18 @@ class CloudPart:
 
     Attributes:
         pos: [N, 3].
-        color: [N, 3] in [0, 1].
+        color: [N, 3] in [0, 1]; [3] for all points.
         size: radius of each point's sphere [N], in the units of ``pos``; a
             number for all. None: chosen by the number of points.
         frame_pos: position of each drawn frame [F, 3].
         frame_rot: columns are its axes, drawn red, green, blue [F, 3, 3].
         title: written below the cloud.
 
+    All of them may be NumPy arrays or tensors, which become arrays in float64.
+
     Raises:
+        ArgumentError: a colour outside [0, 1], a negative size, or places too far out to be drawn.
+        DataError: NaN or infinite numbers.
         ShapeError: an array has another shape.
 
     **Equivariance:** does not apply: it holds what it is given.
@@ -49,17 +56,36 @@ class CloudPart:
 
     def __post_init__(self):
         for name in ("pos", "color", "frame_pos", "frame_rot"):
-            setattr(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+            setattr(self, name, finite_array(name, getattr(self, name)))
         if self.pos.ndim != 2 or self.pos.shape[1] != 3 or len(self.pos) == 0:
             raise ShapeError(f"`pos` (={list(self.pos.shape)}) must be [N, 3], at least one point")
-        size = self.size_for(len(self.pos)) if self.size is None else self.size
-        self.size = np.broadcast_to(np.asarray(size, dtype=np.float64), len(self.pos)).copy()
+        far = float(np.abs(self.pos).max())
+        if far > _FARTHEST:
+            raise ArgumentError(f"`pos` (up to {far:.2g}) must be within {_FARTHEST:.0e}: scale it")
+        if self.color.shape == (3,):
+            self.color = np.tile(self.color, (len(self.pos), 1))
+        size = (
+            self.size_for(len(self.pos)) if self.size is None else finite_array("size", self.size)
+        )
+        if np.shape(size) not in ((), (1,), (len(self.pos),)):
+            raise ShapeError(
+                f"`size` (={list(size.shape)}) must be a number, or one for each of the "
+                f"{len(self.pos)} points"
+            )
+        if np.min(size) < 0:
+            raise ArgumentError(f"`size` (={np.min(size):g}) must not be negative")
+        self.size = np.broadcast_to(size, len(self.pos)).copy()
         frames = len(self.frame_pos)
         wanted = {"color": self.pos.shape, "frame_pos": (frames, 3), "frame_rot": (frames, 3, 3)}
         for name, shape in wanted.items():
             found = getattr(self, name).shape
             if found != shape:
                 raise ShapeError(f"`{name}` (={list(found)}) must be {list(shape)}")
+        low, high = float(self.color.min()), float(self.color.max())
+        if low < -_ROUNDING or high > 1 + _ROUNDING:
+            remedy = "divide by 255" if 0 <= low and high <= 255 else "bring them into that range"
+            raise ArgumentError(f"`color` ({low:g} to {high:g}) must be from 0 to 1: {remedy}")
+        self.color = self.color.clip(0, 1)
 
     @property
     def center(self) -> np.ndarray:

@@ -88,6 +88,15 @@ def test_a_copy_in_single_precision_is_equal(make_blob, levels_of):
     assert 1e-9 < figures["embedding_difference"] < 1e-4
 
 
+def test_arrays_and_tensors_with_a_gradient_are_clouds(make_blob, levels_of):
+    pos = make_blob()
+    wanted = sample_level(pos, levels_of())
+    for cloud in (pos.numpy(), pos.numpy()[::-1][::-1], pos.clone().requires_grad_()):
+        view = sample_level(cloud, levels_of())
+        torch.testing.assert_close(view.centers(), wanted.centers(), rtol=0, atol=0)
+        assert not view.pos.requires_grad and level_scene([view], [""]).parts
+
+
 def test_distances_between_embeddings_are_exact(generator):
     """Not to the limit within which the sampler takes distances for equal."""
     center = torch.randn(30, 7, generator=generator, dtype=torch.float64) + 100
