@@ -16,7 +16,7 @@ def view(
         list[Path],
         typer.Argument(
             help="Meshes or point clouds, drawn side by side; colours of the further ones are "
-            "those of the nearest representatives of the first."
+            "those of the nearest representatives of the first, grey where none is near."
         ),
     ],
     preset: Annotated[
@@ -74,8 +74,8 @@ def view(
         bool,
         typer.Option(
             "--frames",
-            help="Draw axes: frames of the first 24 representatives, or of the highlighted one "
-            "and the poses that it stands for.",
+            help="Draw axes (x red, y green, z blue), 24 at most: of the poses shown on the points "
+            "of the first representatives, or of the highlighted one and those it stands for.",
         ),
     ] = False,
     budget: Annotated[
@@ -155,6 +155,10 @@ def view(
             bar(len(views), len(clouds))
     views[1:] = [matching.match_shape(views[0], view) for view in views[1:]]
     titles, comparison = _titles(files), None
+    if color == "representative" and highlight is None:
+        titles[1:] = [
+            _likeness(title, view, views[0]) for title, view in zip(titles[1:], views[1:])
+        ]
     if rotated:
         generator = torch.Generator().manual_seed(seed)
         turns = random_rotations(8, generator=generator, dtype=torch.float64)
@@ -321,7 +325,8 @@ def _show(result: dict) -> None:
         found = other["highlight"]
         rows.add_row(
             other["file"],
-            f"{other['representatives']} representatives"
+            f"{other['representatives']} representatives, {other['matched']:.0%} of the poses like "
+            f"the first (mean distance {other['mean_distance_to_first']:.3g})"
             if found is None
             else f"{found['poses']} poses on {found['points']} points, "
             f"embedding {found['distance']:.2g} away",
@@ -338,6 +343,13 @@ def _show(result: dict) -> None:
     if result["saved"]:
         rows.add_row("saved", result["saved"])
     show(rows)
+
+
+def _likeness(title: str, view, first) -> str:
+    """Below another shape: how much of it is like the first."""
+    found, own = view.matched.double().mean(), first.sampled.chosen.distance.mean()
+    distance = f"mean distance {view.apart.mean():.2g}, first's own {own:.2g}"
+    return f"{title}: {found:.0%} like the first ({distance})"
 
 
 def _titles(files: list[Path]) -> list[str]:

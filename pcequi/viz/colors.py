@@ -15,6 +15,7 @@ from pcequi.errors import ArgumentError, ShapeError
 from pcequi.viz.arrays import finite_array
 
 PALE = (0.80, 0.81, 0.83)  # points that a picture is not about
+UNLIKE = (0.62, 0.63, 0.65)  # poses of another shape that none of the first is like
 MEMBER = (0.96, 0.55, 0.12)
 REPRESENTATIVE = (0.07, 0.07, 0.07)
 COLORMAP = "viridis"

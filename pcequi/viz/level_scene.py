@@ -14,6 +14,8 @@ from pcequi.viz.scene import CloudPart, Scene
 COLORINGS = ("representative", "distance", "feature", "evidence")
 # Frames that a picture can hold and still be read.
 MOST_FRAMES = 24
+# Colours that can be told apart: the nearest two differ by 38 of 255 among 24, by 9 among 64.
+MOST_COLORS = 40
 # Points without poses that are drawn: more would look no different, and take 50 KB each.
 MOST_PALE = 20_000
 
@@ -53,8 +55,9 @@ def level_scene(
             needs views of ``evidence.with_evidence``.
         highlight: name of a representative, instead of a colouring: the points
             with a pose that it stands for, at any rotation.
-        frames: draw frames as axes: of the first 24 representatives, or of the
-            highlighted one and the 23 poses nearest to it in feature space.
+        frames: draw frames as axes: of the poses shown on the points of the first
+            representatives, or of the highlighted one and the poses nearest to it in
+            feature space; 24 at most.
         class_name: for the legend of "evidence".
 
     Raises:
@@ -77,7 +80,7 @@ def level_scene(
             "normal, which have no frames"
         )
     # A turned copy bears the first cloud's embeddings; another shape does not.
-    others = any(float(view.gap.max()) > 1e-6 for view in views[1:])
+    others = any(view.matched is not None for view in views)
     # Where a pose shares a mean of several, only the nearest can be shown.
     blended = any(bool((view.sampled.chosen.share > 0).sum(1).gt(1).any()) for view in views)
     scale, palette, basis, colormap = ("", ""), None, None, colors.COLORMAP
@@ -101,13 +104,22 @@ def level_scene(
         legend = "first three principal components of the embedding as red, green, blue"
     else:
         # Spread over those that can be seen: equal ones are one.
-        seen = torch.cat([view.shown_names for view in views]).unique()
+        seen = torch.cat([view.shown_names[view.shown_matched] for view in views]).unique()
         palette = np.zeros((len(first.names), 3))
         palette[seen.numpy()] = colors.representative_palette(first.centers()[seen])
         have = "have the same nearest" if blended else "share the output of one"
         legend = f"points of one colour {have} representative"
-        legend += "; further shapes: colour of the nearest one" * others
-    legend += "; axes: their frames" * frames
+        legend += (
+            "; further shapes: colour of the nearest one, grey where none is as near as the first "
+            "shape's own poses are"
+        ) * others
+        if len(seen) > MOST_COLORS:
+            legend += (
+                f"; of {len(seen)} colours neighbours look alike, and mean geometry that is alike "
+                "along the first principal component: a smaller budget (--budget) tells them apart"
+            )
+    if frames:
+        legend += f"; axes (x red, y green, z blue) of {_frame_counts(views, highlight)} poses"
     parts = []
     for view, title in zip(views, titles, strict=True):
         if highlight is not None:
@@ -122,6 +134,7 @@ def level_scene(
             color = colors.feature_colors(view.shown(view.sampled.embedding), basis)
         else:
             color = palette[view.shown_names.numpy()]
+            color[~view.shown_matched.numpy()] = colors.UNLIKE
         parts.append(_part(view, color, title, highlight, frames))
     return Scene(parts, legend, scale, colormap)
 
@@ -144,7 +157,7 @@ def _part(view: LevelView, color: np.ndarray, title: str, highlight, frames: boo
         own = int(view.sampled.chosen.index[chosen]) // view.assignment.shape[1]
         part.size[points[own]] = 2 * size  # or its neighbours would hide it
     if frames:
-        pose = _framed_poses(view, highlight)
+        pose, _ = _framed_poses(view, highlight)
         poses, count = view.sampled.poses, view.sampled.poses.num_rotations
         part.frame_pos = poses.pos[pose // count].numpy()
         part.frame_rot = poses.rot[pose // count, pose % count].numpy()
@@ -159,10 +172,20 @@ def _drawn_rows(num: int, points: np.ndarray) -> np.ndarray:
     return np.union1d(points, others)
 
 
-def _framed_poses(view: LevelView, highlight: int | None) -> Tensor:
-    chosen = view.sampled.chosen
+def _framed_poses(view: LevelView, highlight: int | None) -> tuple[Tensor, int]:
+    """Poses whose frames are drawn, and how many there are to choose from."""
+    chosen, count = view.sampled.chosen, view.sampled.poses.num_rotations
     if highlight is None:
-        order = torch.argsort(view.names)
-        return chosen.index[order[:MOST_FRAMES]]
+        # One a point: all frames of a point on top of one another cannot be read.
+        points = (chosen.index[torch.argsort(view.names, stable=True)] // count).tolist()
+        points = torch.tensor(list(dict.fromkeys(points))[:MOST_FRAMES])
+        return points * count + view.turn[points], len(view.turn)
     members = (chosen.assignment == view.index_of(highlight)).nonzero()[:, 0]
-    return members[torch.argsort(chosen.distance[members], stable=True)[:MOST_FRAMES]]
+    nearest = torch.argsort(chosen.distance[members], stable=True)[:MOST_FRAMES]
+    return members[nearest], len(members)
+
+
+def _frame_counts(views: list[LevelView], highlight: int | None) -> str:
+    """ "24 of 96", of each cloud where they differ."""
+    found = [_framed_poses(view, highlight) for view in views]
+    return ", ".join(dict.fromkeys(f"{len(poses)} of {total}" for poses, total in found))

@@ -29,6 +29,10 @@ class LevelView:
             that is highlighted under it [numbers].
         gap: distance of that representative's embedding to the one that gave
             the name [numbers]; 0 for the cloud's own names.
+        apart: of another shape: distance of each pose's embedding to the nearest
+            representative of the first [N', K]; None for the first and its copy.
+        matched: of another shape: where that is no more than the largest distance of the
+            first's own poses, its covering radius [N', K].
         evidence: of each of the level's points [N'], see ``viz.evidence``;
             None where none was computed.
     """
@@ -39,6 +43,8 @@ class LevelView:
     names: Tensor
     namesake: Tensor
     gap: Tensor
+    apart: Tensor | None = None
+    matched: Tensor | None = None
     evidence: Tensor | None = None
 
     @property
@@ -54,6 +60,13 @@ class LevelView:
     def shown_names(self) -> Tensor:
         """Name of the representative of each of the level's points [N']."""
         return self.names[self.shown(self.assignment)]
+
+    @property
+    def shown_matched(self) -> Tensor:
+        """Whether the first cloud has the like of each pose that is shown [N']."""
+        if self.matched is None:
+            return torch.ones(len(self.turn), dtype=torch.bool)
+        return self.shown(self.matched)
 
     def centers(self) -> Tensor:
         """Embedding of each representative [M, D]."""
@@ -117,6 +130,10 @@ def _can_be_shown(levels, number: int) -> bool:
 def describe(view: LevelView, highlight: int | None = None) -> dict:
     """Figures of a view, as plain values for JSON.
 
+    Of another shape ``matched`` is the share of its poses that are as near to a
+    representative of the first as that one's own, and ``mean_distance_to_first`` their mean
+    distance, to compare with the ``mean_distance`` of the first.
+
     Args:
         view: of a cloud, a copy or another shape.
         highlight: name of a representative to describe too.
@@ -138,6 +155,9 @@ def describe(view: LevelView, highlight: int | None = None) -> dict:
         "covering_radius": float(chosen.covering_radius.max()),
         "highlight": None,
     }
+    if view.matched is not None:
+        result["matched"] = float(view.matched.double().mean())
+        result["mean_distance_to_first"] = float(view.apart.mean())
     if highlight is not None:
         found = view.index_of(highlight)
         members = view.assignment == found

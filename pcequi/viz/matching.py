@@ -23,7 +23,9 @@ def match_shape(view: LevelView, other: LevelView) -> LevelView:
     Each representative of the other shape gets the name of the first shape's
     representative with the nearest embedding: several may bear one name, and
     none another. What is highlighted under a name is the one representative
-    nearest to the one that gave it, however far that is; ``gap`` says how far.
+    nearest to the one that gave it, however far that is; ``gap`` says how far. Poses
+    that are farther from every representative of the first than its own poses ever are,
+    by ``matched``, are like none of it.
 
     Args:
         view: of the first shape.
@@ -34,16 +36,11 @@ def match_shape(view: LevelView, other: LevelView) -> LevelView:
 
     **Equivariance:** as invariant as the embeddings.
     """
-    mine, theirs = view.centers(), other.centers()
-    if mine.shape[1] != theirs.shape[1]:
-        raise ShapeError(
-            f"`other` (embeddings of dimension {theirs.shape[1]}) must be sampled at the same "
-            f"level of the same network as `view` (dimension {mine.shape[1]})"
-        )
-    nearest, _ = nearest_rows(theirs, mine)
-    # Under a name the representative next to the one that bears it in ``view`` is highlighted.
-    namesake, gap = nearest_rows(mine[view.namesake], theirs)
-    return replace(other, names=view.names[nearest], namesake=namesake, gap=gap)
+    other, mine = _named(view, other), view.centers()
+    _, apart = nearest_rows(other.sampled.embedding.flatten(0, 1), mine)
+    apart = apart.view_as(other.assignment)
+    limit = float(view.sampled.chosen.covering_radius.max()) + equality_limit(mine)
+    return replace(other, apart=apart, matched=apart <= limit)
 
 
 def match_copy(view: LevelView, copy: LevelView, rotation: Tensor) -> tuple[LevelView, dict]:
@@ -72,7 +69,8 @@ def match_copy(view: LevelView, copy: LevelView, rotation: Tensor) -> tuple[Leve
     """
     mine, theirs = view.centers(), copy.centers()
     _, gap = nearest_rows(theirs, mine)
-    copy = replace(match_shape(view, copy), turn=copy.turn.clone())
+    # A copy keeps all its colours: they are to match those of the cloud.
+    copy = replace(_named(view, copy), turn=copy.turn.clone())
     place = torch.full((len(view.pos),), -1)
     place[view.sampled.points] = torch.arange(len(view.sampled.points))
     there = place[copy.sampled.points]
@@ -89,3 +87,17 @@ def match_copy(view: LevelView, copy: LevelView, rotation: Tensor) -> tuple[Leve
         "same_representative": float(same.double().mean()) if both.any() else 0.0,
         "embedding_difference": float(gap.max()) / (norm or 1.0),
     }
+
+
+def _named(view: LevelView, other: LevelView) -> LevelView:
+    """The other under the names of the nearest embeddings of ``view``."""
+    mine, theirs = view.centers(), other.centers()
+    if mine.shape[1] != theirs.shape[1]:
+        raise ShapeError(
+            f"`other` (embeddings of dimension {theirs.shape[1]}) must be sampled at the same "
+            f"level of the same network as `view` (dimension {mine.shape[1]})"
+        )
+    nearest, _ = nearest_rows(theirs, mine)
+    # Under a name the representative next to the one that bears it in ``view`` is highlighted.
+    namesake, gap = nearest_rows(mine[view.namesake], theirs)
+    return replace(other, names=view.names[nearest], namesake=namesake, gap=gap)

@@ -10,7 +10,14 @@ from pcequi.errors import ArgumentError, ShapeError
 from pcequi.poses import GridPoses, NormalPoses, TangentPoses
 from pcequi.rotations import random_rotations
 from pcequi.viz import level_scene as level_scene_module
-from pcequi.viz.colors import MEMBER, PALE, REPRESENTATIVE, highlight_colors
+from pcequi.viz.colors import (
+    MEMBER,
+    PALE,
+    REPRESENTATIVE,
+    UNLIKE,
+    highlight_colors,
+    representative_palette,
+)
 from pcequi.viz.level_scene import COLORINGS, level_scene
 from pcequi.viz.levels import describe, sample_level
 from pcequi.viz.matching import match_copy, match_shape
@@ -163,6 +170,61 @@ def test_a_shape_under_its_own_names_is_unchanged(make_blob, levels_of):
     assert again.gap.max() < 1e-9
     with pytest.raises(ShapeError, match="same level of the same network"):
         match_shape(view, sample_level(make_blob(), levels_of(), level=2))
+
+
+def test_what_is_like_nothing_of_the_first_shape_is_grey(make_blob, levels_of):
+    levels = levels_of(NormalPoses(0.5), num=6)
+    view = sample_level(make_blob(), levels)
+    flat = make_blob(seed=5) * torch.tensor([1.0, 1.0, 0.7])
+    other = match_shape(view, sample_level(flat, levels))
+    apart = torch.cdist(other.sampled.embedding.flatten(0, 1), view.centers()).min(1).values
+    torch.testing.assert_close(other.apart.flatten(), apart)
+    own = view.sampled.chosen.distance
+    like = other.shown(apart.view_as(other.assignment)) <= own.max() * (1 + 1e-4)
+    assert 0 < like.sum() < len(like)
+    scene = level_scene([view, other], ["", ""])
+    assert "grey where none" in scene.legend
+    color = scene.parts[1].color[other.sampled.points]
+    grey = np.isclose(color, UNLIKE).all(1)
+    np.testing.assert_array_equal(grey, ~like.numpy())
+    found = describe(other)
+    assert found["matched"] == pytest.approx(float((other.apart <= own.max()).double().mean()))
+    assert found["mean_distance_to_first"] == pytest.approx(float(apart.mean()))
+    assert found["mean_distance_to_first"] > describe(view)["mean_distance"]
+    # A shape is wholly like itself, and a copy is never grey.
+    again = match_shape(view, sample_level(make_blob(), levels))
+    assert describe(again)["matched"] == 1
+    view, copy, _, _ = compare(make_blob(), levels_of(GridPoses("O", "none")))
+    assert "matched" not in describe(copy)
+    assert "grey" not in level_scene([view, copy], ["", ""]).legend
+
+
+def test_colours_that_cannot_be_told_apart_are_said(make_blob, levels_of, monkeypatch):
+    view = sample_level(make_blob(), levels_of())
+    seen = describe(view)["representatives_shown"]
+    assert "look alike" not in level_scene([view], [""]).legend
+    monkeypatch.setattr(level_scene_module, "MOST_COLORS", seen - 1)
+    assert f"of {seen} colours neighbours look alike" in level_scene([view], [""]).legend
+    # The whole range of hues is for those that are shown.
+    names = view.shown_names.unique()
+    wanted = representative_palette(view.centers()[names])
+    found = level_scene([view], [""]).parts[0].color[view.sampled.points]
+    at = torch.searchsorted(names, view.shown_names)
+    np.testing.assert_array_equal(found, wanted[at])
+
+
+def test_one_frame_a_point_or_those_of_the_highlighted_one(make_blob, levels_of):
+    view = sample_level(make_blob(), levels_of(GridPoses("D2", "manhattan"), orbits=True), 1, 2)
+    scene = level_scene([view], [""], frames=True)
+    part, shown = scene.parts[0], view.shown(view.sampled.poses.rot).numpy()
+    assert len(part.frame_pos) == len(np.unique(part.frame_pos, axis=0)) == 6  # 24 in orbits of 4
+    for place, frame in zip(part.frame_pos, part.frame_rot):
+        (row,) = np.flatnonzero((view.sampled.poses.pos.numpy() == place).all(1))
+        np.testing.assert_array_equal(frame, shown[row])
+    assert "axes (x red, y green, z blue) of 6 of 20 poses" in scene.legend
+    members = describe(view, 3)["highlight"]["poses"]
+    legend = level_scene([view], [""], frames=True, highlight=3).legend
+    assert f"of {min(24, members)} of {members} poses" in legend
 
 
 def test_names_come_from_embeddings_not_from_order(make_blob, levels_of):

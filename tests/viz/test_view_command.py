@@ -167,6 +167,14 @@ def test_several_files(view, drawn, make_blob):
     assert other["file"] == "other.npy" and other["highlight"]["distance"] > 0
     code, out, _ = view("cloud.xyz", "other.npy", *options[:-1])
     assert code == 0 and "embedding" in out and len(drawn[1].parts) == 2
+    # In colours, how much of the other is like the first is written below it.
+    share, own = f"{other['matched']:.0%} like the first", f"own {found['mean_distance']:.2g}"
+    code, out, _ = view("cloud.xyz", "other.npy", *options[:4])
+    assert code == 0 and f"{other['matched']:.0%} of the poses like the first" in " ".join(
+        out.split()
+    )
+    title = drawn[2].parts[1].title
+    assert title.startswith(f"other.npy: {share}") and own in title
 
 
 @pytest.fixture
