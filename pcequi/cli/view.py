@@ -90,6 +90,13 @@ def view(
             min=1, help="Points of a cloud.", show_default="as the network was trained, or 1024"
         ),
     ] = None,
+    up: Annotated[
+        str | None,
+        typer.Option(
+            help="Axis of the files that is up in the picture: x, y or z.",
+            show_default="z, but y for .glb, as the format has it",
+        ),
+    ] = None,
     save: Annotated[
         Path | None,
         typer.Option(help="Write a .png, or a .gif that turns, instead of opening a window."),
@@ -123,8 +130,11 @@ def view(
     from pcequi.training.predict import sparse_warning
     from pcequi.training.progress import progress_bar
     from pcequi.viz import level_scene, levels, matching, render
+    from pcequi.viz.scene import check_up
 
     level_scene.check_coloring(color, "color")
+    if up is not None:
+        check_up(up)
     if highlight is not None and color == "evidence":
         raise ArgumentError(
             f"`highlight` (={highlight}) paints over `color` (='evidence'); give one of them"
@@ -186,6 +196,10 @@ def view(
         frames=frames,
         class_name=class_name or "",
     )
+    # The format of .glb says y; others say nothing, and their shapes mostly stand on z.
+    ups = [up or ("y" if file.suffix.lower() == ".glb" else "z") for file in files]
+    ups[1:1] = ups[:1] * rotated
+    scene.parts = [part.standing(axis) for part, axis in zip(scene.parts, ups, strict=True)]
     sampling = time.perf_counter() - start
 
     start = time.perf_counter()

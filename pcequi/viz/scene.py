@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,12 @@ _STICK = 0.15  # length of a frame's axes, in radii of the cloud
 _SPHERE = 8  # resolution of Open3D's sphere: 224 triangles
 # Of a cloud; with more, spheres are coarser, down to octahedra. Each takes about 200 bytes.
 _MOST_TRIANGLES = 5_000_000
+# Rotations that bring a vertical axis to z, which is up in pictures.
+_TO_Z = {
+    "x": np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]]),
+    "y": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]),
+    "z": np.eye(3),
+}
 _FARTHEST = 1e30  # Open3D draws in single precision
 _ROUNDING = 1e-6  # of colours
 _ROW = 4  # clouds that stand side by side before there is a second row
@@ -109,6 +115,17 @@ class CloudPart:
         frames = np.linalg.norm(self.frame_pos - self.center, axis=1) + _STICK * self.radius
         return float(max(self.radius, points.max(), frames.max(initial=0.0)))
 
+    def standing(self, up: str) -> CloudPart:
+        """The cloud turned so that its axis ``up`` ("x", "y" or "z") is up in pictures.
+
+        Raises:
+            ArgumentError: there is no such axis.
+        """
+        check_up(up)
+        turn = _TO_Z[up]
+        moved = {"pos": self.pos @ turn.T, "frame_pos": self.frame_pos @ turn.T}
+        return replace(self, **moved, frame_rot=turn @ self.frame_rot)
+
     def size_for(self, num: int) -> float:
         """Radius of ``num`` spheres that about cover a surface of this size."""
         return self.radius * min(0.05, 0.65 / np.sqrt(num))
@@ -184,6 +201,18 @@ class Scene:
         aside = (column - (self.columns - 1) / 2)[:, None] * np.asarray(right)
         above = ((self.rows - 1) / 2 - row)[:, None] * np.asarray(up)
         return SPACING * self.radius * (aside + above)
+
+
+def check_up(up: str) -> None:
+    """Whether there is such an axis.
+
+    Raises:
+        ArgumentError: there is none.
+
+    **Equivariance:** does not apply.
+    """
+    if up not in _TO_Z:
+        raise ArgumentError(f"`up` (={up!r}) must be one of {', '.join(_TO_Z)}")
 
 
 def sphere_resolution(num: int) -> int:

@@ -67,6 +67,21 @@ def test_a_single_place_is_a_small_ball(where):
     assert near.radius == pytest.approx(1e-6)
 
 
+@pytest.mark.parametrize("up", ["x", "y", "z"])
+def test_the_axis_that_is_up(up):
+    frames = {"frame_pos": [[1.0, 2, 3]], "frame_rot": [np.eye(3)], "title": "a title"}
+    cloud = part(size=0.1, **frames)
+    found = cloud.standing(up)
+    np.testing.assert_array_equal(found.pos[:, 2], cloud.pos[:, "xyz".index(up)])
+    turn = found.frame_rot[0]
+    assert np.linalg.det(turn) == 1, "turned, not mirrored"
+    np.testing.assert_array_equal(found.pos, cloud.pos @ turn.T)
+    np.testing.assert_array_equal(found.frame_pos, cloud.frame_pos @ turn.T)
+    assert found.title == cloud.title and (found.size == cloud.size).all()
+    with pytest.raises(ArgumentError, match=r"`up` \(='w'\) must be one of x, y, z"):
+        cloud.standing("w")
+
+
 def test_many_spheres_are_coarse():
     numbers = [1, 20_000, 50_000, 100_000, 200_000, 1_000_000]
     found = [sphere_resolution(num) for num in numbers]

@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import trimesh
 
 from pcequi.cli import main
+from pcequi.datasets.readers import read_points
 from pcequi.models import presets
 from pcequi.networks import load_network
 from pcequi.training import save_checkpoint
@@ -153,6 +155,25 @@ def test_clouds_of_few_points_come_with_a_warning(view, drawn, make_blob):
     # An untrained network gives no answer that could be trusted.
     code, _, err = view(*TINY, "--save", "out.png")
     assert code == 0 and "Warning" not in err
+
+
+def test_the_axis_that_is_up(view, drawn, tmp_path):
+    trimesh.creation.box((2.0, 0.6, 0.2)).export("box.glb")
+    options = ["--preset", "tiny", "--num-points", 200, "--save", "out.png", "--rotated"]
+    for up in ([], ["--up", "y"], ["--up", "z"], ["--up", "x"]):
+        code, _, err = view("box.glb", "cloud.xyz", *options, *up)
+        assert code == 0, err
+    given = read_points("box.glb", 200, 0).pos.numpy()
+    plain = drawn[2].parts
+    np.testing.assert_allclose(plain[0].pos, given, atol=1e-6)
+    for scene, axis in ((drawn[0], 1), (drawn[1], 1), (drawn[3], 0)):
+        for number in (0, 1):  # the file and its copy
+            np.testing.assert_allclose(scene.parts[number].pos[:, 2], plain[number].pos[:, axis])
+    # Only the format of .glb says which axis it is.
+    np.testing.assert_allclose(drawn[0].parts[2].pos, plain[2].pos)
+    np.testing.assert_allclose(drawn[1].parts[2].pos[:, 2], plain[2].pos[:, 1])
+    code, _, err = view("box.glb", *options, "--up", "w")
+    assert code == 1 and "`up` (='w') must be one of x, y, z" in err
 
 
 def test_several_files(view, drawn, make_blob):
