@@ -21,7 +21,11 @@ def view(
     ],
     preset: Annotated[
         str | None,
-        typer.Option(help="Network: default, large, small or pairs.", show_default="default"),
+        typer.Option(
+            metavar="default|large|small|pairs",
+            help="Network whose levels are shown.",
+            show_default="default",
+        ),
     ] = None,
     run: Annotated[
         Path | None, typer.Option(help="Or the network of a run made by `pcequi train`.")
@@ -29,16 +33,19 @@ def view(
     network: Annotated[
         str | None,
         typer.Option(
-            help="Or a trained network of pcequi, such as modelnet40; a wrong name lists them."
+            metavar="name",
+            help="Or a trained network of pcequi: modelnet40, modelnet40-large, "
+            "modelnet40-large-scan, modelnet40-pairs, modelnet40-scan or modelnet40-small.",
         ),
     ] = None,
     level: Annotated[int, typer.Option(min=1, help="Level of the network, 1 is the first.")] = 1,
     color: Annotated[
         str,
         typer.Option(
+            metavar="representative|distance|feature|evidence",
             help="representative (points of one colour have the same nearest one), distance (of "
             "the embedding to the representative's), feature (principal components) or evidence "
-            "(for a class, of the network given by --run or --network, else of modelnet40)."
+            "(for a class, of the network given by --run or --network, else of modelnet40).",
         ),
     ] = "representative",
     class_name: Annotated[
@@ -81,7 +88,10 @@ def view(
     budget: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Representatives of the level.", show_default="those of the network"
+            min=1,
+            help="Representatives of the level, rounded up to whole orbits: most presets sample "
+            "the poses of a point, here four, as one.",
+            show_default="those of the network",
         ),
     ] = None,
     num_points: Annotated[
@@ -93,7 +103,8 @@ def view(
     up: Annotated[
         str | None,
         typer.Option(
-            help="Axis of the files that is up in the picture: x, y or z.",
+            metavar="x|y|z",
+            help="Axis of the files that is up in the picture.",
             show_default="z, but y for .glb, as the format has it",
         ),
     ] = None,
@@ -108,8 +119,9 @@ def view(
     renderer: Annotated[
         str,
         typer.Option(
+            metavar="auto|egl|software|window",
             help="Of --save: egl (graphics driver), software (on the CPU), window (hidden, on the "
-            "display), or auto: the first that works."
+            "display), or auto: the first that works.",
         ),
     ] = "auto",
     seed: Seed = 0,
@@ -132,6 +144,7 @@ def view(
     from pcequi.viz import level_scene, levels, matching, render
     from pcequi.viz.scene import check_up
 
+    _check_files(files)
     level_scene.check_coloring(color, "color")
     if up is not None:
         check_up(up)
@@ -235,6 +248,16 @@ def view(
         if not json:
             _explain(scene)
         render.show_window(scene, f"pcequi: {files[0].name}, level {level}")
+
+
+def _check_files(files: list[Path]) -> None:
+    """Whether a folder stands where files are expected, as a run does after `pcequi predict`."""
+    for file in files:
+        if any((file.expanduser() / name).is_file() for name in ("settings.json", "model.json")):
+            raise FileError(
+                f"`files` (={str(file)!r}) is the folder of a run: show its network with "
+                f"`pcequi view FILE --run {file}`"
+            )
 
 
 def _network(

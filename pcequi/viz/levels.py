@@ -101,12 +101,10 @@ def sample_level(pos, levels, level: int = 1, rotation: int = 0) -> LevelView:
     **Equivariance:** with data-driven frames embeddings, ids and distances are
     invariant to SE(3); positions and frames move with the cloud.
     """
-    shown = [number for number in range(1, len(levels) + 1) if _can_be_shown(levels, number)]
-    if level not in shown:
-        raise ArgumentError(
-            f"`level` (={level}) must be one of {', '.join(map(str, shown))}: only there has this "
-            "network representatives on points (a level may be dense, or at the centroid)"
-        )
+    hidden = {number: _why_hidden(levels, number) for number in range(1, len(levels) + 1)}
+    shown = ", ".join(str(number) for number, why in hidden.items() if not why)
+    if hidden.get(level, "unknown"):
+        raise ArgumentError(f"`level` (={level}) must be one of {shown}: {_reasons(hidden)}")
     # Levels above cost time and change nothing here.
     pos = torch.from_numpy(np.array(as_array(pos)))
     _, sampled = build_pose_graph(pos, levels[:level], embeddings=True)
@@ -120,11 +118,22 @@ def sample_level(pos, levels, level: int = 1, rotation: int = 0) -> LevelView:
     return replace(view, names=first_equals(view.centers()))
 
 
-def _can_be_shown(levels, number: int) -> bool:
-    """Whether a level, 1 for the first, has poses on points and their embeddings."""
+def _why_hidden(levels, number: int) -> str:
+    """Why a level, 1 for the first, has no poses on points with embeddings to show; or ""."""
     level = levels[number - 1]
-    dense = number > 1 and level.sampling.is_dense
-    return not dense and not isinstance(level.poses, CentroidPoses)
+    if isinstance(level.poses, CentroidPoses):
+        return "at the centroid, not on points"
+    return (
+        "dense: each pose is its own representative"
+        if number > 1 and level.sampling.is_dense
+        else ""
+    )
+
+
+def _reasons(hidden: dict[int, str]) -> str:
+    """What the levels of a network are like, for an error."""
+    listed = [f"level {number} is {why}" for number, why in hidden.items() if why]
+    return "; ".join([f"this network has {len(hidden)} levels", *listed])
 
 
 def describe(view: LevelView, highlight: int | None = None) -> dict:

@@ -298,7 +298,7 @@ def test_degenerate_clouds_have_a_scene(degenerate_cloud, levels_of):
     [
         ({"level": 0}, r"`level` \(=0\) must be one of 1, 2: "),
         ({"level": 4}, r"`level` \(=4\) must be one of 1, 2: "),
-        ({"level": 3}, r"`level` \(=3\) must be one of 1, 2: .* at the centroid"),
+        ({"level": 3}, r"`level` \(=3\) .* 1, 2: .* 3 levels; level 3 is at the centroid, not on"),
         ({"rotation": 24}, r"`rotation` \(=24\) must be 0 to 23"),
     ],
 )
@@ -310,7 +310,7 @@ def test_levels_that_cannot_be_shown(make_blob, levels_of, options, message):
 def test_dense_levels_cannot_be_shown_but_for_the_first(make_blob, levels_of):
     levels = levels_of(num=None)
     assert sample_level(make_blob(), levels).sampled.chosen.num == 20 * 24
-    with pytest.raises(ArgumentError, match=r"`level` \(=2\) must be one of 1: .* dense"):
+    with pytest.raises(ArgumentError, match=r"\(=2\) must be one of 1: .* level 2 is dense"):
         sample_level(make_blob(), levels, 2)
 
 

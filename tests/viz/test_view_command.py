@@ -9,9 +9,9 @@ import trimesh
 from pcequi.cli import main
 from pcequi.datasets.readers import read_points
 from pcequi.models import presets
-from pcequi.networks import load_network
+from pcequi.networks import load_network, network_names
 from pcequi.training import save_checkpoint
-from pcequi.viz import render
+from pcequi.viz import level_scene, render
 
 
 @pytest.fixture
@@ -203,6 +203,13 @@ def run(tmp_path, levels_of, network):
     return save_checkpoint(tmp_path / "run", network(levels_of()), ["a", "b", "c", "d"]).parent
 
 
+def test_a_run_where_a_file_is_expected(view, drawn, run):
+    code, _, err = view(run, "cloud.xyz", "--save", "out.png")
+    assert code == 1 and "is the folder of a run" in err and f"--run {run}" in err
+    code, _, err = view("cloud.xyz", "--run", run, "--level", 3, "--save", "out.png")
+    assert code == 1 and "level 3 is at the centroid" in err
+
+
 def test_evidence_of_a_run(view, drawn, run):
     options = ["--run", run, "--color", "evidence", "--rotated", "--save", "out.png"]
     code, out, err = view("cloud.xyz", *options, "--json")
@@ -250,6 +257,11 @@ def test_help_names_every_choice(view):
     code, out, _ = view("--help")
     assert code == 0
     for word in (
+        *(name for name in presets.PRESETS if name != "tiny"),
+        *network_names(),
+        *level_scene.COLORINGS,
+        *render.RENDERERS,
+        "x|y|z",
         "--rotated",
         "--highlight",
         "--save",
