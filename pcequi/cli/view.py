@@ -45,7 +45,8 @@ def view(
             metavar="representative|distance|feature|evidence",
             help="representative (points of one colour have the same nearest one), distance (of "
             "the embedding to the representative's), feature (principal components) or evidence "
-            "(for a class, of the network given by --run or --network, else of modelnet40).",
+            "(for a class, gradient x feature in the network given by --run or --network, else in "
+            "modelnet40).",
         ),
     ] = "representative",
     class_name: Annotated[
