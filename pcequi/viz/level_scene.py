@@ -54,7 +54,7 @@ def level_scene(
         coloring: "representative", "distance", "feature" or "evidence"; the last
             needs views of ``evidence.with_evidence``.
         highlight: name of a representative, instead of a colouring: the points
-            with a pose that it stands for, at any rotation.
+            with a pose that it, or one with an equal embedding, stands for, at any rotation.
         frames: draw frames as axes: of the poses shown on the points of the first
             representatives, or of the highlighted one and the poses nearest to it in
             feature space; 24 at most.
@@ -115,16 +115,19 @@ def level_scene(
         ) * others
         if len(seen) > MOST_COLORS:
             legend += (
-                f"; of {len(seen)} colours neighbours look alike, and mean geometry that is alike "
-                "along the first principal component: a smaller budget (--budget) tells them apart"
+                f"; of {len(seen)} colours neighbours look alike, and are alike in the first "
+                "principal component of their embeddings: a smaller --budget tells them apart"
             )
     if frames:
         legend += f"; axes (x red, y green, z blue) of {_frame_counts(views, highlight)} poses"
     parts = []
     for view, title in zip(views, titles, strict=True):
         if highlight is not None:
-            chosen = view.index_of(highlight)
-            color = colors.highlight_colors(view.assignment, view.sampled.chosen.index, chosen)
+            chosen, equals = view.index_of(highlight), view.equals
+            # Under one number with those that are equal to it; black is its own point.
+            alike = torch.where(equals == equals[chosen], chosen, torch.arange(len(equals)))
+            index = view.sampled.chosen.index
+            color = colors.highlight_colors(alike[view.assignment], index, chosen)
         elif coloring == "distance":
             distance = view.sampled.chosen.distance.view_as(view.assignment)
             color = colors.distance_colors(view.shown(distance), largest)
@@ -151,7 +154,7 @@ def _part(view: LevelView, color: np.ndarray, title: str, highlight, frames: boo
     if highlight is not None:
         chosen = view.index_of(highlight)
         # All others step back, or would hide the few that the picture is about.
-        members = (view.assignment == chosen).any(1).numpy()
+        members = view.members_of(highlight).any(1).numpy()
         part.size[points[~members]] = 0.5 * size
         part.size[points[members]] = size
         own = int(view.sampled.chosen.index[chosen]) // view.assignment.shape[1]
@@ -180,7 +183,7 @@ def _framed_poses(view: LevelView, highlight: int | None) -> tuple[Tensor, int]:
         points = (chosen.index[torch.argsort(view.names, stable=True)] // count).tolist()
         points = torch.tensor(list(dict.fromkeys(points))[:MOST_FRAMES])
         return points * count + view.turn[points], len(view.turn)
-    members = (chosen.assignment == view.index_of(highlight)).nonzero()[:, 0]
+    members = view.members_of(highlight).flatten().nonzero()[:, 0]
     nearest = torch.argsort(chosen.distance[members], stable=True)[:MOST_FRAMES]
     return members[nearest], len(members)
 

@@ -25,6 +25,7 @@ class LevelView:
         turn: index of the rotation shown, of each of the level's points [N'].
         names: number under which each representative is shown [M]: its own, or the
             first one with an equal embedding (those of symmetric clouds).
+        equals: for each representative the first of this cloud with an equal embedding [M].
         namesake: for each number of the first cloud's representatives, the one
             that is highlighted under it [numbers].
         gap: distance of that representative's embedding to the one that gave
@@ -41,6 +42,7 @@ class LevelView:
     sampled: SampledLevel
     turn: Tensor
     names: Tensor
+    equals: Tensor
     namesake: Tensor
     gap: Tensor
     apart: Tensor | None = None
@@ -84,6 +86,17 @@ class LevelView:
             )
         return int(self.namesake[name])
 
+    def members_of(self, name: int) -> Tensor:
+        """Poses that share the output of what is highlighted under a name [N', K].
+
+        Those of representatives equal to it as well: which of them stands for a pose
+        depends on the order of ties alone.
+
+        Raises:
+            ArgumentError: there is no such name.
+        """
+        return self.equals[self.assignment] == self.equals[self.index_of(name)]
+
 
 def sample_level(pos, levels, level: int = 1, rotation: int = 0) -> LevelView:
     """Sample a cloud as a network does, and look at one level.
@@ -114,8 +127,9 @@ def sample_level(pos, levels, level: int = 1, rotation: int = 0) -> LevelView:
         raise ArgumentError(f"`rotation` (={rotation}) must be 0 to {count - 1} at this level")
     turn = torch.full((len(sampled.points),), rotation)
     number = torch.arange(sampled.chosen.num)
-    view = LevelView(pos, sampled, turn, number, number, torch.zeros(len(number)))
-    return replace(view, names=first_equals(view.centers()))
+    view = LevelView(pos, sampled, turn, number, number, number, torch.zeros(len(number)))
+    equals = first_equals(view.centers())
+    return replace(view, names=equals, equals=equals)
 
 
 def _why_hidden(levels, number: int) -> str:
@@ -169,7 +183,7 @@ def describe(view: LevelView, highlight: int | None = None) -> dict:
         result["mean_distance_to_first"] = float(view.apart.mean())
     if highlight is not None:
         found = view.index_of(highlight)
-        members = view.assignment == found
+        members = view.members_of(highlight)
         result["highlight"] = {
             "representative": found,
             "poses": int(members.sum()),

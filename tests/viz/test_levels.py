@@ -84,6 +84,15 @@ def test_a_turned_copy_of_a_symmetric_cloud(symmetric, levels_of, poses):
     assert torch.equal(view.names[:, None] == view.names, equal)
     assert equal.sum() > len(equal), "or the test says nothing"
     assert len(np.unique(first.color.round(6), axis=0)) == describe(view)["representatives_shown"]
+    for name in (0, len(view.names) // 2, len(view.names) - 1):
+        members = [cloud.members_of(name).any(1) for cloud in (view, copy)]
+        rows = [set(c.sampled.points[m].tolist()) for c, m in zip((view, copy), members)]
+        assert rows[0] == rows[1]
+        found = [describe(cloud, name)["highlight"] for cloud in (view, copy)]
+        assert found[0]["poses"] == found[1]["poses"] == int(view.members_of(name).sum())
+        first, second = level_scene([view, copy], ["", ""], highlight=name).parts
+        lit = [~np.isclose(part.color, PALE).all(1) for part in (first, second)]
+        np.testing.assert_array_equal(lit[0], lit[1])
 
 
 def test_a_copy_in_single_precision_is_equal(make_blob, levels_of):
