@@ -24,6 +24,7 @@ propagating activation differences" (2017), where the rule is a baseline.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -32,6 +33,8 @@ from torch import Tensor
 from pcequi.errors import ArgumentError
 from pcequi.pose_graph import PoseGraph, build_pose_graph
 from pcequi.viz.levels import LevelView
+
+REMOVED = 0.2  # radius of the places that are left out, where clouds have unit radius
 
 
 def representative_evidence(
@@ -106,4 +109,64 @@ def with_evidence(
         "probability": float(logits.softmax(0)[target]),
         "logit": float(logits[target]),
         "total": float(evidence.sum()),
+    }
+
+
+def with_removal(
+    view: LevelView,
+    model,
+    levels,
+    target: int | None = None,
+    *,
+    radius: float = REMOVED,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[LevelView, dict]:
+    """A view whose evidence is what the logit loses without the points around each place.
+
+    For each of the level's points all points within ``radius`` of it are left out, and the
+    network answers for the rest, which is neither moved nor scaled: as many graphs as points.
+
+    Args:
+        view: of a cloud, as ``sample_level`` made it.
+        model: a trained ``GroupConvClassifier``.
+        levels: those that ``view`` was sampled with, all of them.
+        target: the class; by default the likeliest one.
+        radius: of the places.
+        progress: called with (places done, places in all).
+
+    Returns:
+        The view with ``evidence`` [N'], positive where the class loses, and figures:
+        ``target``, its ``probability``, its ``logit``, and ``radius``.
+
+    Raises:
+        ArgumentError: there is no such class, or nothing is left outside a place.
+
+    **Equivariance:** as invariant as the logits; rows follow the points.
+    """
+    model = copy.deepcopy(model).cpu().double().eval()
+
+    @torch.no_grad()
+    def answer(pos: Tensor) -> Tensor:
+        return model(build_pose_graph(pos, levels).to(torch.float64))[0]
+
+    whole = answer(view.pos)
+    target = int(whole.argmax()) if target is None else target
+    if not 0 <= target < len(whole):
+        raise ArgumentError(f"`target` (={target}) must be a class, 0 to {len(whole) - 1}")
+    places, lost = view.pos[view.sampled.points], []
+    for place in places:
+        kept = view.pos[(view.pos - place).norm(dim=1) > radius]
+        if not len(kept):
+            raise ArgumentError(
+                f"`radius` (={radius:g}) must leave points of the cloud: take a smaller one, or "
+                "scale the cloud"
+            )
+        lost.append(whole[target] - answer(kept)[target])
+        if progress:
+            progress(len(lost), len(places))
+    return replace(view, evidence=torch.stack(lost)), {
+        "target": target,
+        "probability": float(whole.softmax(0)[target]),
+        "logit": float(whole[target]),
+        "radius": radius,
     }

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError
 from pcequi.viz import colors
+from pcequi.viz.evidence import REMOVED
 from pcequi.viz.levels import LevelView
 from pcequi.viz.scene import CloudPart, Scene
 
-COLORINGS = ("representative", "distance", "feature", "evidence")
+OF_TRAINED = ("evidence", "removal")  # which need a trained network
+COLORINGS = ("representative", "distance", "feature", *OF_TRAINED)
 # Frames that a picture can hold and still be read.
 MOST_FRAMES = 24
 # Colours that can be told apart: the nearest two differ by 38 of 255 among 24, by 9 among 64.
@@ -51,14 +53,14 @@ def level_scene(
     Args:
         views: the clouds.
         titles: a line for each.
-        coloring: "representative", "distance", "feature" or "evidence"; the last
-            needs views of ``evidence.with_evidence``.
+        coloring: "representative", "distance", "feature", "evidence" or "removal"; the
+            last two need views of ``evidence.with_evidence`` and ``with_removal``.
         highlight: name of a representative, instead of a colouring: the points
             with a pose that it, or one with an equal embedding, stands for, at any rotation.
         frames: draw frames as axes: of the poses shown on the points of the first
             representatives, or of the highlighted one and the poses nearest to it in
             feature space; 24 at most.
-        class_name: for the legend of "evidence".
+        class_name: for the legend of "evidence" and "removal".
 
     Raises:
         ArgumentError: an unknown colouring, no such representative, a view without
@@ -68,10 +70,11 @@ def level_scene(
     clouds.
     """
     check_coloring(coloring)
-    if coloring == "evidence" and highlight is None and any(v.evidence is None for v in views):
+    needed = coloring in OF_TRAINED and highlight is None
+    if needed and any(view.evidence is None for view in views):
         raise ArgumentError(
-            "`color` (='evidence') needs the evidence of a trained network: make the views with "
-            "`pcequi.viz.evidence.with_evidence`"
+            f"`color` (={coloring!r}) needs the evidence of a trained network: make the views with "
+            f"`pcequi.viz.evidence.with_{coloring}`"
         )
     first = views[0]
     if frames and first.sampled.poses.axial:
@@ -97,6 +100,10 @@ def level_scene(
         legend = f"evidence for {class_name}: gradient x feature"
         legend += ", each cloud on a scale of its own" * (len(views) > 1)
         scale, colormap = ("against", "for"), colors.EVIDENCE_COLORMAP
+    elif coloring == "removal":
+        legend = f"red: without the points within {REMOVED:g}, the logit of {class_name} falls"
+        legend += "; each cloud on a scale of its own" * (len(views) > 1)
+        scale, colormap = ("rises", "falls"), colors.EVIDENCE_COLORMAP
     elif coloring == "feature":
         # Of the shown poses alone: over all rotations of a finite group components
         # come in sets of equal variance, of which rounding would choose.
@@ -131,7 +138,7 @@ def level_scene(
         elif coloring == "distance":
             distance = view.sampled.chosen.distance.view_as(view.assignment)
             color = colors.distance_colors(view.shown(distance), largest)
-        elif coloring == "evidence":
+        elif coloring in OF_TRAINED:
             color = colors.evidence_colors(view.evidence)
         elif coloring == "feature":
             color = colors.feature_colors(view.shown(view.sampled.embedding), basis)

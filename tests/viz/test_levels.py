@@ -18,12 +18,12 @@ from pcequi.viz.colors import (
     highlight_colors,
     representative_palette,
 )
-from pcequi.viz.level_scene import COLORINGS, level_scene
+from pcequi.viz.level_scene import COLORINGS, OF_TRAINED, level_scene
 from pcequi.viz.levels import describe, sample_level
 from pcequi.viz.matching import match_copy, match_shape
 from pcequi.viz.nearest import first_equals, nearest_rows
 
-SAMPLED = [coloring for coloring in COLORINGS if coloring != "evidence"]  # needs no network
+SAMPLED = [coloring for coloring in COLORINGS if coloring not in OF_TRAINED]  # need no network
 
 
 def compare(pos, levels, level=1, rotation=0, seed=0):

@@ -228,6 +228,16 @@ def test_evidence_of_a_run(view, drawn, run):
     assert code == 1 and "`class` (='e') must be one of a, b, c, d" in err
 
 
+def test_removal_of_a_run(view, drawn, run):
+    options = ["--run", run, "--color", "removal", "--class", "c", "--save", "out.png"]
+    code, out, err = view("cloud.xyz", *options, "--rotated", "--json")
+    assert code == 0, err
+    assert [found["class"] for found in json.loads(out)["evidence"]] == ["c", "c"]
+    first, second = drawn[0].parts
+    np.testing.assert_allclose(first.color, second.color, atol=0.01)
+    assert "the logit of c falls" in drawn[0].legend
+
+
 def test_evidence_without_a_run_is_of_the_network_that_comes_with_pcequi(view, drawn):
     code, out, err = view("cloud.xyz", "--color", "evidence", "--class", "cup", "--save", "o.png")
     assert code == 0, err
