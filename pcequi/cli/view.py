@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pcequi.cli.common import Json, Seed, print_json, show, table
+from pcequi.cli.common import Json, Seed, print_json
+from pcequi.cli.view_text import explain, likeness, show_figures, titles_of
 from pcequi.errors import ArgumentError, FileError
 
 
@@ -16,12 +17,16 @@ def view(
         list[Path],
         typer.Argument(
             help="Meshes or point clouds, drawn side by side; colours of the further ones are "
-            "those of the nearest representatives of the first."
+            "those of the nearest representatives of the first, grey where none is near."
         ),
     ],
     preset: Annotated[
         str | None,
-        typer.Option(help="Network: default, large, small or pairs.", show_default="default"),
+        typer.Option(
+            metavar="default|large|small|pairs",
+            help="Network whose levels are shown.",
+            show_default="default",
+        ),
     ] = None,
     run: Annotated[
         Path | None, typer.Option(help="Or the network of a run made by `pcequi train`.")
@@ -29,22 +34,28 @@ def view(
     network: Annotated[
         str | None,
         typer.Option(
-            help="Or a trained network of pcequi, such as modelnet40; a wrong name lists them."
+            metavar="name",
+            help="Or a trained network of pcequi: modelnet40, modelnet40-large, "
+            "modelnet40-large-scan, modelnet40-pairs, modelnet40-scan or modelnet40-small.",
         ),
     ] = None,
     level: Annotated[int, typer.Option(min=1, help="Level of the network, 1 is the first.")] = 1,
     color: Annotated[
         str,
         typer.Option(
+            metavar="representative|distance|feature|evidence|removal",
             help="representative (points of one colour have the same nearest one), distance (of "
-            "the embedding to the representative's), feature (principal components) or evidence "
-            "(for a class, of the network given by --run or --network, else of modelnet40)."
+            "the embedding to the representative's), feature (principal components), evidence "
+            "(for a class, gradient x feature in the network given by --run or --network, else in "
+            "modelnet40) or removal (what the logit loses without the points around).",
         ),
     ] = "representative",
     class_name: Annotated[
         str | None,
         typer.Option(
-            "--class", help="Of --color evidence.", show_default="the likeliest of the first file"
+            "--class",
+            help="Of --color evidence or removal.",
+            show_default="the likeliest of the first file",
         ),
     ] = None,
     rotation: Annotated[
@@ -74,14 +85,17 @@ def view(
         bool,
         typer.Option(
             "--frames",
-            help="Draw axes: frames of the first 24 representatives, or of the highlighted one "
-            "and the poses that it stands for.",
+            help="Draw axes (x red, y green, z blue), 24 at most: of the poses shown on the points "
+            "of the first representatives, or of the highlighted one and those it stands for.",
         ),
     ] = False,
     budget: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Representatives of the level.", show_default="those of the network"
+            min=1,
+            help="Representatives of the level, rounded up to whole orbits: most presets sample "
+            "the poses of a point, here four, as one.",
+            show_default="those of the network",
         ),
     ] = None,
     drop_outliers: Annotated[
@@ -96,6 +110,14 @@ def view(
             min=1, help="Points of a cloud.", show_default="as the network was trained, or 1024"
         ),
     ] = None,
+    up: Annotated[
+        str | None,
+        typer.Option(
+            metavar="x|y|z",
+            help="Axis of the files that is up in the picture.",
+            show_default="z, but y for .glb, as the format has it",
+        ),
+    ] = None,
     save: Annotated[
         Path | None,
         typer.Option(help="Write a .png, or a .gif that turns, instead of opening a window."),
@@ -107,8 +129,9 @@ def view(
     renderer: Annotated[
         str,
         typer.Option(
+            metavar="auto|egl|software|window",
             help="Of --save: egl (graphics driver), software (on the CPU), window (hidden, on the "
-            "display), or auto: the first that works."
+            "display), or auto: the first that works.",
         ),
     ] = "auto",
     seed: Seed = 0,
@@ -131,11 +154,16 @@ def view(
     from pcequi.training.predict import sparse_warning
     from pcequi.training.progress import progress_bar
     from pcequi.viz import level_scene, levels, matching, render
+    from pcequi.viz.scene import check_up
 
+    _check_files(files)
     level_scene.check_coloring(color, "color")
-    if highlight is not None and color == "evidence":
+    if up is not None:
+        check_up(up)
+    trained = color in level_scene.OF_TRAINED
+    if highlight is not None and trained:
         raise ArgumentError(
-            f"`highlight` (={highlight}) paints over `color` (='evidence'); give one of them"
+            f"`highlight` (={highlight}) paints over `color` (={color!r}); give one of them"
         )
     if save is not None:
         render.check_renderer(renderer)
@@ -165,7 +193,9 @@ def view(
             views.append(levels.sample_level(cloud, network_levels, level, rotation))
             bar(len(views), len(clouds))
     views[1:] = [matching.match_shape(views[0], view) for view in views[1:]]
-    titles, comparison = _titles(files), None
+    titles, comparison = titles_of(files), None
+    if color == "representative" and highlight is None:
+        titles[1:] = [likeness(title, view, views[0]) for title, view in zip(titles[1:], views[1:])]
     if rotated:
         generator = torch.Generator().manual_seed(seed)
         turns = random_rotations(8, generator=generator, dtype=torch.float64)
@@ -179,10 +209,11 @@ def view(
             1, f"turned copy: {comparison['same_representative']:.1%} same representative"
         )
     evidence = None
-    if color == "evidence":
+    if trained:
         if rotated:
             titles[1] = "turned copy"
-        views, evidence = _with_evidence(views, titles, checkpoint, network_levels, level, target)
+        ask = checkpoint, network_levels, level, target, color
+        views, evidence = _with_evidence(views, titles, *ask)
         class_name = evidence[0]["class"]
         titles = [f"{t}: {class_name} {e['probability']:.0%}" for t, e in zip(titles, evidence)]
     scene = level_scene.level_scene(
@@ -193,6 +224,10 @@ def view(
         frames=frames,
         class_name=class_name or "",
     )
+    # The format of .glb says y; others say nothing, and their shapes mostly stand on z.
+    ups = [up or ("y" if file.suffix.lower() == ".glb" else "z") for file in files]
+    ups[1:1] = ups[:1] * rotated
+    scene.parts = [part.standing(axis) for part, axis in zip(scene.parts, ups, strict=True)]
     sampling = time.perf_counter() - start
 
     start = time.perf_counter()
@@ -220,14 +255,24 @@ def view(
     if json:
         print_json(result)
     else:
-        _show(result)
+        show_figures(result)
     for file, warning in zip(files, warnings):
         if warning:
             typer.echo(f"Warning: {file}: {warning}", err=True)
     if save is None:
         if not json:
-            _explain(scene)
+            explain(scene)
         render.show_window(scene, f"pcequi: {files[0].name}, level {level}")
+
+
+def _check_files(files: list[Path]) -> None:
+    """Whether a folder stands where files are expected, as a run does after `pcequi predict`."""
+    for file in files:
+        if any((file.expanduser() / name).is_file() for name in ("settings.json", "model.json")):
+            raise FileError(
+                f"`files` (={str(file)!r}) is the folder of a run: show its network with "
+                f"`pcequi view FILE --run {file}`"
+            )
 
 
 def _network(
@@ -238,12 +283,13 @@ def _network(
     from pcequi.models.presets import preset as preset_settings
     from pcequi.networks import load_network, network_names
     from pcequi.training.checkpoints import load_checkpoint
+    from pcequi.viz.level_scene import OF_TRAINED
 
     options = {"preset": preset, "run": run and str(run), "network": network}
     given = [f"`{name}` (={value!r})" for name, value in options.items() if value is not None]
     if len(given) > 1:
         raise ArgumentError(f"{' and '.join(given)}: give one of them")
-    if not given and color == "evidence":
+    if not given and color in OF_TRAINED:
         network = "modelnet40"
     shipped = ", ".join(network_names())
     if run is not None:
@@ -267,14 +313,15 @@ def _network(
 
 def _target(color: str, class_name: str | None, checkpoint) -> int | None:
     """Number of the class asked for; None for the likeliest."""
+    from pcequi.viz.level_scene import OF_TRAINED
 
-    if color != "evidence":
+    if color not in OF_TRAINED:
         if class_name is not None:
             raise ArgumentError(f"`class` (={class_name!r}) goes with `--color evidence`: add it")
         return None
     if checkpoint is None:
         raise ArgumentError(
-            "`color` (='evidence') needs a trained network: leave out `--preset`, or pass `--run`, "
+            f"`color` (={color!r}) needs a trained network: leave out `--preset`, or pass `--run`, "
             "the folder of a run made by `pcequi train`, or `--network`, one that comes with pcequi"
         )
     if class_name is None:
@@ -287,74 +334,22 @@ def _target(color: str, class_name: str | None, checkpoint) -> int | None:
 
 
 def _with_evidence(
-    views: list, titles: list, checkpoint, network_levels: list, level: int, target: int | None
+    views: list, titles: list, checkpoint, network_levels: list, level: int, target, color: str
 ):
     """All views with the evidence for one class, and its figures under their titles."""
-    from pcequi.viz.evidence import with_evidence
+    from pcequi.training.progress import progress_bar
+    from pcequi.viz.evidence import with_evidence, with_removal
 
     result, figures = [], []
     for view, title in zip(views, titles):
-        view, found = with_evidence(view, checkpoint.model, network_levels, level, target)
+        if color == "removal":
+            with progress_bar(f"leaving out points of {title}") as bar:
+                view, found = with_removal(
+                    view, checkpoint.model, network_levels, target, progress=bar
+                )
+        else:
+            view, found = with_evidence(view, checkpoint.model, network_levels, level, target)
         target = found.pop("target")
         result.append(view)
         figures.append({"cloud": title, "class": checkpoint.classes[target]} | found)
     return result, figures
-
-
-def _explain(scene) -> None:
-    """What a picture says below the clouds, and how to use the window."""
-    rows = ", row by row" * (scene.rows > 1)
-    show(f"From left to right{rows}: {' | '.join(part.title for part in scene.parts)}")
-    ends = f" ({' to '.join(scene.scale)})" if any(scene.scale) else ""
-    show(f"{scene.legend[:1].upper()}{scene.legend[1:]}{ends}.")
-    show("Drag to turn, Ctrl and drag to move, wheel to come closer, Q or Esc to close.")
-
-
-def _show(result: dict) -> None:
-    rows = table(f"{result['file']}, level {result['level']} of {result['network']}", "", "")
-    rows.show_header = False
-    rows.add_row("points", f"{result['points']}, {result['points_with_poses']} with poses")
-    rows.add_row("poses", f"{result['poses']} ({result['rotations']} on a point)")
-    rows.add_row(
-        "representatives", f"{result['representatives']}, {result['representatives_shown']} shown"
-    )
-    rows.add_row(
-        "embedding distance",
-        f"mean {result['mean_distance']:.3g}, covering radius {result['covering_radius']:.3g}",
-    )
-    if result["highlight"]:
-        found = result["highlight"]
-        rows.add_row(
-            f"representative {found['representative']}",
-            f"stands for {found['poses']} poses on {found['points']} points",
-        )
-    for other in result["others"]:
-        found = other["highlight"]
-        rows.add_row(
-            other["file"],
-            f"{other['representatives']} representatives"
-            if found is None
-            else f"{found['poses']} poses on {found['points']} points, "
-            f"embedding {found['distance']:.2g} away",
-        )
-    for found in result["evidence"] or []:
-        rows.add_row(
-            f"{found['cloud']}, evidence for {found['class']}",
-            f"probability {found['probability']:.1%}, logit {found['logit']:.3g}",
-        )
-    if result["copy"]:
-        found = result["copy"]
-        rows.add_row("turned copy, same representative", f"{found['same_representative']:.2%}")
-        rows.add_row("largest relative change", f"{found['embedding_difference']:.1e}")
-    if result["saved"]:
-        rows.add_row("saved", result["saved"])
-    show(rows)
-
-
-def _titles(files: list[Path]) -> list[str]:
-    """Names of files, with as many of the folders above as tell them apart."""
-    for depth in range(1, max(len(file.parts) for file in files) + 1):
-        names = ["/".join(file.parts[-depth:]) for file in files]
-        if len(set(names)) == len(set(files)):
-            break
-    return names

@@ -1,6 +1,6 @@
 """Colours of points and representatives: plain functions on arrays.
 
-Arguments may be NumPy arrays or CPU tensors; colours are float64 in [0, 1].
+Arguments may be NumPy arrays or tensors; colours are float64 in [0, 1].
 Each colour depends on embeddings, ids or distances alone, never on where a
 point lies, so equal colours in two clouds mean equal geometry.
 """
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pcequi.errors import ArgumentError, ShapeError
+from pcequi.viz.arrays import finite_array
 
 PALE = (0.80, 0.81, 0.83)  # points that a picture is not about
+UNLIKE = (0.62, 0.63, 0.65)  # poses of another shape that none of the first is like
 MEMBER = (0.96, 0.55, 0.12)
 REPRESENTATIVE = (0.07, 0.07, 0.07)
 COLORMAP = "viridis"
@@ -54,6 +56,7 @@ def feature_basis(embedding) -> FeatureBasis:
         embedding: [P, D], at least one row.
 
     Raises:
+        DataError: NaN or infinite numbers.
         ShapeError: not a matrix with rows and columns.
 
     **Equivariance:** as invariant as the embeddings, and to their order, where
@@ -92,6 +95,7 @@ def feature_colors(embedding, basis: FeatureBasis | None = None) -> np.ndarray:
         [N, 3]; similar embeddings have similar colours.
 
     Raises:
+        DataError: NaN or infinite numbers.
         ShapeError: not a matrix, or not of the basis's dimension.
 
     **Equivariance:** as invariant as the embeddings; rows follow rows.
@@ -123,6 +127,7 @@ def representative_palette(embedding) -> np.ndarray:
         [M, 3].
 
     Raises:
+        DataError: NaN or infinite numbers.
         ShapeError: not a matrix with rows and columns.
 
     **Equivariance:** as invariant as the embeddings; colours follow rows.
@@ -151,12 +156,13 @@ def distance_colors(distance, largest: float | None = None) -> np.ndarray:
 
     Raises:
         ArgumentError: ``largest`` is negative.
+        DataError: NaN or infinite numbers.
 
     **Equivariance:** as invariant as the distances; rows follow rows.
     """
     from matplotlib import colormaps
 
-    values = np.asarray(distance, dtype=np.float64)
+    values = finite_array("distance", distance)
     largest = float(values.max(initial=0.0)) if largest is None else float(largest)
     if largest < 0:
         raise ArgumentError(f"`largest` (={largest}) must not be negative")
@@ -169,9 +175,12 @@ def evidence_limit(evidence) -> float:
     Args:
         evidence: [N].
 
+    Raises:
+        DataError: NaN or infinite numbers.
+
     **Equivariance:** as invariant as the evidence, and to its order.
     """
-    size = np.abs(np.asarray(evidence, dtype=np.float64))
+    size = np.abs(finite_array("evidence", evidence))
     return float(np.quantile(size, _RANGE[1])) if size.size else 0.0
 
 
@@ -188,12 +197,13 @@ def evidence_colors(evidence, largest: float | None = None) -> np.ndarray:
 
     Raises:
         ArgumentError: ``largest`` is negative.
+        DataError: NaN or infinite numbers.
 
     **Equivariance:** as invariant as the evidence; rows follow rows.
     """
     from matplotlib import colormaps
 
-    values = np.asarray(evidence, dtype=np.float64)
+    values = finite_array("evidence", evidence)
     largest = evidence_limit(values) if largest is None else float(largest)
     if largest < 0:
         raise ArgumentError(f"`largest` (={largest}) must not be negative")
@@ -230,7 +240,7 @@ def highlight_colors(assignment, index, chosen: int) -> np.ndarray:
 
 
 def _matrix(name: str, value) -> np.ndarray:
-    rows = np.asarray(value, dtype=np.float64)
+    rows = finite_array(name, value)
     if rows.ndim != 2 or 0 in rows.shape:
         raise ShapeError(f"`{name}` (={list(rows.shape)}) must be [rows, dim], neither of them 0")
     return rows

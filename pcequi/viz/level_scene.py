@@ -8,12 +8,16 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError
 from pcequi.viz import colors
+from pcequi.viz.evidence import REMOVED
 from pcequi.viz.levels import LevelView
 from pcequi.viz.scene import CloudPart, Scene
 
-COLORINGS = ("representative", "distance", "feature", "evidence")
+OF_TRAINED = ("evidence", "removal")  # which need a trained network
+COLORINGS = ("representative", "distance", "feature", *OF_TRAINED)
 # Frames that a picture can hold and still be read.
 MOST_FRAMES = 24
+# Colours that can be told apart: the nearest two differ by 38 of 255 among 24, by 9 among 64.
+MOST_COLORS = 40
 # Points without poses that are drawn: more would look no different, and take 50 KB each.
 MOST_PALE = 20_000
 
@@ -49,13 +53,14 @@ def level_scene(
     Args:
         views: the clouds.
         titles: a line for each.
-        coloring: "representative", "distance", "feature" or "evidence"; the last
-            needs views of ``evidence.with_evidence``.
+        coloring: "representative", "distance", "feature", "evidence" or "removal"; the
+            last two need views of ``evidence.with_evidence`` and ``with_removal``.
         highlight: name of a representative, instead of a colouring: the points
-            with a pose that it stands for, at any rotation.
-        frames: draw frames as axes: of the first 24 representatives, or of the
-            highlighted one and the 23 poses nearest to it in feature space.
-        class_name: for the legend of "evidence".
+            with a pose that it, or one with an equal embedding, stands for, at any rotation.
+        frames: draw frames as axes: of the poses shown on the points of the first
+            representatives, or of the highlighted one and the poses nearest to it in
+            feature space; 24 at most.
+        class_name: for the legend of "evidence" and "removal".
 
     Raises:
         ArgumentError: an unknown colouring, no such representative, a view without
@@ -65,10 +70,11 @@ def level_scene(
     clouds.
     """
     check_coloring(coloring)
-    if coloring == "evidence" and highlight is None and any(v.evidence is None for v in views):
+    needed = coloring in OF_TRAINED and highlight is None
+    if needed and any(view.evidence is None for view in views):
         raise ArgumentError(
-            "`color` (='evidence') needs the evidence of a trained network: make the views with "
-            "`pcequi.viz.evidence.with_evidence`"
+            f"`color` (={coloring!r}) needs the evidence of a trained network: make the views with "
+            f"`pcequi.viz.evidence.with_{coloring}`"
         )
     first = views[0]
     if frames and first.sampled.poses.axial:
@@ -77,7 +83,7 @@ def level_scene(
             "normal, which have no frames"
         )
     # A turned copy bears the first cloud's embeddings; another shape does not.
-    others = any(float(view.gap.max()) > 1e-6 for view in views[1:])
+    others = any(view.matched is not None for view in views)
     # Where a pose shares a mean of several, only the nearest can be shown.
     blended = any(bool((view.sampled.chosen.share > 0).sum(1).gt(1).any()) for view in views)
     scale, palette, basis, colormap = ("", ""), None, None, colors.COLORMAP
@@ -94,31 +100,51 @@ def level_scene(
         legend = f"evidence for {class_name}: gradient x feature"
         legend += ", each cloud on a scale of its own" * (len(views) > 1)
         scale, colormap = ("against", "for"), colors.EVIDENCE_COLORMAP
+    elif coloring == "removal":
+        legend = f"red: without the points within {REMOVED:g}, the logit of {class_name} falls"
+        legend += "; each cloud on a scale of its own" * (len(views) > 1)
+        scale, colormap = ("rises", "falls"), colors.EVIDENCE_COLORMAP
     elif coloring == "feature":
         # Of the shown poses alone: over all rotations of a finite group components
         # come in sets of equal variance, of which rounding would choose.
         basis = colors.feature_basis(first.shown(first.sampled.embedding))
         legend = "first three principal components of the embedding as red, green, blue"
     else:
-        palette = colors.representative_palette(first.centers())
+        # Spread over those that can be seen: equal ones are one.
+        seen = torch.cat([view.shown_names[view.shown_matched] for view in views]).unique()
+        palette = np.zeros((len(first.names), 3))
+        palette[seen.numpy()] = colors.representative_palette(first.centers()[seen])
         have = "have the same nearest" if blended else "share the output of one"
         legend = f"points of one colour {have} representative"
-        legend += "; further shapes: colour of the nearest one" * others
-    legend += "; axes: their frames" * frames
+        legend += (
+            "; further shapes: colour of the nearest one, grey where none is as near as the first "
+            "shape's own poses are"
+        ) * others
+        if len(seen) > MOST_COLORS:
+            legend += (
+                f"; of {len(seen)} colours neighbours look alike, and are alike in the first "
+                "principal component of their embeddings: a smaller --budget tells them apart"
+            )
+    if frames:
+        legend += f"; axes (x red, y green, z blue) of {_frame_counts(views, highlight)} poses"
     parts = []
     for view, title in zip(views, titles, strict=True):
         if highlight is not None:
-            chosen = view.index_of(highlight)
-            color = colors.highlight_colors(view.assignment, view.sampled.chosen.index, chosen)
+            chosen, equals = view.index_of(highlight), view.equals
+            # Under one number with those that are equal to it; black is its own point.
+            alike = torch.where(equals == equals[chosen], chosen, torch.arange(len(equals)))
+            index = view.sampled.chosen.index
+            color = colors.highlight_colors(alike[view.assignment], index, chosen)
         elif coloring == "distance":
             distance = view.sampled.chosen.distance.view_as(view.assignment)
             color = colors.distance_colors(view.shown(distance), largest)
-        elif coloring == "evidence":
+        elif coloring in OF_TRAINED:
             color = colors.evidence_colors(view.evidence)
         elif coloring == "feature":
             color = colors.feature_colors(view.shown(view.sampled.embedding), basis)
         else:
             color = palette[view.shown_names.numpy()]
+            color[~view.shown_matched.numpy()] = colors.UNLIKE
         parts.append(_part(view, color, title, highlight, frames))
     return Scene(parts, legend, scale, colormap)
 
@@ -135,13 +161,13 @@ def _part(view: LevelView, color: np.ndarray, title: str, highlight, frames: boo
     if highlight is not None:
         chosen = view.index_of(highlight)
         # All others step back, or would hide the few that the picture is about.
-        members = (view.assignment == chosen).any(1).numpy()
+        members = view.members_of(highlight).any(1).numpy()
         part.size[points[~members]] = 0.5 * size
         part.size[points[members]] = size
         own = int(view.sampled.chosen.index[chosen]) // view.assignment.shape[1]
         part.size[points[own]] = 2 * size  # or its neighbours would hide it
     if frames:
-        pose = _framed_poses(view, highlight)
+        pose, _ = _framed_poses(view, highlight)
         poses, count = view.sampled.poses, view.sampled.poses.num_rotations
         part.frame_pos = poses.pos[pose // count].numpy()
         part.frame_rot = poses.rot[pose // count, pose % count].numpy()
@@ -156,10 +182,20 @@ def _drawn_rows(num: int, points: np.ndarray) -> np.ndarray:
     return np.union1d(points, others)
 
 
-def _framed_poses(view: LevelView, highlight: int | None) -> Tensor:
-    chosen = view.sampled.chosen
+def _framed_poses(view: LevelView, highlight: int | None) -> tuple[Tensor, int]:
+    """Poses whose frames are drawn, and how many there are to choose from."""
+    chosen, count = view.sampled.chosen, view.sampled.poses.num_rotations
     if highlight is None:
-        order = torch.argsort(view.names)
-        return chosen.index[order[:MOST_FRAMES]]
-    members = (chosen.assignment == view.index_of(highlight)).nonzero()[:, 0]
-    return members[torch.argsort(chosen.distance[members], stable=True)[:MOST_FRAMES]]
+        # One a point: all frames of a point on top of one another cannot be read.
+        points = (chosen.index[torch.argsort(view.names, stable=True)] // count).tolist()
+        points = torch.tensor(list(dict.fromkeys(points))[:MOST_FRAMES])
+        return points * count + view.turn[points], len(view.turn)
+    members = view.members_of(highlight).flatten().nonzero()[:, 0]
+    nearest = torch.argsort(chosen.distance[members], stable=True)[:MOST_FRAMES]
+    return members[nearest], len(members)
+
+
+def _frame_counts(views: list[LevelView], highlight: int | None) -> str:
+    """ "24 of 96", of each cloud where they differ."""
+    found = [_framed_poses(view, highlight) for view in views]
+    return ", ".join(dict.fromkeys(f"{len(poses)} of {total}" for poses, total in found))

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from pcequi.errors import ArgumentError, FileError, MissingPackageError, PcequiE
 from pcequi.files import write_bytes
 from pcequi.viz import worker
 from pcequi.viz.annotate import annotate
-from pcequi.viz.scene import Scene
+from pcequi.viz.scene import Scene, check_up
 
 RENDERERS = ("auto", "egl", "software", "window")
 ENDINGS = (".png", ".gif")
@@ -110,6 +111,7 @@ def save_picture(
     size: int = 640,
     frames: int = FRAMES,
     renderer: str = "auto",
+    up: str = "z",
     timeout: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -123,6 +125,7 @@ def save_picture(
         renderer: "egl" (the machine's own driver, no display), "software"
             (Mesa on the CPU, no display), "window" (a hidden window on the
             display); "auto" tries them in this order.
+        up: the axis of the clouds that is up, "x", "y" or "z".
         timeout: seconds after which an attempt is given up; by default 60, and for
             each cloud of each frame 5, or more where ``size`` is above 700.
         progress: called now and then with (drawings done, drawings in all).
@@ -131,8 +134,8 @@ def save_picture(
         The path.
 
     Raises:
-        ArgumentError: an ending, a renderer or a number that cannot be, or a picture
-            that is too large.
+        ArgumentError: an ending, a renderer, an axis or a number that cannot be, or a
+            picture that is too large.
         FileError: the folder cannot be written to.
         MissingPackageError: Open3D or a system library is missing.
         RenderError: no renderer drew the picture.
@@ -142,6 +145,7 @@ def save_picture(
     """
     path = check_picture_path(path)
     check_renderer(renderer)
+    check_up(up)
     for name, value, least in (("size", size, 32), ("frames", frames, 2)):
         check_count(name, value, least)
     count = frames if path.suffix.lower() == ".gif" else 1
@@ -154,7 +158,7 @@ def save_picture(
     failures = []
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "scene.npz"
-        scene.save(saved)
+        replace(scene, parts=[part.standing(up) for part in scene.parts]).save(saved)
 
         def tell() -> None:
             if progress:

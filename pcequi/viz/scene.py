@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from pcequi.errors import ArgumentError, ShapeError
+from pcequi.viz.arrays import finite_array
 
 AXIS_COLORS = ((0.85, 0.10, 0.10), (0.10, 0.60, 0.15), (0.10, 0.25, 0.85))
 # Distance of the centres of neighbouring clouds, in their largest radii.
@@ -18,6 +19,14 @@ _STICK = 0.15  # length of a frame's axes, in radii of the cloud
 _SPHERE = 8  # resolution of Open3D's sphere: 224 triangles
 # Of a cloud; with more, spheres are coarser, down to octahedra. Each takes about 200 bytes.
 _MOST_TRIANGLES = 5_000_000
+# Rotations that bring a vertical axis to z, which is up in pictures.
+_TO_Z = {
+    "x": np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]]),
+    "y": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]),
+    "z": np.eye(3),
+}
+_FARTHEST = 1e30  # Open3D draws in single precision
+_ROUNDING = 1e-6  # of colours
 _ROW = 4  # clouds that stand side by side before there is a second row
 
 
@@ -27,14 +36,18 @@ class CloudPart:
 
     Attributes:
         pos: [N, 3].
-        color: [N, 3] in [0, 1].
+        color: [N, 3] in [0, 1]; [3] for all points.
         size: radius of each point's sphere [N], in the units of ``pos``; a
             number for all. None: chosen by the number of points.
         frame_pos: position of each drawn frame [F, 3].
         frame_rot: columns are its axes, drawn red, green, blue [F, 3, 3].
         title: written below the cloud.
 
+    All of them may be NumPy arrays or tensors, which become arrays in float64.
+
     Raises:
+        ArgumentError: a colour outside [0, 1], a negative size, or places too far out to be drawn.
+        DataError: NaN or infinite numbers.
         ShapeError: an array has another shape.
 
     **Equivariance:** does not apply: it holds what it is given.
@@ -49,17 +62,36 @@ class CloudPart:
 
     def __post_init__(self):
         for name in ("pos", "color", "frame_pos", "frame_rot"):
-            setattr(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+            setattr(self, name, finite_array(name, getattr(self, name)))
         if self.pos.ndim != 2 or self.pos.shape[1] != 3 or len(self.pos) == 0:
             raise ShapeError(f"`pos` (={list(self.pos.shape)}) must be [N, 3], at least one point")
-        size = self.size_for(len(self.pos)) if self.size is None else self.size
-        self.size = np.broadcast_to(np.asarray(size, dtype=np.float64), len(self.pos)).copy()
+        far = float(np.abs(self.pos).max())
+        if far > _FARTHEST:
+            raise ArgumentError(f"`pos` (up to {far:.2g}) must be within {_FARTHEST:.0e}: scale it")
+        if self.color.shape == (3,):
+            self.color = np.tile(self.color, (len(self.pos), 1))
+        size = (
+            self.size_for(len(self.pos)) if self.size is None else finite_array("size", self.size)
+        )
+        if np.shape(size) not in ((), (1,), (len(self.pos),)):
+            raise ShapeError(
+                f"`size` (={list(size.shape)}) must be a number, or one for each of the "
+                f"{len(self.pos)} points"
+            )
+        if np.min(size) < 0:
+            raise ArgumentError(f"`size` (={np.min(size):g}) must not be negative")
+        self.size = np.broadcast_to(size, len(self.pos)).copy()
         frames = len(self.frame_pos)
         wanted = {"color": self.pos.shape, "frame_pos": (frames, 3), "frame_rot": (frames, 3, 3)}
         for name, shape in wanted.items():
             found = getattr(self, name).shape
             if found != shape:
                 raise ShapeError(f"`{name}` (={list(found)}) must be {list(shape)}")
+        low, high = float(self.color.min()), float(self.color.max())
+        if low < -_ROUNDING or high > 1 + _ROUNDING:
+            remedy = "divide by 255" if 0 <= low and high <= 255 else "bring them into that range"
+            raise ArgumentError(f"`color` ({low:g} to {high:g}) must be from 0 to 1: {remedy}")
+        self.color = self.color.clip(0, 1)
 
     @property
     def center(self) -> np.ndarray:
@@ -82,6 +114,17 @@ class CloudPart:
         points = np.linalg.norm(self.pos - self.center, axis=1) + self.size
         frames = np.linalg.norm(self.frame_pos - self.center, axis=1) + _STICK * self.radius
         return float(max(self.radius, points.max(), frames.max(initial=0.0)))
+
+    def standing(self, up: str) -> CloudPart:
+        """The cloud turned so that its axis ``up`` ("x", "y" or "z") is up in pictures.
+
+        Raises:
+            ArgumentError: there is no such axis.
+        """
+        check_up(up)
+        turn = _TO_Z[up]
+        moved = {"pos": self.pos @ turn.T, "frame_pos": self.frame_pos @ turn.T}
+        return replace(self, **moved, frame_rot=turn @ self.frame_rot)
 
     def size_for(self, num: int) -> float:
         """Radius of ``num`` spheres that about cover a surface of this size."""
@@ -158,6 +201,18 @@ class Scene:
         aside = (column - (self.columns - 1) / 2)[:, None] * np.asarray(right)
         above = ((self.rows - 1) / 2 - row)[:, None] * np.asarray(up)
         return SPACING * self.radius * (aside + above)
+
+
+def check_up(up: str) -> None:
+    """Whether there is such an axis.
+
+    Raises:
+        ArgumentError: there is none.
+
+    **Equivariance:** does not apply.
+    """
+    if up not in _TO_Z:
+        raise ArgumentError(f"`up` (={up!r}) must be one of {', '.join(_TO_Z)}")
 
 
 def sphere_resolution(num: int) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcequi.errors import ArgumentError, ShapeError
+from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.viz import (
     distance_colors,
     evidence_colors,
@@ -111,3 +111,21 @@ def test_highlight_shows_members_at_any_rotation():
 def test_embeddings_must_be_a_matrix(shape):
     with pytest.raises(ShapeError, match="`embedding`"):
         feature_basis(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_have_no_colour_are_named(rows, bad):
+    with pytest.raises(DataError, match=r"`distance` must be finite \(1 of its 3 .* \[1\]"):
+        distance_colors([0, bad, 1])
+    with pytest.raises(DataError, match="`evidence` must be finite"):
+        evidence_colors([0, bad, 1], 1.0)
+    rows[2, 1] = bad
+    for function in (feature_colors, feature_basis, representative_palette):
+        with pytest.raises(DataError, match=r"`embedding` must be finite .* \[2, 1\]"):
+            function(rows)
+
+
+def test_tensors_with_a_gradient_have_colours(rows):
+    np.testing.assert_array_equal(feature_colors(rows.requires_grad_()), feature_colors(rows.data))
+    values = torch.rand(5, requires_grad=True)
+    np.testing.assert_array_equal(distance_colors(values), distance_colors(values.data))

@@ -9,7 +9,7 @@ import torch
 from pcequi.errors import ArgumentError
 from pcequi.pose_graph import build_pose_graph
 from pcequi.rotations import random_rotations
-from pcequi.viz.evidence import representative_evidence, with_evidence
+from pcequi.viz.evidence import representative_evidence, with_evidence, with_removal
 from pcequi.viz.level_scene import level_scene
 from pcequi.viz.levels import sample_level
 
@@ -100,3 +100,38 @@ def test_colours_and_errors(make_blob, levels_of, network):
         level_scene([view, plain], ["", ""], coloring="evidence")
     with pytest.raises(ArgumentError, match=r"`target` \(=4\) must be a class, 0 to 3"):
         with_evidence(plain, network(levels), levels, 1, 4)
+
+
+def test_removal_is_what_the_logit_loses(make_blob, levels_of, network):
+    levels = levels_of()
+    model, pos = network(levels), make_blob()
+    generator = torch.Generator().manual_seed(3)
+    turn = random_rotations(1, generator=generator, dtype=torch.float64)[0]
+    calls, found = [], []
+    for cloud in (pos, pos @ turn.T):
+        view, figures = with_removal(
+            sample_level(cloud, levels),
+            model,
+            levels,
+            1,
+            radius=0.3,
+            progress=lambda *done: calls.append(done),
+        )
+        found.append(view.evidence)
+    torch.testing.assert_close(found[0], found[1])
+    assert calls[19] == (20, 20) and len(calls) == 40
+    place = view.pos[view.sampled.points[7]]
+    kept = pos[(view.pos - place).norm(dim=1) > 0.3]
+    assert 0 < len(kept) < len(pos)
+    with torch.no_grad():
+        logits = [model(build_pose_graph(cloud, levels))[0, 1] for cloud in (pos, kept)]
+    torch.testing.assert_close(found[0][7], logits[0] - logits[1])
+    assert figures["logit"] == pytest.approx(float(logits[0])) and figures["radius"] == 0.3
+    scene = level_scene([view], [""], coloring="removal", class_name="cup")
+    assert "the logit of cup falls" in scene.legend and scene.scale == ("rises", "falls")
+    with pytest.raises(ArgumentError, match=r"`radius` \(=9\) must leave points"):
+        with_removal(view, model, levels, radius=9.0)
+    with pytest.raises(ArgumentError, match=r"`target` \(=4\) must be a class, 0 to 3"):
+        with_removal(view, model, levels, 4)
+    with pytest.raises(ArgumentError, match="with_removal"):
+        level_scene([sample_level(pos, levels)], [""], coloring="removal")

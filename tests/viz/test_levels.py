@@ -1,5 +1,7 @@
 """A turned copy is sampled by itself and gets the same colours."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +10,20 @@ from pcequi.errors import ArgumentError, ShapeError
 from pcequi.poses import GridPoses, NormalPoses, TangentPoses
 from pcequi.rotations import random_rotations
 from pcequi.viz import level_scene as level_scene_module
-from pcequi.viz.colors import MEMBER, PALE, REPRESENTATIVE, highlight_colors
-from pcequi.viz.level_scene import COLORINGS, level_scene
+from pcequi.viz.colors import (
+    MEMBER,
+    PALE,
+    REPRESENTATIVE,
+    UNLIKE,
+    highlight_colors,
+    representative_palette,
+)
+from pcequi.viz.level_scene import COLORINGS, OF_TRAINED, level_scene
 from pcequi.viz.levels import describe, sample_level
 from pcequi.viz.matching import match_copy, match_shape
+from pcequi.viz.nearest import first_equals, nearest_rows
 
-SAMPLED = [coloring for coloring in COLORINGS if coloring != "evidence"]  # needs no network
+SAMPLED = [coloring for coloring in COLORINGS if coloring not in OF_TRAINED]  # need no network
 
 
 def compare(pos, levels, level=1, rotation=0, seed=0):
@@ -42,6 +52,78 @@ def test_points_with_normals_have_colours_and_no_frames(make_blob, levels_of):
     assert figures["same_representative"] == 1
     with pytest.raises(ArgumentError, match="`frames`"):
         level_scene([view], [""], frames=True)
+
+
+SYMMETRIC = ("rings", "cube", "grid", "prism", "corners")
+
+
+@pytest.fixture(params=SYMMETRIC)
+def symmetric(request, named_cloud):
+    """Clouds that turns exchange with themselves."""
+    if request.param != "rings":
+        return named_cloud(request.param)
+    turn = torch.arange(24, dtype=torch.float64) * (2 * np.pi / 24)
+    ring = torch.stack([turn.cos(), turn.sin(), torch.zeros_like(turn)], 1)
+    sizes = [(0.3, 0.0), (0.3, 0.3), (0.3, 0.6), (0.2, 0.8), (0.1, 1.0)]
+    return torch.cat([r * ring + ring.new_tensor([0, 0, z]) for r, z in sizes])
+
+
+@pytest.mark.parametrize("poses", [GridPoses("D2", "manhattan"), NormalPoses(0.5)])
+def test_a_turned_copy_of_a_symmetric_cloud(symmetric, levels_of, poses):
+    levels = levels_of(poses, num=400)  # more than there are different ones
+    levels[0] = replace(levels[0], num_points=None)
+    view, copy, figures, _ = compare(symmetric, levels)
+    assert figures["same_representative"] == 1 and figures["embedding_difference"] < 1e-9
+    # Equal representatives are one in the picture, whichever the copy takes.
+    first, second = level_scene([view, copy], ["", ""]).parts
+    np.testing.assert_allclose(first.color, second.color, atol=1e-6)
+    center = view.centers()
+    spread = (center - center.mean(0)).norm(dim=1).max()
+    apart = torch.cdist(center, center, compute_mode="donot_use_mm_for_euclid_dist")
+    equal = apart <= 1e-4 * spread + 1e-6 * center.norm(dim=1).max()
+    assert torch.equal(view.names[:, None] == view.names, equal)
+    assert equal.sum() > len(equal), "or the test says nothing"
+    assert len(np.unique(first.color.round(6), axis=0)) == describe(view)["representatives_shown"]
+    for name in (0, len(view.names) // 2, len(view.names) - 1):
+        members = [cloud.members_of(name).any(1) for cloud in (view, copy)]
+        rows = [set(c.sampled.points[m].tolist()) for c, m in zip((view, copy), members)]
+        assert rows[0] == rows[1]
+        found = [describe(cloud, name)["highlight"] for cloud in (view, copy)]
+        assert found[0]["poses"] == found[1]["poses"] == int(view.members_of(name).sum())
+        first, second = level_scene([view, copy], ["", ""], highlight=name).parts
+        lit = [~np.isclose(part.color, PALE).all(1) for part in (first, second)]
+        np.testing.assert_array_equal(lit[0], lit[1])
+
+
+def test_a_copy_in_single_precision_is_equal(make_blob, levels_of):
+    turn = random_rotations(1, dtype=torch.float64)[0]
+    view = sample_level(make_blob(), levels_of())
+    copy = sample_level((make_blob() @ turn.T).float(), levels_of())
+    _, figures = match_copy(view, copy, turn)
+    assert figures["same_representative"] == 1
+    assert 1e-9 < figures["embedding_difference"] < 1e-4
+
+
+def test_arrays_and_tensors_with_a_gradient_are_clouds(make_blob, levels_of):
+    pos = make_blob()
+    wanted = sample_level(pos, levels_of())
+    for cloud in (pos.numpy(), pos.numpy()[::-1][::-1], pos.clone().requires_grad_()):
+        view = sample_level(cloud, levels_of())
+        torch.testing.assert_close(view.centers(), wanted.centers(), rtol=0, atol=0)
+        assert not view.pos.requires_grad and level_scene([view], [""]).parts
+
+
+def test_distances_between_embeddings_are_exact(generator):
+    """Not to the limit within which the sampler takes distances for equal."""
+    center = torch.randn(30, 7, generator=generator, dtype=torch.float64) + 100
+    near = center[:1] + 1e-7 * torch.randn(1, 7, generator=generator, dtype=torch.float64)
+    center = torch.cat([near, center])  # the sampler's rule would take the first of the two
+    index, distance = nearest_rows(center[1:], center)
+    assert index.tolist() == list(range(1, 31)) and (distance == 0).all()
+    assert first_equals(center).tolist() == [0, 0, *range(2, 31)]
+    line = torch.cat([torch.linspace(0, 1e-3, 40), torch.ones(1)])[:, None]
+    first = first_equals(line)
+    assert torch.equal(first, first[first]) and first[-1] == 40
 
 
 def test_second_level(make_blob, levels_of):
@@ -94,9 +176,64 @@ def test_a_shape_under_its_own_names_is_unchanged(make_blob, levels_of):
     view = sample_level(make_blob(), levels_of())
     again = match_shape(view, sample_level(make_blob(), levels_of()))
     assert torch.equal(again.names, view.names) and torch.equal(again.namesake, view.namesake)
-    assert again.gap.max() < 1e-6
+    assert again.gap.max() < 1e-9
     with pytest.raises(ShapeError, match="same level of the same network"):
         match_shape(view, sample_level(make_blob(), levels_of(), level=2))
+
+
+def test_what_is_like_nothing_of_the_first_shape_is_grey(make_blob, levels_of):
+    levels = levels_of(NormalPoses(0.5), num=6)
+    view = sample_level(make_blob(), levels)
+    flat = make_blob(seed=5) * torch.tensor([1.0, 1.0, 0.7])
+    other = match_shape(view, sample_level(flat, levels))
+    apart = torch.cdist(other.sampled.embedding.flatten(0, 1), view.centers()).min(1).values
+    torch.testing.assert_close(other.apart.flatten(), apart)
+    own = view.sampled.chosen.distance
+    like = other.shown(apart.view_as(other.assignment)) <= own.max() * (1 + 1e-4)
+    assert 0 < like.sum() < len(like)
+    scene = level_scene([view, other], ["", ""])
+    assert "grey where none" in scene.legend
+    color = scene.parts[1].color[other.sampled.points]
+    grey = np.isclose(color, UNLIKE).all(1)
+    np.testing.assert_array_equal(grey, ~like.numpy())
+    found = describe(other)
+    assert found["matched"] == pytest.approx(float((other.apart <= own.max()).double().mean()))
+    assert found["mean_distance_to_first"] == pytest.approx(float(apart.mean()))
+    assert found["mean_distance_to_first"] > describe(view)["mean_distance"]
+    # A shape is wholly like itself, and a copy is never grey.
+    again = match_shape(view, sample_level(make_blob(), levels))
+    assert describe(again)["matched"] == 1
+    view, copy, _, _ = compare(make_blob(), levels_of(GridPoses("O", "none")))
+    assert "matched" not in describe(copy)
+    assert "grey" not in level_scene([view, copy], ["", ""]).legend
+
+
+def test_colours_that_cannot_be_told_apart_are_said(make_blob, levels_of, monkeypatch):
+    view = sample_level(make_blob(), levels_of())
+    seen = describe(view)["representatives_shown"]
+    assert "look alike" not in level_scene([view], [""]).legend
+    monkeypatch.setattr(level_scene_module, "MOST_COLORS", seen - 1)
+    assert f"of {seen} colours neighbours look alike" in level_scene([view], [""]).legend
+    # The whole range of hues is for those that are shown.
+    names = view.shown_names.unique()
+    wanted = representative_palette(view.centers()[names])
+    found = level_scene([view], [""]).parts[0].color[view.sampled.points]
+    at = torch.searchsorted(names, view.shown_names)
+    np.testing.assert_array_equal(found, wanted[at])
+
+
+def test_one_frame_a_point_or_those_of_the_highlighted_one(make_blob, levels_of):
+    view = sample_level(make_blob(), levels_of(GridPoses("D2", "manhattan"), orbits=True), 1, 2)
+    scene = level_scene([view], [""], frames=True)
+    part, shown = scene.parts[0], view.shown(view.sampled.poses.rot).numpy()
+    assert len(part.frame_pos) == len(np.unique(part.frame_pos, axis=0)) == 6  # 24 in orbits of 4
+    for place, frame in zip(part.frame_pos, part.frame_rot):
+        (row,) = np.flatnonzero((view.sampled.poses.pos.numpy() == place).all(1))
+        np.testing.assert_array_equal(frame, shown[row])
+    assert "axes (x red, y green, z blue) of 6 of 20 poses" in scene.legend
+    members = describe(view, 3)["highlight"]["poses"]
+    legend = level_scene([view], [""], frames=True, highlight=3).legend
+    assert f"of {min(24, members)} of {members} poses" in legend
 
 
 def test_names_come_from_embeddings_not_from_order(make_blob, levels_of):
@@ -170,7 +307,7 @@ def test_degenerate_clouds_have_a_scene(degenerate_cloud, levels_of):
     [
         ({"level": 0}, r"`level` \(=0\) must be one of 1, 2: "),
         ({"level": 4}, r"`level` \(=4\) must be one of 1, 2: "),
-        ({"level": 3}, r"`level` \(=3\) must be one of 1, 2: .* at the centroid"),
+        ({"level": 3}, r"`level` \(=3\) .* 1, 2: .* 3 levels; level 3 is at the centroid, not on"),
         ({"rotation": 24}, r"`rotation` \(=24\) must be 0 to 23"),
     ],
 )
@@ -182,7 +319,7 @@ def test_levels_that_cannot_be_shown(make_blob, levels_of, options, message):
 def test_dense_levels_cannot_be_shown_but_for_the_first(make_blob, levels_of):
     levels = levels_of(num=None)
     assert sample_level(make_blob(), levels).sampled.chosen.num == 20 * 24
-    with pytest.raises(ArgumentError, match=r"`level` \(=2\) must be one of 1: .* dense"):
+    with pytest.raises(ArgumentError, match=r"\(=2\) must be one of 1: .* level 2 is dense"):
         sample_level(make_blob(), levels, 2)
 
 

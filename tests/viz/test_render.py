@@ -38,6 +38,17 @@ def test_a_picture_shows_both_clouds(first_picture):
 
 
 @pytest.mark.render
+def test_a_picture_with_another_axis_up(first_picture, tmp_path):
+    rod = np.random.default_rng(0).uniform(-1, 1, (200, 3)) * [0.1, 1.0, 0.1]
+    scene = Scene([CloudPart(rod, (0.9, 0.1, 0.1))])
+    for up, upright in (("y", True), ("z", False)):
+        with Image.open(save_picture(scene, tmp_path / f"{up}.png", size=100, up=up)) as picture:
+            covered = (pixels(picture, 100) < 250).any(2)
+        high, wide = covered.any(1).sum(), covered.any(0).sum()
+        assert (high > 2 * wide) if upright else (wide > 1.3 * high)
+
+
+@pytest.mark.render
 def test_a_gif_turns(first_picture, two_clouds, tmp_path):
     file = save_picture(two_clouds, tmp_path / "out.gif", size=60, frames=3)
     with Image.open(file) as picture:
@@ -57,6 +68,7 @@ def test_a_gif_turns(first_picture, two_clouds, tmp_path):
         ({"path": "out.jpg"}, r"`path` \(='.*out.jpg'\) must end in .png or .gif"),
         ({"renderer": "crayon"}, r"`renderer` \(='crayon'\) must be one of auto, egl"),
         ({"size": 3}, r"`size` \(=3\) must be a whole number, at least 32"),
+        ({"up": "w"}, r"`up` \(='w'\) must be one of x, y, z"),
         ({"frames": 1}, r"`frames` \(=1\) must be a whole number, at least 2"),
         ({"size": 8193}, r"`size` \(=8193\) must be at most 8192 for 2 clouds"),
         ({"size": 5000, "path": "out.gif"}, r"`size` .* at most 2730 for 2 clouds in 36 frames"),

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from pcequi.errors import ArgumentError, ShapeError
+from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.viz import CloudPart, Scene
 from pcequi.viz.scene import sphere_resolution
 from pcequi.viz.worker import ABOVE, RIGHT, camera
@@ -66,6 +67,21 @@ def test_a_single_place_is_a_small_ball(where):
     assert near.radius == pytest.approx(1e-6)
 
 
+@pytest.mark.parametrize("up", ["x", "y", "z"])
+def test_the_axis_that_is_up(up):
+    frames = {"frame_pos": [[1.0, 2, 3]], "frame_rot": [np.eye(3)], "title": "a title"}
+    cloud = part(size=0.1, **frames)
+    found = cloud.standing(up)
+    np.testing.assert_array_equal(found.pos[:, 2], cloud.pos[:, "xyz".index(up)])
+    turn = found.frame_rot[0]
+    assert np.linalg.det(turn) == 1, "turned, not mirrored"
+    np.testing.assert_array_equal(found.pos, cloud.pos @ turn.T)
+    np.testing.assert_array_equal(found.frame_pos, cloud.frame_pos @ turn.T)
+    assert found.title == cloud.title and (found.size == cloud.size).all()
+    with pytest.raises(ArgumentError, match=r"`up` \(='w'\) must be one of x, y, z"):
+        cloud.standing("w")
+
+
 def test_many_spheres_are_coarse():
     numbers = [1, 20_000, 50_000, 100_000, 200_000, 1_000_000]
     found = [sphere_resolution(num) for num in numbers]
@@ -83,3 +99,45 @@ def test_wrong_shapes_are_named():
         part(frame_pos=np.zeros((1, 3)))
     with pytest.raises(ArgumentError, match=r"`parts` \(=\[\]\) must hold at least one cloud"):
         Scene([])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"pos": [[0, 0, 0], [0, np.nan, 0]]},
+            DataError,
+            r"`pos` must be finite .*1 of its 6.*1, 1",
+        ),
+        ({"color": [[0, 0, 0], [0, np.inf, 0]]}, DataError, "`color` must be finite"),
+        ({"size": np.nan}, DataError, "`size` must be finite"),
+        ({"color": [200, 3, 0]}, ArgumentError, r"`color` \(0 to 200\) .* divide by 255"),
+        ({"color": [0.5, -1, 0]}, ArgumentError, r"`color` \(-1 to 0.5\) must be from 0 to 1"),
+        ({"color": [0.5, 300, 0]}, ArgumentError, "into that range"),
+        ({"size": -1.0}, ArgumentError, r"`size` \(=-1\) must not be negative"),
+        ({"size": [1.0, 1, 1]}, ShapeError, r"`size` \(=\[3\]\) must be a number, or .* 2 points"),
+        (
+            {"pos": [[0, 0, 0], [1e200, 0, 0]]},
+            ArgumentError,
+            r"`pos` \(up to 1e\+200\) .* scale it",
+        ),
+        (
+            {"frame_pos": [[0, 0, 0]], "frame_rot": [np.full((3, 3), np.nan)]},
+            DataError,
+            "`frame_rot` must be finite",
+        ),
+    ],
+)
+def test_what_would_be_drawn_wrongly_is_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        CloudPart(**{"pos": np.eye(3)[:2], "color": np.zeros((2, 3)), **options})
+
+
+def test_one_colour_and_tensors_of_any_kind():
+    pos = torch.randn(4, 3, requires_grad=True)
+    color = torch.rand(4, 3).bfloat16()
+    found = CloudPart(pos, color, size=torch.ones(4, requires_grad=True))
+    np.testing.assert_array_equal(found.pos, pos.detach().numpy())
+    np.testing.assert_array_equal(found.color, color.double().numpy())
+    orange = CloudPart(pos, (1, 0.5, 0)).color
+    np.testing.assert_array_equal(orange, [[1, 0.5, 0]] * 4)

@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import trimesh
 
 from pcequi.cli import main
+from pcequi.datasets.readers import read_points
 from pcequi.models import presets
-from pcequi.networks import load_network
+from pcequi.networks import load_network, network_names
 from pcequi.training import save_checkpoint
-from pcequi.viz import render
+from pcequi.viz import level_scene, render
 
 
 @pytest.fixture
@@ -155,6 +157,25 @@ def test_clouds_of_few_points_come_with_a_warning(view, drawn, make_blob):
     assert code == 0 and "Warning" not in err
 
 
+def test_the_axis_that_is_up(view, drawn, tmp_path):
+    trimesh.creation.box((2.0, 0.6, 0.2)).export("box.glb")
+    options = ["--preset", "tiny", "--num-points", 200, "--save", "out.png", "--rotated"]
+    for up in ([], ["--up", "y"], ["--up", "z"], ["--up", "x"]):
+        code, _, err = view("box.glb", "cloud.xyz", *options, *up)
+        assert code == 0, err
+    given = read_points("box.glb", 200, 0).pos.numpy()
+    plain = drawn[2].parts
+    np.testing.assert_allclose(plain[0].pos, given, atol=1e-6)
+    for scene, axis in ((drawn[0], 1), (drawn[1], 1), (drawn[3], 0)):
+        for number in (0, 1):  # the file and its copy
+            np.testing.assert_allclose(scene.parts[number].pos[:, 2], plain[number].pos[:, axis])
+    # Only the format of .glb says which axis it is.
+    np.testing.assert_allclose(drawn[0].parts[2].pos, plain[2].pos)
+    np.testing.assert_allclose(drawn[1].parts[2].pos[:, 2], plain[2].pos[:, 1])
+    code, _, err = view("box.glb", *options, "--up", "w")
+    assert code == 1 and "`up` (='w') must be one of x, y, z" in err
+
+
 def test_several_files(view, drawn, make_blob):
     np.save("other.npy", make_blob(seed=4).numpy())
     options = ["--preset", "tiny", "--save", "out.png", "--highlight", 1, "--json"]
@@ -167,6 +188,14 @@ def test_several_files(view, drawn, make_blob):
     assert other["file"] == "other.npy" and other["highlight"]["distance"] > 0
     code, out, _ = view("cloud.xyz", "other.npy", *options[:-1])
     assert code == 0 and "embedding" in out and len(drawn[1].parts) == 2
+    # In colours, how much of the other is like the first is written below it.
+    share, own = f"{other['matched']:.0%} like the first", f"own {found['mean_distance']:.2g}"
+    code, out, _ = view("cloud.xyz", "other.npy", *options[:4])
+    assert code == 0 and f"{other['matched']:.0%} of the poses like the first" in " ".join(
+        out.split()
+    )
+    title = drawn[2].parts[1].title
+    assert title.startswith(f"other.npy: {share}") and own in title
 
 
 def test_stray_points_are_left_out(view, drawn, make_blob):
@@ -182,6 +211,13 @@ def test_stray_points_are_left_out(view, drawn, make_blob):
 @pytest.fixture
 def run(tmp_path, levels_of, network):
     return save_checkpoint(tmp_path / "run", network(levels_of()), ["a", "b", "c", "d"]).parent
+
+
+def test_a_run_where_a_file_is_expected(view, drawn, run):
+    code, _, err = view(run, "cloud.xyz", "--save", "out.png")
+    assert code == 1 and "is the folder of a run" in err and f"--run {run}" in err
+    code, _, err = view("cloud.xyz", "--run", run, "--level", 3, "--save", "out.png")
+    assert code == 1 and "level 3 is at the centroid" in err
 
 
 def test_evidence_of_a_run(view, drawn, run):
@@ -200,6 +236,16 @@ def test_evidence_of_a_run(view, drawn, run):
     assert "add up" not in out
     code, _, err = view("cloud.xyz", *options, "--class", "e")
     assert code == 1 and "`class` (='e') must be one of a, b, c, d" in err
+
+
+def test_removal_of_a_run(view, drawn, run):
+    options = ["--run", run, "--color", "removal", "--class", "c", "--save", "out.png"]
+    code, out, err = view("cloud.xyz", *options, "--rotated", "--json")
+    assert code == 0, err
+    assert [found["class"] for found in json.loads(out)["evidence"]] == ["c", "c"]
+    first, second = drawn[0].parts
+    np.testing.assert_allclose(first.color, second.color, atol=0.01)
+    assert "the logit of c falls" in drawn[0].legend
 
 
 def test_evidence_without_a_run_is_of_the_network_that_comes_with_pcequi(view, drawn):
@@ -231,6 +277,11 @@ def test_help_names_every_choice(view):
     code, out, _ = view("--help")
     assert code == 0
     for word in (
+        *(name for name in presets.PRESETS if name != "tiny"),
+        *network_names(),
+        *level_scene.COLORINGS,
+        *render.RENDERERS,
+        "x|y|z",
         "--rotated",
         "--highlight",
         "--save",
