@@ -7,6 +7,8 @@ cloud and of its rotated copy are equal, alone or in a batch.
     python examples/layer_in_a_pyg_model.py
 """
 
+import math
+
 import torch
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import global_mean_pool
@@ -23,7 +25,7 @@ RADIUS = 0.5
 class Model(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        kernel = SE3Kernel(num_points=15, num_rotations=4)
+        kernel = SE3Kernel(num_points=15, num_rotations=4, rotation_width=math.pi / 2)
         self.first = GroupConv(1, 16, kernel)
         self.second = GroupConv(16, 32, kernel)
         self.head = torch.nn.Linear(32, 2)

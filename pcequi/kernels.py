@@ -137,9 +137,9 @@ def _uncast(device_type: str):
 class SE3Kernel(torch.nn.Module):
     """A fixed kernel basis: kernel points in space times anchors in SO(3).
 
-    At ``rotation_width=pi`` the functions of rotations are affine in Q, so at most ten of them
-    are independent. Give many anchors a narrower width: at pi / 2 those of 4, 8, 12, 24 and 60
-    anchors are all independent.
+    At ``rotation_width=pi``, the default, the functions of rotations are affine in Q, so few are
+    independent: 1, 2, 3, 3, 10, 10 and 10 of those of 1, 2, 4, 8, 12, 24 and 60 anchors. Give
+    four anchors or more a narrower width: at pi / 2 all of them are independent.
 
     Args:
         num_points: kernel points, one of ``kernels.LAYOUTS``.
