@@ -175,9 +175,12 @@ class SE3Kernel(torch.nn.Module):
         """Size of the basis."""
         return self.num_points * self.num_rotations
 
-    def forward(self, offset: Tensor, rotation: Tensor | None = None) -> Tensor:
+    def forward(
+        self, offset: Tensor, rotation: Tensor | None = None, anchor: Tensor | None = None
+    ) -> Tensor:
         """Values [E, num] at relative poses: ``offset`` [E, 3] in units of the
-        radius, ``rotation`` [E, 3, 3] (None: identity everywhere)."""
+        radius, ``rotation`` [E, 3, 3] (None: identity everywhere). Where ``anchor`` [E] is
+        given, functions of other anchors than an edge's own are zero."""
         if rotation is None:
             rotation = torch.eye(3, dtype=offset.dtype, device=offset.device)
             rotation = rotation.expand(len(offset), 3, 3)
@@ -185,6 +188,8 @@ class SE3Kernel(torch.nn.Module):
         with _uncast(offset.device.type):
             space = space_basis(offset, self.points.to(offset), self.width)
             turn = rotation_basis(rotation, self.anchors.to(offset), self.rotation_width)
+        if anchor is not None:
+            turn = turn * (anchor[:, None] == torch.arange(turn.shape[1], device=anchor.device))
         return (space[:, :, None] * turn[:, None, :]).flatten(1)
 
     def mass(self, offset: Tensor) -> Tensor:
