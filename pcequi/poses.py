@@ -6,8 +6,10 @@ every point of one cloud. Where the frames of a point are one base frame times
 a finite group, the sampler says so (``Poses.group``), and embeddings are then
 computed once a point instead of once a pose.
 
-Frames are constants of the data: gradients flow through positions, not through frames,
-whose derivative does not exist where the cloud fixes no direction.
+Frames are constants of the data unless a sampler is called with ``differentiable=True``:
+gradients flow through positions, not through frames, whose derivative does not exist where the
+cloud fixes no direction. What holds frames fixed is not the gradient of a function of points,
+so its negative is no force.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from pcequi.errors import ArgumentError, check_count
 from pcequi.frames import manhattan_frame, principal_frame
 from pcequi.normals import (
     any_perpendicular,
+    following_axis,
     frames_from_two,
     neighborhood_mean,
     signed,
@@ -97,6 +100,11 @@ ALIGNMENTS = {"none": None, "principal": principal_frame, "manhattan": manhattan
 def _whole(sampler, *names: str) -> None:
     for name in names:
         object.__setattr__(sampler, name, check_count(name, getattr(sampler, name)))
+
+
+def _moving(pos: Tensor, differentiable: bool) -> Tensor:
+    check_cloud(pos, wide=True)
+    return pos if differentiable else pos.detach()
 
 
 @dataclass(frozen=True)
@@ -180,16 +188,21 @@ class TangentPoses:
     def __post_init__(self):
         _whole(self, "num_rotations", "num_neighbors")
 
-    def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
-        """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
-        where, pos = pos, check_cloud(pos, wide=True).detach()
-        normal = unit_normals(pos, normal, self.num_neighbors)
+    def __call__(
+        self, pos: Tensor, normal: Tensor | None = None, differentiable: bool = False
+    ) -> Poses:
+        """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated.
+
+        With ``differentiable`` the same frames are functions of the points and of the normals
+        given, with two derivatives, wherever the cloud fixes them (``estimate_normals``)."""
+        where, pos = pos, _moving(pos, differentiable)
+        normal = unit_normals(pos, normal, self.num_neighbors, differentiable)
         out = pos - pos.mean(0)
-        size = out.norm(dim=1).max()
+        size = out.detach().norm(dim=1).max()
         toward = -out
-        flat = (toward - (toward * normal).sum(1, keepdim=True) * normal).norm(dim=1)
+        flat = (toward - (toward * normal).sum(1, keepdim=True) * normal).detach().norm(dim=1)
         if (flat <= DEGENERATE[pos.dtype] * size).any() and len(pos) > 2:
-            local = neighborhood_mean(pos, self.num_neighbors)
+            local = neighborhood_mean(pos, self.num_neighbors, differentiable)
             toward = torch.where((flat <= DEGENERATE[pos.dtype] * size)[:, None], local, toward)
         base = frames_from_two(normal, toward, size)
         group = so3.cyclic_group(self.num_rotations, dtype=pos.dtype, device=pos.device)
@@ -221,17 +234,24 @@ class NormalPoses:
         check_radius(self.radius)
         object.__setattr__(self, "radius", float(self.radius))
 
-    def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
-        """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
-        where, pos = pos, check_cloud(pos, wide=True).detach()
+    def __call__(
+        self, pos: Tensor, normal: Tensor | None = None, differentiable: bool = False
+    ) -> Poses:
+        """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated;
+        ``differentiable`` as for ``TangentPoses``."""
+        where, pos = pos, _moving(pos, differentiable)
         if normal is None:
-            out = pos - pos.mean(0)
+            fixed = pos.detach()
+            out = fixed - fixed.mean(0)
             size = out.norm(dim=1).max()
             reach = float(self.radius * size) if size > 0 else 1.0
-            eigen = symmetric_eigen(local_moments(pos, reach))
-            normal = signed(smallest_axis(*eigen, out, size), (out,), size)
+            variance, axes = symmetric_eigen(local_moments(fixed, reach))
+            normal = signed(smallest_axis(variance, axes, out, size), (out,), size)
+            if differentiable:
+                reach = self.radius * (pos - pos.mean(0)).norm(dim=1).max() if size > 0 else 1.0
+                normal = following_axis(normal, local_moments(pos, reach, True), variance)
         else:
-            normal = unit_normals(pos, normal, 0)
+            normal = unit_normals(pos, normal, 0, differentiable)
         frames = frames_from_two(normal, any_perpendicular(normal))
         return Poses(where, frames[:, None], axial=True)
 
@@ -264,17 +284,21 @@ class PairPoses:
                 f"`num_neighbors` (={self.num_neighbors})"
             )
 
-    def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
-        """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
-        where, pos = pos, check_cloud(pos, wide=True).detach()
-        normal = unit_normals(pos, normal, self.num_neighbors)
+    def __call__(
+        self, pos: Tensor, normal: Tensor | None = None, differentiable: bool = False
+    ) -> Poses:
+        """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated;
+        ``differentiable`` as for ``TangentPoses``."""
+        where, pos = pos, _moving(pos, differentiable)
+        normal = unit_normals(pos, normal, self.num_neighbors, differentiable)
         k = min(self.num_neighbors, len(pos))
-        index, _ = knn(pos, pos, k)
+        fixed = pos.detach()
+        index, _ = knn(fixed, fixed, k)
         last = min(k - 1, k // self.num_rotations)
         ranks = torch.linspace(k - 1, last, self.num_rotations, dtype=torch.float64, device="cpu")
         chosen = index[:, ranks.round().long().to(index.device)]
         toward = pos[chosen] - pos[:, None]
-        size = (pos - pos.mean(0)).norm(dim=1).max()
+        size = (fixed - fixed.mean(0)).norm(dim=1).max()
         return Poses(where, frames_from_two(normal[:, None].expand_as(toward), toward, size))
 
 

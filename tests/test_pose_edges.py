@@ -67,3 +67,23 @@ def test_anchors_of_another_kernel_are_refused(make_blob):
     conv = GroupConv(2, 3, level.kernel()).double()
     with pytest.raises(ShapeError, match=r"`relative_pose\[2\]` \(=\[3\]\) must be \[edges\]"):
         conv(x, found.edge_index, (found.offset, found.rotation, found.anchor[:3]))
+
+
+def test_an_energy_along_edges_of_several_poses_has_no_torque(make_blob, generator):
+    level = Level(0.9, TangentPoses(3, 12), kernel_points=7)
+    torch.manual_seed(0)
+    conv = GroupConv(2, 1, level.kernel()).double()
+    x = torch.randn(90, 2, dtype=torch.float64, generator=generator)
+    step = torch.randn(30, 3, dtype=torch.float64, generator=generator)
+
+    def energy(pos):
+        poses = level.poses(pos, differentiable=True)
+        found = pose_edges(*poses.at(torch.arange(90)), poses, level)
+        return conv(x, found.edge_index, found.relative_pose).tanh().sum()
+
+    pos = make_blob(30).requires_grad_()
+    (found,) = torch.autograd.grad(energy(pos), pos)
+    with torch.no_grad():
+        slope = float(energy(pos + 1e-6 * step) - energy(pos - 1e-6 * step)) / 2e-6
+    assert float((found * step).sum()) == pytest.approx(slope, rel=1e-5)
+    assert torch.linalg.cross(pos.detach(), found).sum(0).norm() < 1e-12 * found.norm()

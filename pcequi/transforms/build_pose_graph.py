@@ -21,8 +21,8 @@ class BuildPoseGraph(BaseTransform):
     Use it as ``pre_transform`` to pay once, or as ``transform`` to build at
     every access. PyG's own ``DataLoader`` batches the result. Nothing that drops or
     reorders points may follow it, and nothing that changes ``pos`` afterwards has an effect:
-    the graph stays that of the points as they were. No gradient flows to them either:
-    ``pose_graph.pose_edges`` with ``nn.GroupConv`` is the way that can be differentiated.
+    the graph stays that of the points as they were. No gradient flows to them either, see
+    ``build_pose_graph``.
 
     Args:
         levels: of the network; one ``Level`` alone will do for a graph of one level.
