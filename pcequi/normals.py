@@ -31,7 +31,7 @@ _LEAST = {torch.float64: 1e-9, torch.float32: 1e-5}
 def any_perpendicular(direction: Tensor) -> Tensor:
     """A unit vector perpendicular to each unit vector [..., 3].
 
-    Used only where the data fix no direction: the projection of a fixed one.
+    Used only where a rule finds no direction in the data: the projection of a fixed one.
 
     **Equivariance:** none; that is why it is a last resort.
     """

@@ -2,9 +2,10 @@
 
 A pose is (x, R): a position x and a rotation R whose columns are the axes of
 the local frame, R maps local to world coordinates. A sampler puts K poses on
-every point of one cloud. Where the frames of a point are one base frame times
-a finite group, the sampler says so (``Poses.group``), and embeddings are then
-computed once a point instead of once a pose.
+every point of one cloud; ``pcequi.batched_poses`` takes several. Where the frames
+of a point are one base frame times a finite group, the sampler says so
+(``Poses.group``), and embeddings are then computed once a point instead of once a
+pose.
 
 Frames are constants of the data unless a sampler is called with ``differentiable=True``:
 gradients flow through positions, not through frames, whose derivative does not exist where the
@@ -172,14 +173,16 @@ class TangentPoses:
 
     Angle 0 points to the centroid of the cloud, projected to the tangent
     plane; where that vanishes, to the weighted mean of the neighbourhood; where that
-    vanishes too, to a fixed coordinate axis: at such a point the cloud fixes no angle.
+    vanishes too, to a fixed coordinate axis. There the frames do not turn with the cloud, even
+    if more of it than these two would tell a direction from others, as at the middle of a face
+    of a box. Pose graphs bring the whole cloud to one pose first, and are exact there too.
 
     Args:
         num_rotations: angles a point, K.
         num_neighbors: for estimated normals, where none are given.
 
-    **Equivariance:** the pose set turns and moves with the cloud under SE(3); not on a flat
-    cloud, where nothing tells a normal from its opposite.
+    **Equivariance:** the pose set turns and moves with the cloud under SE(3); not where a fixed
+    axis decides, and not on a flat cloud, where nothing tells a normal from its opposite.
     """
 
     num_rotations: int = 8
