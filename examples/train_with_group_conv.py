@@ -3,7 +3,7 @@
 Edges and the relative poses along them depend on the cloud alone, so they are made once, by a
 pre-transform, and PyG's DataLoader batches them. Training shapes stand upright. The model
 says the same of a turned shape as of the upright one, whatever it has learned: in a minute
-of a core, 72 % of 16 classes.
+of a core, about 70 % of 16 classes.
 
     python examples/train_with_group_conv.py [--quick]   # quick: accuracies mean nothing
 """
