@@ -256,7 +256,7 @@ def local_moments(pos: Tensor, radius: float | Tensor, differentiable: bool = Fa
     by translation. The weight ends smoothly, so no neighbour matters at the edge.
     """
     fixed = pos.detach()
-    reach = check_radius(float(radius.detach() if isinstance(radius, Tensor) else radius))
+    reach = check_radius(float(radius.detach()) if isinstance(radius, Tensor) else radius)
     if HAS_NUMBA and pos.device.type == "cpu" and not differentiable:
         from pcequi.ops.compiled import neighborhoods
 

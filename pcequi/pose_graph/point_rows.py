@@ -131,5 +131,6 @@ def read_carriers(carriers: Tensor, pos: Tensor) -> tuple[Tensor, Tensor]:
         weight = weight - share[:, _NEAR:]
     weight = torch.where(weight > _LEAST, weight, 0)
     weight = torch.where(weight[:, :1] > 0, weight, 1)
-    weight = torch.where(at_one, torch.eye(1, weight.shape[1]).to(weight), weight)
+    first = torch.arange(weight.shape[1], device=weight.device) == 0
+    weight = torch.where(at_one, first.to(weight), weight)
     return index[:, :_NEAR], weight / weight.sum(1, keepdim=True)
