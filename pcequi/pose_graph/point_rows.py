@@ -12,9 +12,10 @@ from pcequi.poses import Poses
 
 __all__ = ["PointRows", "point_rows", "read_carriers"]
 
-# Carriers that a point without poses reads, and weights and gaps that are rounding.
+# Carriers that a point without poses reads, and shares of the first one's weight that may be
+# rounding of points in float32: these decide nothing.
 _NEAR = 3
-_LEAST = 1e-9
+_LEAST = 1e-4
 
 
 @dataclass
