@@ -156,7 +156,7 @@ class GroupConv(MessagePassing):
         if anchor is None:
             return self.kernel(offset, rotation), mass
         anchors = getattr(self.kernel, "num_rotations", 1)
-        _check_anchors(anchor, len(offset), anchors)
+        _check_anchors(anchor, offset.shape[0], anchors)
         if anchors == 1:
             return self.kernel(offset, rotation), mass
         # Every neighbour comes once for each anchor, each time with a part of its mass.
