@@ -12,18 +12,18 @@ import tempfile
 import torch
 import torch.nn.functional as F
 from torch_geometric.loader import DataLoader
-from torch_geometric.transforms import Compose, RandomRotate
+from torch_geometric.transforms import Compose
 
 from pcequi.datasets import Shapes
 from pcequi.models import GroupConvClassifier, preset
-from pcequi.transforms import BuildPoseGraph
+from pcequi.transforms import BuildPoseGraph, RandomRotation
 
 
 def main(quick: bool) -> None:
     torch.manual_seed(0)
     settings = preset("small")
     build = BuildPoseGraph(settings["levels"])
-    turn = Compose([RandomRotate(180, axis) for axis in (0, 1, 2)])
+    turn = RandomRotation(seed=0)  # uniform over all rotations
     count = {"num_train": 6, "num_test": 3, "num_points": 256} if quick else {}
     with tempfile.TemporaryDirectory() as root:
         train = Shapes(root, train=True, pre_transform=build, **count)

@@ -21,7 +21,7 @@ from pcequi.datasets import make_shape
 from pcequi.datasets.meshes import normalize_cloud, sample_mesh
 from pcequi.errors import PcequiError
 from pcequi.networks import load_network
-from pcequi.ops import knn
+from pcequi.pose_graph import read_carriers
 from pcequi.rotations import random_rotations
 from pcequi.training import predict_cloud
 from pcequi.training.predict import sparse_warning
@@ -77,10 +77,10 @@ def color_by_evidence(cloud: o3d.geometry.PointCloud, name: str | None) -> str:
     levels = list(network.model.levels)
     target = network.classes.index(name)
     view, _ = with_evidence(sample_level(pos, levels), network.model, levels, 1, target)
-    # Level 1 has poses on some of the points: all others take the mean of the nearest three.
+    # Level 1 has poses on some of the points: all others take a mean of the nearest three.
     carriers = torch.from_numpy(points[some])[view.sampled.points]
-    near, _ = knn(carriers, torch.from_numpy(points), min(3, len(carriers)))
-    evidence = view.evidence[near].mean(1)
+    near, weight = read_carriers(carriers, torch.from_numpy(points))
+    evidence = (view.evidence[near] * weight).sum(1)
     cloud.colors = o3d.utility.Vector3dVector(evidence_colors(evidence))
     print(f"full red from {evidence_limit(evidence):.2g}, full blue from as much below 0")
     return name

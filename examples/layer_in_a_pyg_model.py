@@ -7,10 +7,13 @@ cloud and of its rotated copy are equal, alone or in a batch.
     python examples/layer_in_a_pyg_model.py
 """
 
+import math
+
 import torch
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import global_mean_pool
 
+from pcequi.batched_poses import batched_poses
 from pcequi.kernels import SE3Kernel
 from pcequi.nn import GroupConv
 from pcequi.ops import pairs_within
@@ -23,15 +26,13 @@ RADIUS = 0.5
 class Model(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        kernel = SE3Kernel(num_points=15, num_rotations=4)
+        kernel = SE3Kernel(num_points=15, num_rotations=4, rotation_width=math.pi / 2)
         self.first = GroupConv(1, 16, kernel)
         self.second = GroupConv(16, 32, kernel)
         self.head = torch.nn.Linear(32, 2)
 
     def forward(self, pos: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
-        poses = TangentPoses(num_rotations=1)
-        clouds = [pos[batch == one] for one in batch.unique()]
-        frame = torch.cat([poses(cloud).rot[:, 0] for cloud in clouds])  # [N, 3, 3]
+        frame = batched_poses(TangentPoses(num_rotations=1), pos, batch).rot[:, 0]  # [N, 3, 3]
         target, source = pairs_within(pos, pos, RADIUS, batch, batch)
         edge_index = torch.stack([source, target])
         offset = (frame[target].mT @ (pos[source] - pos[target])[:, :, None])[:, :, 0] / RADIUS

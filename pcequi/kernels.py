@@ -137,9 +137,9 @@ def _uncast(device_type: str):
 class SE3Kernel(torch.nn.Module):
     """A fixed kernel basis: kernel points in space times anchors in SO(3).
 
-    At ``rotation_width=pi`` the functions of rotations are affine in Q, so at most ten of them
-    are independent. Give many anchors a narrower width: at pi / 2 those of 4, 8, 12, 24 and 60
-    anchors are all independent.
+    At ``rotation_width=pi``, the default, the functions of rotations are affine in Q, so few are
+    independent: 1, 2, 3, 3, 10, 10 and 10 of those of 1, 2, 4, 8, 12, 24 and 60 anchors. Give
+    four anchors or more a narrower width: at pi / 2 all of them are independent.
 
     Args:
         num_points: kernel points, one of ``kernels.LAYOUTS``.
@@ -175,9 +175,12 @@ class SE3Kernel(torch.nn.Module):
         """Size of the basis."""
         return self.num_points * self.num_rotations
 
-    def forward(self, offset: Tensor, rotation: Tensor | None = None) -> Tensor:
+    def forward(
+        self, offset: Tensor, rotation: Tensor | None = None, anchor: Tensor | None = None
+    ) -> Tensor:
         """Values [E, num] at relative poses: ``offset`` [E, 3] in units of the
-        radius, ``rotation`` [E, 3, 3] (None: identity everywhere)."""
+        radius, ``rotation`` [E, 3, 3] (None: identity everywhere). Where ``anchor`` [E] is
+        given, functions of other anchors than an edge's own are zero."""
         if rotation is None:
             rotation = torch.eye(3, dtype=offset.dtype, device=offset.device)
             rotation = rotation.expand(offset.shape[0], 3, 3)
@@ -185,6 +188,8 @@ class SE3Kernel(torch.nn.Module):
         with _uncast(offset.device.type):
             space = space_basis(offset, self.points.to(offset), self.width)
             turn = rotation_basis(rotation, self.anchors.to(offset), self.rotation_width)
+        if anchor is not None:
+            turn = turn * (anchor[:, None] == torch.arange(turn.shape[1], device=anchor.device))
         return (space[:, :, None] * turn[:, None, :]).flatten(1)
 
     def mass(self, offset: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ __all__ = [
     "any_perpendicular",
     "check_normals",
     "estimate_normals",
+    "following_axis",
     "frames_from_two",
     "neighborhood_mean",
     "signed",
@@ -30,7 +31,7 @@ _LEAST = 1e-5
 def any_perpendicular(direction: Tensor) -> Tensor:
     """A unit vector perpendicular to each unit vector [..., 3].
 
-    Used only where the data fix no direction: the projection of a fixed one.
+    Used only where a rule finds no direction in the data: the projection of a fixed one.
 
     **Equivariance:** none; that is why it is a last resort.
     """
@@ -66,7 +67,7 @@ def frames_from_two(z: Tensor, toward: Tensor, size: Tensor | float = 1.0) -> Te
     return torch.stack([x, torch.linalg.cross(z, x), z], dim=-1)
 
 
-def estimate_normals(pos: Tensor, num_neighbors: int = 24) -> Tensor:
+def estimate_normals(pos: Tensor, num_neighbors: int = 24, differentiable: bool = False) -> Tensor:
     """Surface normals by local principal components, with a sign.
 
     The covariance of the ``num_neighbors`` nearest points is weighted by
@@ -81,44 +82,98 @@ def estimate_normals(pos: Tensor, num_neighbors: int = 24) -> Tensor:
     Args:
         pos: one cloud [N, 3].
         num_neighbors: neighbours in the estimate, at most N are used.
+        differentiable: the same normals as functions of the points, but for those in a space
+            of two least variances and of clouds of fewer than 3 points; see ``following_axis``.
 
     Returns:
-        Unit normals [N, 3]; no gradient flows back. A cloud of fewer than 3 points gets
-        the direction away from the centroid (or the z axis where there is none).
+        Unit normals [N, 3]; no gradient flows back unless ``differentiable``. A cloud of fewer
+        than 3 points gets the direction away from the centroid (or the z axis where there is
+        none).
 
     Source: Hoppe et al., "Surface reconstruction from unorganized points", 1992.
 
     **Equivariance:** turns with the cloud, unchanged by translation.
     """
-    pos = check_cloud(pos, wide=True).detach()
+    where, pos = pos, check_cloud(pos, wide=True).detach()
     out = pos - pos.mean(0)
     size, tiny = out.norm(dim=1).max(), torch.finfo(pos.dtype).tiny
     if len(pos) < 3:
         up = out.new_tensor([0.0, 0.0, 1.0]).expand_as(out)
         length = out.norm(dim=1, keepdim=True)
         return torch.where(length > DEGENERATE * size, out / length.clamp_min(tiny), up)
-    weight, offset, mean = _weighted_neighbors(pos, num_neighbors)
-    centered = offset - mean[:, None]
-    covariance = torch.einsum("nk,nki,nkj->nij", weight, centered, centered)
-    return signed(smallest_axis(*symmetric_eigen(covariance), out, size), (-mean, out), size)
+    covariance, mean = _weighted_covariance(pos, num_neighbors)
+    variance, axes = symmetric_eigen(covariance)
+    normal = signed(smallest_axis(variance, axes, out, size), (-mean, out), size)
+    if not differentiable:
+        return normal
+    return following_axis(normal, _weighted_covariance(where, num_neighbors, True)[0], variance)
 
 
-def neighborhood_mean(pos: Tensor, num_neighbors: int) -> Tensor:
+def following_axis(axis: Tensor, matrices: Tensor, variance: Tensor) -> Tensor:
+    """An axis of least variance as a function of its matrix.
+
+    One step of Rayleigh quotient iteration from the axis itself, with the adjugate of
+    C - (a . C a) in place of its inverse, which does not exist. It converges cubically, so two
+    derivatives are those of the eigenvector. They depend on no other eigenvectors, unlike those
+    of ``torch.linalg.eigh``, which are NaN where the two larger variances agree.
+
+    Args:
+        axis: unit eigenvectors of the least eigenvalue [N, 3], constants.
+        matrices: symmetric [N, 3, 3], differentiable.
+        variance: their eigenvalues, least first [N, 3].
+
+    Returns:
+        The same vectors [N, 3]; constants where the two least eigenvalues agree to a thousandth
+        of the largest, as no axis follows there.
+
+    Source: the iteration: Parlett, "The Symmetric Eigenvalue Problem", 1980, chapter 4.
+
+    **Equivariance:** turns with the axis and the matrices, and so does the gradient.
+    """
+    simple = (variance[:, 1:2] - variance[:, :1]) > ONE_SPACE * variance[:, 2:]
+    scale = torch.where(variance[:, 2:] > 0, variance[:, 2:], 1)
+    matrices = matrices / scale[:, :, None]
+    quotient = torch.einsum("ni,nij,nj->n", axis, matrices, axis)
+    eye = torch.eye(3, dtype=axis.dtype, device=axis.device)
+    one, two, three = (matrices - quotient[:, None, None] * eye).unbind(1)
+    cofactors = [torch.linalg.cross(*pair) for pair in ((two, three), (three, one), (one, two))]
+    found = torch.einsum("nij,nj->ni", torch.stack(cofactors, 1), axis)
+    found = torch.nn.functional.normalize(torch.where(simple, found, axis), dim=1)
+    return axis + (found - found.detach())  # the value to the bit
+
+
+def neighborhood_mean(pos: Tensor, num_neighbors: int, differentiable: bool = False) -> Tensor:
     """Mean of the nearest neighbours of each point, seen from it [N, 3], weighted as for
     ``estimate_normals``: a tie for the last place changes nothing.
 
     **Equivariance:** turns with the cloud, unchanged by translation.
     """
-    return _weighted_neighbors(pos, num_neighbors)[2]
+    return _weighted_neighbors(pos, num_neighbors, differentiable)[2]
 
 
-def _weighted_neighbors(pos: Tensor, num_neighbors: int) -> tuple[Tensor, Tensor, Tensor]:
+def _weighted_covariance(
+    pos: Tensor, num_neighbors: int, differentiable: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Covariance [N, 3, 3] of the nearest of each point, and their mean offset [N, 3]."""
+    weight, offset, mean = _weighted_neighbors(pos, num_neighbors, differentiable)
+    centered = offset - mean[:, None]
+    return torch.einsum("nk,nki,nkj->nij", weight, centered, centered), mean
+
+
+def _weighted_neighbors(
+    pos: Tensor, num_neighbors: int, differentiable: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """Weights [N, k] and offsets [N, k, 3] of the nearest, and the mean offset [N, 3]."""
     tiny = torch.finfo(pos.dtype).tiny
-    index, distance = knn(pos, pos, min(num_neighbors, len(pos)))
-    weight = 1 - (distance / distance[:, -1:].clamp_min(tiny)).square()
-    weight = torch.where(weight > _LEAST, weight, 0)
+    fixed = pos.detach()
+    index, distance = knn(fixed, fixed, min(num_neighbors, len(pos)))
     offset = pos[index] - pos[:, None]
+    share = (distance / distance[:, -1:].clamp_min(tiny)).square()
+    if differentiable:  # equal to rounding; distances have no second derivative
+        square = offset.square().sum(2)
+        share = square / square[:, -1:].clamp_min(tiny)
+    weight = 1 - share
+    weight = torch.where(weight > _LEAST, weight, 0)
     mean = (weight[..., None] * offset).sum(1) / weight.sum(1, keepdim=True).clamp_min(tiny)
     return weight, offset, mean
 
@@ -183,9 +238,11 @@ def check_normals(pos: Tensor, normal: Tensor) -> Tensor:
     return normal
 
 
-def unit_normals(pos: Tensor, normal: Tensor | None, num_neighbors: int) -> Tensor:
+def unit_normals(
+    pos: Tensor, normal: Tensor | None, num_neighbors: int, differentiable: bool = False
+) -> Tensor:
     """Given normals, checked and scaled to length one, or estimated ones [N, 3]; no
-    gradient flows back.
+    gradient flows back unless ``differentiable``.
 
     Raises:
         ShapeError, DataError: given normals that do not fit or have no direction.
@@ -193,8 +250,9 @@ def unit_normals(pos: Tensor, normal: Tensor | None, num_neighbors: int) -> Tens
     **Equivariance:** turn with the cloud.
     """
     if normal is None:
-        return estimate_normals(pos, num_neighbors)
-    normal = check_normals(pos, normal).detach().to(pos.dtype)
+        return estimate_normals(pos, num_neighbors, differentiable)
+    normal = check_normals(pos, normal).to(pos.dtype)
+    normal = normal if differentiable else normal.detach()
     length = normal.norm(dim=1, keepdim=True)
     if not (torch.isfinite(normal).all() and (length > 0).all()):
         raise DataError("`normal` has vectors that are zero, NaN or infinite; drop it to estimate")

@@ -2,12 +2,15 @@
 
 A pose is (x, R): a position x and a rotation R whose columns are the axes of
 the local frame, R maps local to world coordinates. A sampler puts K poses on
-every point of one cloud. Where the frames of a point are one base frame times
-a finite group, the sampler says so (``Poses.group``), and embeddings are then
-computed once a point instead of once a pose.
+every point of one cloud; ``pcequi.batched_poses`` takes several. Where the frames
+of a point are one base frame times a finite group, the sampler says so
+(``Poses.group``), and embeddings are then computed once a point instead of once a
+pose.
 
-Frames are constants of the data: gradients flow through positions, not through frames,
-whose derivative does not exist where the cloud fixes no direction.
+Frames are constants of the data unless a sampler is called with ``differentiable=True``:
+gradients flow through positions, not through frames, whose derivative does not exist where the
+cloud fixes no direction. What holds frames fixed is not the gradient of a function of points,
+so its negative is no force.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from pcequi.errors import ArgumentError, check_count
 from pcequi.frames import manhattan_frame, principal_frame
 from pcequi.normals import (
     any_perpendicular,
+    following_axis,
     frames_from_two,
     neighborhood_mean,
     signed,
@@ -102,6 +106,11 @@ def _whole(sampler, *names: str) -> None:
         object.__setattr__(sampler, name, check_count(name, getattr(sampler, name)))
 
 
+def _moving(pos: Tensor, differentiable: bool) -> Tensor:
+    check_cloud(pos, wide=True)
+    return pos if differentiable else pos.detach()
+
+
 @dataclass(frozen=True)
 class GridPoses:
     """The same K rotations on every point.
@@ -167,14 +176,16 @@ class TangentPoses:
 
     Angle 0 points to the centroid of the cloud, projected to the tangent
     plane; where that vanishes, to the weighted mean of the neighbourhood; where that
-    vanishes too, to a fixed coordinate axis: at such a point the cloud fixes no angle.
+    vanishes too, to a fixed coordinate axis. There the frames do not turn with the cloud, even
+    if more of it than these two would tell a direction from others, as at the middle of a face
+    of a box. Pose graphs bring the whole cloud to one pose first, and are exact there too.
 
     Args:
         num_rotations: angles a point, K.
         num_neighbors: for estimated normals, where none are given.
 
-    **Equivariance:** the pose set turns and moves with the cloud under SE(3); not on a flat
-    cloud, where nothing tells a normal from its opposite.
+    **Equivariance:** the pose set turns and moves with the cloud under SE(3); not where a fixed
+    axis decides, and not on a flat cloud, where nothing tells a normal from its opposite.
     """
 
     num_rotations: int = 8
@@ -183,16 +194,21 @@ class TangentPoses:
     def __post_init__(self):
         _whole(self, "num_rotations", "num_neighbors")
 
-    def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
-        """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
-        where, pos = pos, check_cloud(pos, wide=True).detach()
-        normal = unit_normals(pos, normal, self.num_neighbors)
+    def __call__(
+        self, pos: Tensor, normal: Tensor | None = None, differentiable: bool = False
+    ) -> Poses:
+        """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated.
+
+        With ``differentiable`` the same frames are functions of the points and of the normals
+        given, with two derivatives, wherever the cloud fixes them (``estimate_normals``)."""
+        where, pos = pos, _moving(pos, differentiable)
+        normal = unit_normals(pos, normal, self.num_neighbors, differentiable)
         out = pos - pos.mean(0)
-        size = out.norm(dim=1).max()
+        size = out.detach().norm(dim=1).max()
         toward = -out
-        flat = (toward - (toward * normal).sum(1, keepdim=True) * normal).norm(dim=1)
+        flat = (toward - (toward * normal).sum(1, keepdim=True) * normal).detach().norm(dim=1)
         if (flat <= DEGENERATE * size).any() and len(pos) > 2:
-            local = neighborhood_mean(pos, self.num_neighbors)
+            local = neighborhood_mean(pos, self.num_neighbors, differentiable)
             toward = torch.where((flat <= DEGENERATE * size)[:, None], local, toward)
         base = frames_from_two(normal, toward, size)
         group = so3.cyclic_group(self.num_rotations, dtype=pos.dtype, device=pos.device)
@@ -224,17 +240,24 @@ class NormalPoses:
         check_radius(self.radius)
         object.__setattr__(self, "radius", float(self.radius))
 
-    def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
-        """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
-        where, pos = pos, check_cloud(pos, wide=True).detach()
+    def __call__(
+        self, pos: Tensor, normal: Tensor | None = None, differentiable: bool = False
+    ) -> Poses:
+        """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated;
+        ``differentiable`` as for ``TangentPoses``."""
+        where, pos = pos, _moving(pos, differentiable)
         if normal is None:
-            out = pos - pos.mean(0)
+            fixed = pos.detach()
+            out = fixed - fixed.mean(0)
             size = out.norm(dim=1).max()
             reach = float(self.radius * size) if size > 0 else 1.0
-            eigen = symmetric_eigen(local_moments(pos, reach))
-            normal = signed(smallest_axis(*eigen, out, size), (out,), size)
+            variance, axes = symmetric_eigen(local_moments(fixed, reach))
+            normal = signed(smallest_axis(variance, axes, out, size), (out,), size)
+            if differentiable:
+                reach = self.radius * (pos - pos.mean(0)).norm(dim=1).max() if size > 0 else 1.0
+                normal = following_axis(normal, local_moments(pos, reach, True), variance)
         else:
-            normal = unit_normals(pos, normal, 0)
+            normal = unit_normals(pos, normal, 0, differentiable)
         frames = frames_from_two(normal, any_perpendicular(normal))
         return Poses(where, frames[:, None], axial=True)
 
@@ -267,17 +290,21 @@ class PairPoses:
                 f"`num_neighbors` (={self.num_neighbors})"
             )
 
-    def __call__(self, pos: Tensor, normal: Tensor | None = None) -> Poses:
-        """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated."""
-        where, pos = pos, check_cloud(pos, wide=True).detach()
-        normal = unit_normals(pos, normal, self.num_neighbors)
+    def __call__(
+        self, pos: Tensor, normal: Tensor | None = None, differentiable: bool = False
+    ) -> Poses:
+        """Poses on every point of ``pos`` [N, 3], ``normal`` [N, 3] or estimated;
+        ``differentiable`` as for ``TangentPoses``."""
+        where, pos = pos, _moving(pos, differentiable)
+        normal = unit_normals(pos, normal, self.num_neighbors, differentiable)
         k = min(self.num_neighbors, len(pos))
-        index, _ = knn(pos, pos, k)
+        fixed = pos.detach()
+        index, _ = knn(fixed, fixed, k)
         last = min(k - 1, k // self.num_rotations)
         ranks = torch.linspace(k - 1, last, self.num_rotations, dtype=torch.float64, device="cpu")
         chosen = index[:, ranks.round().long().to(index.device)]
         toward = pos[chosen] - pos[:, None]
-        size = (pos - pos.mean(0)).norm(dim=1).max()
+        size = (fixed - fixed.mean(0)).norm(dim=1).max()
         return Poses(where, frames_from_two(normal[:, None].expand_as(toward), toward, size))
 
 

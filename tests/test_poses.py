@@ -5,6 +5,7 @@ import torch
 
 from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.normals import any_perpendicular, estimate_normals, frames_from_two
+from pcequi.pose_graph import Level, build_pose_graph
 from pcequi.poses import (
     CentroidPoses,
     GridPoses,
@@ -17,6 +18,7 @@ from pcequi.poses import (
     sampler_to_dict,
 )
 from pcequi.rotations import finite_group, random_rotations
+from pcequi.sampling import FeatureSampler
 
 SAMPLERS = [
     GridPoses("O"), GridPoses("C4"), GridPoses(5), GridPoses("O", "principal"), TangentPoses(6),
@@ -265,3 +267,22 @@ def test_neighbours_that_are_all_equally_far_decide_nothing(num_neighbors, gener
     for turn in random_rotations(8, generator=generator, dtype=torch.float64):
         after = estimate_normals(cloud @ turn.T, num_neighbors)
         torch.testing.assert_close(after, before @ turn.T, rtol=0, atol=1e-6)
+
+
+def test_the_middle_of_the_face_of_a_box_is_exact_in_a_pose_graph_alone(network, generator):
+    # The directions to the centroid and to the neighbours' mean lie along the normal there; the
+    # box fixes the x axis up to half turns, the sampler by a world axis.
+    grid = torch.cartesian_prod(
+        *(torch.linspace(-h, h, n, dtype=torch.float64) for h, n in ((0.8, 9), (0.5, 7), (0.3, 5)))
+    )
+    pos = grid[(grid.abs() > grid.new_tensor([0.79, 0.49, 0.29])).any(1)]
+    middle = int((pos - pos.new_tensor([0, 0, 0.3])).norm(dim=1).argmin())
+    sampler = TangentPoses(2)
+    levels = [Level(0.4, sampler, FeatureSampler(num=30)), Level(0.8, sampler)]
+    model, frames = network(levels), sampler(pos).rot[middle]
+    before = model(build_pose_graph(pos, levels)).detach()
+    for turn in random_rotations(3, generator=generator, dtype=torch.float64):
+        order = torch.randperm(len(pos), generator=generator)
+        assert set_distance(turn @ frames, sampler(pos @ turn.T).rot[middle]) > 0.1
+        after = model(build_pose_graph((pos @ turn.T + 2.0)[order], levels))
+        torch.testing.assert_close(after, before, rtol=0, atol=1e-9 * float(before.abs().max()))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch_geometric.transforms as of_pyg
 from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.loader import DataLoader
 
@@ -10,7 +11,7 @@ from pcequi.models import GroupConvClassifier, extract_features
 from pcequi.pose_graph import TENSORS, PoseGraph, build_pose_graph
 from pcequi.poses import GridPoses, TangentPoses
 from pcequi.rotations import random_rotations
-from pcequi.transforms import BuildPoseGraph, DropOutliers, NormalizeRadius
+from pcequi.transforms import BuildPoseGraph, DropOutliers, NormalizeRadius, RandomRotation
 
 
 def test_loader_batches_as_pose_graph_does(make_blob, levels_of, network):
@@ -207,7 +208,7 @@ def test_strays_of_a_mesh_and_other_kinds_of_data_are_refused(make_blob, levels_
             transform(hetero)
 
 
-@pytest.mark.parametrize("transform", [NormalizeRadius(), DropOutliers()])
+@pytest.mark.parametrize("transform", [NormalizeRadius(), DropOutliers(), RandomRotation()])
 def test_points_of_a_graph_are_not_changed_behind_its_back(transform, make_blob, levels_of):
     data = BuildPoseGraph(levels_of(num=6))(Data(pos=make_blob(40)))
     with pytest.raises(DataError, match="`data` has a pose graph already.* BuildPoseGraph last"):
@@ -220,3 +221,32 @@ def test_a_graph_goes_where_another_tensor_is(make_blob, levels_of):
     for level in moved.levels:
         assert level.count.dtype == torch.int64 and level.weight.dtype == torch.float32
     assert moved.levels[1].col.dtype == graph.levels[1].col.dtype
+
+
+WITHOUT_EFFECT = [
+    of_pyg.RandomJitter(0.1), of_pyg.RandomScale((0.5, 0.6)), of_pyg.RandomShear(0.3),
+    of_pyg.RandomFlip(0, p=1.0), of_pyg.RandomRotate(180), of_pyg.Center(),
+    of_pyg.LinearTransformation(torch.eye(3, dtype=torch.float64).roll(1, 0) + 0.1),
+    of_pyg.NormalizeScale(), of_pyg.NormalizeRotation(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("transform", WITHOUT_EFFECT, ids=lambda one: type(one).__name__)
+def test_what_has_no_effect_after_a_graph(transform, make_blob, levels_of, network):
+    # As the FAQ and the docstring of BuildPoseGraph say.
+    levels = levels_of(num=8)
+    data = BuildPoseGraph(levels, points=True)(Data(pos=make_blob(30) + 1.0))
+    moved = transform(data.clone())
+    assert not torch.equal(moved.pos, data.pos)
+    assert torch.equal(network(levels)(moved), network(levels)(data))
+    assert type(transform).__name__ in BuildPoseGraph.__doc__
+
+
+def test_points_that_are_drawn_after_a_graph(make_blob, levels_of, network):
+    levels, draw = levels_of(num=8), of_pyg.FixedPoints(20, replace=False)
+    plain, pointed = (
+        BuildPoseGraph(levels, points=points)(Data(pos=make_blob(30))) for points in (False, True)
+    )
+    assert torch.equal(network(levels)(draw(plain.clone())), network(levels)(plain))
+    with pytest.raises(ArgumentError, match="drop or reorder points"):
+        network(levels)(draw(pointed))

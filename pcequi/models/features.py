@@ -9,8 +9,7 @@ from torch import Tensor
 
 from pcequi.clouds import check_cloud
 from pcequi.errors import ArgumentError
-from pcequi.ops import knn
-from pcequi.pose_graph import build_pose_graph
+from pcequi.pose_graph import build_pose_graph, read_carriers
 from pcequi.short_repr import short_repr
 
 __all__ = ["CloudFeatures", "LevelFeatures", "extract_features"]
@@ -62,18 +61,20 @@ class LevelFeatures:
     def per_point(self) -> Tensor:
         """Invariant features of every point of the cloud [N, C].
 
-        The mean over the poses of a point; a point without poses takes the
-        nearest point that has some. At the centroid all points share one row.
+        The mean over the poses of a point; a point without poses takes a mean of the
+        nearest three that have some, weighted so that nothing jumps between them
+        (``pose_graph.read_carriers``). At the centroid all points share one row.
 
         **Equivariance:** invariant, up to the cloud's own symmetries, which exchange points;
         rows follow the order of the points.
         """
-        return self.per_pose().mean(1)[self._nearest()]
+        return self._to_points(self.per_pose().mean(1))
 
     def per_point_vectors(self, axis: int = 2) -> Tensor:
         """Vectors at every point of the cloud [N, C, 3], one a channel.
 
-        The mean over the poses of a point of feature times an axis of the frame.
+        The mean over the poses of a point of feature times an axis of the frame; for points
+        without poses as ``per_point``.
 
         Args:
             axis: 0, 1 or 2 of the frame.
@@ -88,14 +89,15 @@ class LevelFeatures:
             raise ArgumentError(f"`axis` (={axis}) must be 0, 1 or 2")
         axes = self.pose_rot[..., axis].to(self.x.dtype)  # [N', K, 3]
         vectors = torch.einsum("nkc,nkd->ncd", self.per_pose(), axes) / axes.shape[1]
-        return vectors[self._nearest()]
+        return self._to_points(vectors.flatten(1)).view(len(self.cloud), -1, 3)
 
-    def _nearest(self) -> Tensor:
-        """Which of the level's points each point of the cloud reads [N]."""
+    def _to_points(self, values: Tensor) -> Tensor:
+        """Values of the level's points [N', C], brought to all points of the cloud [N, C]."""
         if self.points is None:
-            return torch.zeros(len(self.cloud), dtype=torch.long, device=self.cloud.device)
+            return values.expand(len(self.cloud), -1)
         # A level's points are in canonical order: the first of equals is the same in every copy.
-        return knn(self.cloud[self.points], self.cloud, 1)[0][:, 0]
+        near, weight = read_carriers(self.cloud[self.points], self.cloud)
+        return torch.einsum("nk,nkc->nc", weight.to(values.dtype), values[near])
 
 
 @dataclass(repr=False)

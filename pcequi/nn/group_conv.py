@@ -98,7 +98,7 @@ class GroupConv(MessagePassing):
         self,
         x: Tensor | tuple[Tensor, Tensor | None],
         edge_index: Tensor,
-        relative_pose: tuple[Tensor, Tensor | None],
+        relative_pose: tuple[Tensor, Tensor | None] | tuple[Tensor, Tensor, Tensor],
         size: tuple[int, int] | None = None,
     ) -> Tensor:
         """Convolve along any edges.
@@ -107,7 +107,9 @@ class GroupConv(MessagePassing):
             x: features [num_src, C_in], or a pair whose first entry they are.
             edge_index: [2, E], sources above, targets below.
             relative_pose: offsets [E, 3] in units of the radius, in the frame
-                of the target, and rotations [E, 3, 3] (None: identity).
+                of the target, and rotations [E, 3, 3] (None: identity). A third entry, the
+                anchor of each edge [E], is of edges that come once for every anchor of the
+                kernel, each for its own: those of ``pose_graph.pose_edges``.
             size: (num_src, num_dst); by default a square graph.
 
         Raises:
@@ -118,7 +120,7 @@ class GroupConv(MessagePassing):
             raise ShapeError(
                 f"`x` (={list(pair[0].shape)}) must be [num_src, in_channels (={self.in_channels})]"
             )
-        offset, rotation = relative_pose
+        offset, rotation, *rest = relative_pose
         edges = edge_index.shape[1]  # not by len(), which would fix the sizes of a traced graph
         if offset.shape != (edges, 3):
             raise ShapeError(
@@ -138,8 +140,8 @@ class GroupConv(MessagePassing):
             raise ShapeError(
                 f"`size` (={tuple(size)}) must begin with the sources, which are {sources}"
             )
-        phi = self.kernel(offset, rotation).to(pair[0].dtype)
-        mass = self.kernel.mass(offset) if self.normalize else None
+        phi, mass = self._functions(offset, rotation, *rest)
+        phi = phi.to(pair[0].dtype)
         if self._takes_rows(pair[0], phi):
             _check_edges(edge_index, size)
             return self.combine(_row_sums(pair[0], edge_index, phi, mass, size))
@@ -152,6 +154,18 @@ class GroupConv(MessagePassing):
             total, z = z[:, :1], z[:, 1:]
             z = z / or_one(total)
         return self.combine(z.to(dtype))
+
+    def _functions(self, offset: Tensor, rotation: Tensor | None, anchor: Tensor | None = None):
+        """Basis functions [E, B] and, where it is divided by, mass [E] of each edge."""
+        mass = self.kernel.mass(offset) if self.normalize else None
+        if anchor is None:
+            return self.kernel(offset, rotation), mass
+        anchors = getattr(self.kernel, "num_rotations", 1)
+        _check_anchors(anchor, offset.shape[0], anchors)
+        if anchors == 1:
+            return self.kernel(offset, rotation), mass
+        # Every neighbour comes once for each anchor, each time with a part of its mass.
+        return self.kernel(offset, rotation, anchor), None if mass is None else mass / anchors
 
     def _takes_rows(self, x: Tensor, phi: Tensor) -> bool:
         """Whether the sparse product can be made of rows, without a message an edge: on a CPU,
@@ -238,6 +252,21 @@ def _check_edges(edge_index: Tensor, size: tuple[int, int]) -> None:
         raise ShapeError(
             f"`edge_index` (from {least} to {most}) must name sources below {size[0]} and targets "
             f"below {size[1]}"
+        )
+
+
+def _check_anchors(anchor: Tensor, edges: int, anchors: int) -> None:
+    if anchor.shape != (edges,):
+        raise ShapeError(
+            f"`relative_pose[2]` (={list(anchor.shape)}) must be [edges] (={[edges]}), "
+            "the anchor of each edge"
+        )
+    if torch.compiler.is_compiling() or anchor.device.type != "cpu" or not anchor.numel():
+        return
+    if not 0 <= int(anchor.min()) <= int(anchor.max()) < anchors:
+        raise ShapeError(
+            f"`relative_pose[2]` (from {int(anchor.min())} to {int(anchor.max())}) must name "
+            f"anchors of the kernel, 0 to {anchors - 1}; take `level.kernel()` of the same level"
         )
 
 

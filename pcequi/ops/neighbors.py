@@ -238,15 +238,16 @@ def _pairs_torch_cluster(source, query, radius, batch_source, batch_query):
     return row[order], col[order]
 
 
-def local_moments(pos: Tensor, radius: float) -> Tensor:
+def local_moments(pos: Tensor, radius: float | Tensor, differentiable: bool = False) -> Tensor:
     """Covariance of the points around each point, weighted by (1 - d^2 / radius^2)^2.
 
     Args:
         pos: one cloud [N, 3].
         radius: where the weight ends, in the units of the points.
+        differentiable: in the points, and in a radius that is a tensor.
 
     Returns:
-        [N, 3, 3], in squared units of ``pos``; no gradient flows back.
+        [N, 3, 3], in squared units of ``pos``; no gradient flows back unless ``differentiable``.
 
     Raises:
         ArgumentError: ``radius`` is not positive or not finite.
@@ -254,13 +255,15 @@ def local_moments(pos: Tensor, radius: float) -> Tensor:
     **Equivariance:** C becomes R C R^T when the cloud is turned by R; unchanged
     by translation. The weight ends smoothly, so no neighbour matters at the edge.
     """
-    check_radius(radius)
-    pos = pos.detach()
-    if HAS_NUMBA and pos.device.type == "cpu":
+    fixed = pos.detach()
+    reach = check_radius(float(radius.detach()) if isinstance(radius, Tensor) else radius)
+    if HAS_NUMBA and pos.device.type == "cpu" and not differentiable:
         from pcequi.ops.compiled import neighborhoods
 
-        return torch.from_numpy(neighborhoods.local_moments(pos.contiguous().numpy(), radius))
-    row, near = pairs_within(pos, pos, radius)
+        return torch.from_numpy(neighborhoods.local_moments(fixed.contiguous().numpy(), reach))
+    row, near = pairs_within(fixed, fixed, reach)
+    if not differentiable:
+        pos, radius = fixed, reach
     offset = pos[near] - pos[row]
     weight = (1 - offset.square().sum(1) / radius**2).clamp_min(0).square()
     one = torch.cat([offset, torch.ones_like(offset[:, :1])], 1)

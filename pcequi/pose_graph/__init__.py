@@ -18,7 +18,7 @@ from pcequi.pose_graph.edges import PoseEdges, pose_edges, pose_operator
 from pcequi.pose_graph.graph import TENSORS, LevelGraph, PoseGraph, batch_levels
 from pcequi.pose_graph.level import Level
 from pcequi.pose_graph.orbit_rows import block_characters, first_rows, orbit_turns, stored_turns
-from pcequi.pose_graph.point_rows import PointRows
+from pcequi.pose_graph.point_rows import PointRows, read_carriers
 
 __all__ = [
     "TENSORS",
@@ -38,5 +38,6 @@ __all__ = [
     "orbit_turns",
     "pose_edges",
     "pose_operator",
+    "read_carriers",
     "stored_turns",
 ]

@@ -55,7 +55,8 @@ def build_pose_graph(
     """The precomputed graph of one cloud, from its geometry alone.
 
     Everything is computed in float64 and cast once, at the end. No gradient flows to the
-    points: ``pose_edges`` with ``nn.GroupConv`` is the way that can be differentiated.
+    points. ``nn.GroupConv`` has one, on poses made with ``differentiable=True``
+    (``poses.TangentPoses``), between several of a point through ``pose_edges``.
 
     Args:
         pos: one cloud [N, 3], any floating dtype.

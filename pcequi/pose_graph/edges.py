@@ -44,23 +44,43 @@ class PoseEdges:
 
     __repr__ = short_repr
 
+    @property
+    def relative_pose(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What ``nn.GroupConv`` takes beside ``edge_index``. Without ``anchor`` a layer of
+        several anchors would give every edge to each of them, which is another layer."""
+        return self.offset, self.rotation, self.anchor
 
-def pose_edges(pos: Tensor, rot: Tensor, source: Poses, level: Level) -> PoseEdges:
+
+def pose_edges(
+    pos: Tensor,
+    rot: Tensor,
+    source: Poses,
+    level: Level,
+    batch: Tensor | None = None,
+    source_batch: Tensor | None = None,
+) -> PoseEdges:
     """The support of some poses: at each source point within the radius, and
     for each anchor, the pose nearest in rotation to the anchor.
 
-    With one anchor these edges and relative poses are what ``nn.GroupConv``
-    takes, and give what the compressed operator gives.
+    ``nn.GroupConv`` with ``level.kernel()`` takes ``edge_index`` and ``relative_pose`` of the
+    result, with ``size=(source.num, len(pos))``, and gives what the compressed operator gives
+    where all poses of the level below are kept.
 
     Args:
         pos: [T, 3], rot: [T, 3, 3], the target poses.
         source: poses of the level below, [S] points with K rotations.
         level: settings.
+        batch: sorted cloud of each target [T], or None for one cloud.
+        source_batch: sorted cloud of each source point [S].
+
+    Raises:
+        ArgumentError, ShapeError, DataError: one batch without the other, of other points, or
+            not sorted.
 
     **Equivariance:** unchanged when all poses move together.
     """
     anchors = anchor_rotations(level.kernel_rotations).to(pos)
-    target, near = pairs_within(source.pos, pos, level.radius)
+    target, near = pairs_within(source.pos, pos, level.radius, source_batch, batch)
     frame = rot[target]
     offset = torch.einsum("eij,ei->ej", frame, source.pos[near] - pos[target]) / level.radius
     if source.shared:

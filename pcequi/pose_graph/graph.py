@@ -236,7 +236,8 @@ class PoseGraph:
     def to_points(self, x: Tensor, level: int) -> Tensor:
         """Features of every point of the clouds [N, C] from those of a level's
         representatives ``x`` [M, C]: each point has the mean of its poses, and a point without
-        poses that of the nearest point that has some.
+        poses a mean of those of the nearest three points that have some, weighted so that
+        nothing jumps between them (``read_carriers``).
 
         Args:
             x: differentiable.

@@ -11,7 +11,12 @@ from pcequi.ops import coalesce_rows, grouped_spmm, knn
 from pcequi.poses import Poses
 from pcequi.short_repr import short_repr
 
-__all__ = ["PointRows", "point_rows"]
+__all__ = ["PointRows", "point_rows", "read_carriers"]
+
+# Carriers that a point without poses reads, and shares of the first one's weight that may be
+# rounding of points in float32: these decide nothing.
+_NEAR = 3
+_LEAST = 1e-4
 
 
 @dataclass(repr=False)
@@ -76,7 +81,8 @@ def _ends(counts: Tensor) -> Tensor:
 def point_rows(
     poses: Poses, shared: Tensor, share: Tensor, num: int, pos: Tensor, rows: Tensor
 ) -> PointRows:
-    """What each point of a cloud reads: the mean over the poses of the level's nearest point.
+    """What each point of a cloud reads: means over the poses of the level's nearest points, as
+    ``read_carriers`` weighs them.
 
     Args:
         poses: of the level, on N' of the points, or at one place.
@@ -88,12 +94,47 @@ def point_rows(
 
     **Equivariance:** rows follow the points; ties go to the first in canonical order.
     """
-    near, _ = knn(poses.pos, pos, 1)
-    col = shared.flatten(1)[near[:, 0]]
-    val = (share.flatten(1) / share.shape[1])[near[:, 0]]
+    near, weight = read_carriers(poses.pos, pos)
+    col = shared.flatten(1)[near].flatten(1)
+    val = ((share.flatten(1) / share.shape[1])[near] * weight[:, :, None]).flatten(1)
     row = rows[:, None].expand_as(col)
     kept = val > 0
     ptr, col, val = coalesce_rows(row[kept], col[kept], val[kept], len(pos), num)
     count = torch.tensor([len(pos)], device=pos.device)
     place = torch.arange(len(pos), device=pos.device)
     return PointRows(count, place, ptr[1:] - ptr[:-1], col, val)
+
+
+def read_carriers(carriers: Tensor, pos: Tensor) -> tuple[Tensor, Tensor]:
+    """Which carriers of poses each point of a cloud reads, and how much of each.
+
+    A point at a carrier reads it alone, all others the three nearest, by the inverse of the
+    squared distance less that of the fourth: so nothing jumps where a point comes to lie on a
+    carrier, or where the third and the fourth nearest change places. Four that are equally far
+    leave no weight; then the first three have the same.
+
+    Args:
+        carriers: points that carry poses [N', 3], float64.
+        pos: points [N, 3].
+
+    Returns:
+        ``index`` [N, k] into ``carriers``, nearest first, and ``weight`` [N, k], whose rows sum
+        to one; k is 3, or N' where that is less.
+
+    Source: inverse squared distances to the nearest three: Qi et al., PointNet++, NeurIPS 2017
+    (there with a jump).
+
+    **Equivariance:** invariant; equal distances go to the first carriers.
+    """
+    index, distance = knn(carriers, pos, min(_NEAR + 1, len(carriers)))
+    square = distance.square()
+    at_one = square[:, :1] == 0
+    share = square[:, :1] / torch.where(at_one, 1, square)  # in (0, 1], and scale is no matter
+    weight = share[:, :_NEAR]
+    if len(carriers) > _NEAR:
+        weight = weight - share[:, _NEAR:]
+    weight = torch.where(weight > _LEAST, weight, 0)
+    weight = torch.where(weight[:, :1] > 0, weight, 1)
+    first = torch.arange(weight.shape[1], device=weight.device) == 0
+    weight = torch.where(at_one, first.to(weight), weight)
+    return index[:, :_NEAR], weight / weight.sum(1, keepdim=True)

@@ -19,10 +19,13 @@ class BuildPoseGraph(BaseTransform):
     """Attach the pose graph of ``data.pos`` (and ``data.normal``, where given).
 
     Use it as ``pre_transform`` to pay once, or as ``transform`` to build at
-    every access. PyG's own ``DataLoader`` batches the result. Nothing that drops or
-    reorders points may follow it, and nothing that changes ``pos`` afterwards has an effect:
-    the graph stays that of the points as they were. No gradient flows to them either:
-    ``pose_graph.pose_edges`` with ``nn.GroupConv`` is the way that can be differentiated.
+    every access. PyG's own ``DataLoader`` batches the result. It comes last among the transforms
+    that touch points, as the graph stays that of the points as they were: PyG's ``RandomJitter``,
+    ``RandomScale``, ``RandomShear``, ``RandomFlip``, ``RandomRotate``, ``LinearTransformation``,
+    ``Center``, ``NormalizeScale`` and ``NormalizeRotation`` have no effect after it, without a
+    word. What drops or reorders points (``FixedPoints``) has none or is an error; pcequi's own
+    transforms refuse. No gradient flows to them either, see
+    ``build_pose_graph``.
 
     Args:
         levels: of the network; one ``Level`` alone will do for a graph of one level.
