@@ -31,10 +31,12 @@ ORDER = 2.0**-14
 # Relative differences below which scores and moments are equal, and the cosine above which
 # directions are one.
 SAME = 1e-6
-_MOMENT, _ONE = 1e-4, 1 - 1e-7
+_MOMENT, _ONE = 1e-5, 1 - 1e-7
 # The score's generic function: the mean of sin(wave . x + phase).
 WAVES = ((2.9, -1.7, 1.1), (0.6, 2.3, -3.1), (-2.2, 1.3, 2.6))
 PHASE = (0.3, 1.1, 2.0)
+# A second one, for frames that tie by the first: of a sphere's thousands, some do by chance.
+_OTHER_WAVES = ((1.3, 2.7, -0.9), (-2.6, 0.7, 1.9), (0.8, -1.4, 3.3))
 # Frames and points in the score's array at once.
 _CHUNK = 2**20
 
@@ -63,7 +65,9 @@ def canonical_pose(pos: Tensor, group: Tensor | None, normal: Tensor | None = No
     else:
         frames = _principal_candidates(pos, normal) if group is None else group
         unit = pos / size if size > 0 else pos
-        frame = frames[int(_first_largest(_score(unit, normal, frames)))]
+        for waves in (WAVES, _OTHER_WAVES):
+            frames = frames[_largest(_score(unit, normal, frames, waves))]
+        frame = frames[0]
     turned = pos @ frame
     turned_normal = None if normal is None else normal @ frame
     values = _rounded(turned, size * ORDER)
@@ -88,14 +92,14 @@ def _rounded(values: Tensor, step: float) -> Tensor:
     return (values / step).round() if step > 0 else values
 
 
-def _first_largest(value: Tensor) -> Tensor:
-    return (value >= value.max() - SAME * (1 + value.abs().max())).int().argmax()
+def _largest(value: Tensor) -> Tensor:
+    return value >= value.max() - SAME * (1 + value.abs().max())
 
 
-def _score(pos: Tensor, normal: Tensor | None, frames: Tensor) -> Tensor:
+def _score(pos: Tensor, normal: Tensor | None, frames: Tensor, waves=WAVES) -> Tensor:
     """A generic function of the cloud seen from each frame [F]: no symmetry but
     the cloud's own leaves it unchanged."""
-    wave, phase = pos.new_tensor(WAVES), pos.new_tensor(PHASE)
+    wave, phase = pos.new_tensor(waves), pos.new_tensor(PHASE)
     turned = (frames @ wave.T).mT  # [F, W, 3]
     if normal is not None:
         pos = torch.cat([pos, normal], 1)
