@@ -132,6 +132,8 @@ class _OtherVersion(ArgumentError):
 
 def _known(values: dict, kind: type) -> dict:
     """Values without settings that are gone and had no effect."""
+    if not isinstance(values, dict):
+        raise ArgumentError(f"settings (={values!r}) must be names with values")
     names = [one.name for one in fields(kind)]
     kept = {
         key: value
