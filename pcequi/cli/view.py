@@ -317,7 +317,10 @@ def _target(color: str, class_name: str | None, checkpoint) -> int | None:
 
     if color not in OF_TRAINED:
         if class_name is not None:
-            raise ArgumentError(f"`class` (={class_name!r}) goes with `--color evidence`: add it")
+            raise ArgumentError(
+                f"`class` (={class_name!r}) goes with `--color evidence` or `--color removal`: add "
+                "one of them"
+            )
         return None
     if checkpoint is None:
         raise ArgumentError(

@@ -17,6 +17,7 @@ def explain(scene) -> None:
 
 
 def show_figures(result: dict) -> None:
+    """The figures of a picture, as a table."""
     rows = table(f"{result['file']}, level {result['level']} of {result['network']}", "", "")
     rows.show_header = False
     rows.add_row("points", f"{result['points']}, {result['points_with_poses']} with poses")

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError
 from pcequi.models.classifier import check_head
+from pcequi.ops import check_radius
 from pcequi.pose_graph import PoseGraph, build_pose_graph
 from pcequi.viz.levels import LevelView
 
@@ -141,10 +142,13 @@ def with_removal(
         ``target``, its ``probability``, its ``logit``, and ``radius``.
 
     Raises:
-        ArgumentError: there is no such class, or nothing is left outside a place.
+        ArgumentError: there is no such class, the network has no head, ``radius`` is not
+            positive, or nothing is left outside a place.
 
     **Equivariance:** as invariant as the logits; rows follow the points.
     """
+    check_head(model)
+    check_radius(radius)
     model = copy.deepcopy(model).cpu().double().eval()
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pcequi.errors import ArgumentError
+from pcequi.models import GroupConvClassifier
 from pcequi.pose_graph import build_pose_graph
 from pcequi.rotations import random_rotations
 from pcequi.viz.evidence import representative_evidence, with_evidence, with_removal
@@ -129,6 +130,11 @@ def test_removal_is_what_the_logit_loses(make_blob, levels_of, network):
     assert figures["logit"] == pytest.approx(float(logits[0])) and figures["radius"] == 0.3
     scene = level_scene([view], [""], coloring="removal", class_name="cup")
     assert "the logit of cup falls" in scene.legend and scene.scale == ("rises", "falls")
+    with pytest.raises(ArgumentError, match=r"`radius` \(=-1.0\) must be positive"):
+        with_removal(view, model, levels, radius=-1.0)
+    headless = GroupConvClassifier(levels, 0, channels=[4] * len(levels)).double()
+    with pytest.raises(ArgumentError, match="has no head"):
+        with_removal(view, headless, levels)
     with pytest.raises(ArgumentError, match=r"`radius` \(=9\) must leave points"):
         with_removal(view, model, levels, radius=9.0)
     with pytest.raises(ArgumentError, match=r"`target` \(=4\) must be a class, 0 to 3"):
