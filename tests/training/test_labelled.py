@@ -6,9 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from pcequi.cli import main
 from pcequi.errors import ArgumentError, DataError, FileError
-from pcequi.models import presets
 from pcequi.training.labelled import load_labelled
 
 CLASSES = ["cup", "rod", "table"]
@@ -30,27 +28,12 @@ def new(tmp_path):
 
 
 @pytest.fixture
-def run(tiny, monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(presets.PRESETS, "tiny", tiny.tiny_settings)
-    monkeypatch.setenv("PCEQUI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PCEQUI_DATASETS", str(tmp_path / "datasets"))
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        return (stop.value.code or 0, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture
-def trained(run, tmp_path):
+def trained(command, tmp_path):
     for kind in CLASSES:
         put(tmp_path / "parts", kind, 3)
     options = ["--data", "folder", "--root", "parts", "--preset", "tiny", "--num-points", 24]
     options += ["--epochs", 1, "--batch-size", 4, "--workers", 1, "--threads", 1]
-    code, _, err = run("train", *options, "--run", "own", "--json")
+    code, _, err = command("train", *options, "--run", "own", "--json")
     assert code == 0, err
     return tmp_path / "own"
 
@@ -79,15 +62,17 @@ def test_what_cannot_be_tested_on_is_named(new, tmp_path):
 
 
 @pytest.mark.filterwarnings("default::UserWarning")
-def test_a_run_is_measured_on_them(run, trained, new, tmp_path):
+def test_a_run_is_measured_on_them(command, trained, new, tmp_path):
     quick = ["--workers", 1, "--threads", 1]
-    code, out, err = run("evaluate", "own", "--files", "new", "--protocol", "z/z", "--json", *quick)
+    code, out, err = command(
+        "evaluate", "own", "--files", "new", "--protocol", "z/z", "--json", *quick
+    )
     assert code == 0 and "Warning" not in err, err
     found = json.loads(out)
     assert found["shapes"] == 4 and found["classes"] == ["cup", "table"]
     assert found["files"] == "new" and found["trained_on"] == {"own": 0}
     assert found["protocols"]["z/z"]["per_class"]["rod"] is None
-    code, out, _ = run("evaluate", "own", "--files", "new", *quick)
+    code, out, _ = command("evaluate", "own", "--files", "new", *quick)
     assert code == 0 and "own, 4 files of new, 2 of 3 classes" in out
 
     # A copy of a file that was trained on, under another name, with which its sample is another.
@@ -96,21 +81,21 @@ def test_a_run_is_measured_on_them(run, trained, new, tmp_path):
     for path in sorted((tmp_path / "parts" / "rod").iterdir()):
         (new / "rod").mkdir(exist_ok=True)
         shutil.copy(path, new / "rod" / f"copy-{path.name}")
-    code, out, err = run("evaluate", "own", "--files", "new", "--json", *quick)
+    code, out, err = command("evaluate", "own", "--files", "new", "--json", *quick)
     assert json.loads(out)["trained_on"] == {"own": 2}
     assert "Warning: 2 of 7 files of new were trained on by own" in err and "leave them out" in err
 
-    code, _, err = run("evaluate", "own", "--files", "new", "--root", "parts")
+    code, _, err = command("evaluate", "own", "--files", "new", "--root", "parts")
     assert code == 1 and "`--root`" in err and "leave one out" in err
     put(new, "sofa", 1)
-    code, _, err = run("evaluate", "own", "--files", "new", *quick)
+    code, _, err = command("evaluate", "own", "--files", "new", *quick)
     assert code == 1 and "'sofa'" in err and "cup, rod, table" in err
 
 
-def test_a_network_that_comes_with_pcequi_is_measured_on_them(run, new):
+def test_a_network_that_comes_with_pcequi_is_measured_on_them(command, new):
     shutil.rmtree(new / "table")
     options = ["--files", "new", "--protocol", "z/z", "--workers", 1, "--threads", 1, "--json"]
-    code, out, err = run("evaluate", "modelnet40-small", *options)
+    code, out, err = command("evaluate", "modelnet40-small", *options)
     assert code == 0, err
     found = json.loads(out)
     assert found["classes"] == ["cup"] and found["trained_on"] == {"modelnet40-small": None}

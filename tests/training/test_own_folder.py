@@ -7,25 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from pcequi.cli import main
 from pcequi.datasets import make_shape
-from pcequi.models import presets
-
-
-@pytest.fixture
-def run(tiny, monkeypatch, tmp_path, capsys):
-    """The command in an empty folder; returns exit code, stdout and stderr."""
-    monkeypatch.setitem(presets.PRESETS, "tiny", tiny.tiny_settings)
-    monkeypatch.setenv("PCEQUI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PCEQUI_DATASETS", str(tmp_path / "datasets"))
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        return (stop.value.code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture
@@ -46,10 +28,10 @@ def table(path):
         return list(csv.DictReader(file))
 
 
-def test_train_predict_and_report(run, parts, tmp_path):
+def test_train_predict_and_report(command, parts, tmp_path):
     options = ["--data", "folder", "--root", "parts", "--preset", "tiny", "--num-points", 32]
     options += ["--epochs", 2, "--batch-size", 4, "--workers", 1, "--threads", 1]
-    code, out, err = run("train", *options, "--test-share", 0.4, "--run", "runs/own", "--json")
+    code, out, err = command("train", *options, "--test-share", 0.4, "--run", "runs/own", "--json")
     assert code == 0, err
     report = json.loads(out)
     assert report["shapes"] == {"train": 9, "held_out": 0, "test": 6}
@@ -67,7 +49,7 @@ def test_train_predict_and_report(run, parts, tmp_path):
     files = sorted(parts.rglob("*.off"))
     broken = tmp_path / "broken.off"
     broken.write_text("no mesh")
-    code, out, err = run("predict", "runs/own", *files, broken, "--json", "--threads", 1)
+    code, out, err = command("predict", "runs/own", *files, broken, "--json", "--threads", 1)
     found = json.loads(out)
     assert code == 1 and found["failed"] == 1 and found["classified"] == 15
     assert "error" in found["files"][-1] and "broken.off" in err
@@ -75,15 +57,17 @@ def test_train_predict_and_report(run, parts, tmp_path):
 
     # The split of the run is that of its settings, also in `evaluate` and `precompute`.
     quick = ["--workers", 1, "--threads", 1, "--csv", "again.csv"]
-    code, out, _ = run("evaluate", "runs/own", "--json", *quick)
+    code, out, _ = command("evaluate", "runs/own", "--json", *quick)
     assert code == 0 and json.loads(out)["shapes"] == 6
     assert table(tmp_path / "again.csv") == rows
     for place in ("no/where.csv", "parts", "-"):
-        code, _, err = run("evaluate", "runs/own", "--csv", place)
+        code, _, err = command("evaluate", "runs/own", "--csv", place)
         assert code == 1 and f"`--csv` (={place!r}) must be a file in a folder" in err
-    code, _, err = run("evaluate", "runs/own", "--csv", "again.csv", "--mode", "online")
+    code, _, err = command("evaluate", "runs/own", "--csv", "again.csv", "--mode", "online")
     assert code == 1 and "`--csv` cannot be joined" in err
-    code, out, _ = run("precompute", *options[:8], "--workers", 1, "--test-share", 0.4, "--json")
+    code, out, _ = command(
+        "precompute", *options[:8], "--workers", 1, "--test-share", 0.4, "--json"
+    )
     assert code == 0 and [store["clouds"] for store in json.loads(out)["stores"]] == [9, 6]
 
 
@@ -96,17 +80,17 @@ def test_train_predict_and_report(run, parts, tmp_path):
         (["--test-list", "list.txt"], "list.txt') does not apply to 'shapes'"),
     ],
 )
-def test_errors_name_the_option(run, options, message):
-    code, out, err = run("train", *options)
+def test_errors_name_the_option(command, options, message):
+    code, out, err = command("train", *options)
     assert code == 1 and out == "" and message in err and "Traceback" not in err
 
 
 @pytest.mark.filterwarnings("default::UserWarning")
-def test_warnings_are_sentences(run, parts):
+def test_warnings_are_sentences(command, parts):
     for kind in ("cup", "hammer"):
         shutil.copy(parts / "table" / "0.off", parts / kind / "copy.off")
     options = ["--data", "folder", "--root", "parts", "--preset", "tiny", "--num-points", 32]
-    code, _, err = run("precompute", *options, "--workers", 1)
+    code, _, err = command("precompute", *options, "--workers", 1)
     said = [line for line in err.splitlines() if "Warning" in line]
     assert code == 0 and said
     assert all(line.startswith("Warning: ") and "remove one of" in line for line in said), said
