@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pcequi.assignment import assign, blend, covering, distance_to_means
 from pcequi.clouds import all_finite
 from pcequi.constants import constant
 from pcequi.errors import ArgumentError, DataError, ShapeError, check_count
 from pcequi.lloyd import lloyd
-from pcequi.ops import blend_centers, cluster_means, farthest_point_sampling, nearest_center
-from pcequi.ops.fps import TIE, largest
+from pcequi.ops import farthest_point_sampling
 from pcequi.orbits import Orbits
 from pcequi.short_repr import short_repr
 
@@ -283,7 +283,7 @@ class FeatureSampler:
             draw = "cpu" if generator is None else generator.device
             order = torch.randperm(len(pool), generator=generator, device=draw)
             index = order[:num].to(x.device)
-            assignment, distance = _assign(pool, index)
+            assignment, distance = assign(pool, index)
         else:
             index, assignment, distance = farthest_point_sampling(
                 pool[:, 0], num, key=key, tolerance=self.tolerance or 0.0, turned=pool
@@ -294,16 +294,17 @@ class FeatureSampler:
             index = rows[index]
         changed = self.refine or rows is not None or orbits.mixed
         if self.tolerance is not None and changed:
-            index = _covering(turned, index, self.tolerance, num, orbits)
+            every = sampling_key(turned.flatten(0, 1)).view(turned.shape[:2]).amax(1)
+            index = covering(turned, index, every, self.tolerance, num, orbits)
         if self.blend > 1:
-            assignment, distance, shared, share = _blend(turned, index, self.blend)
+            assignment, distance, shared, share = blend(turned, index, self.blend)
             shared, share = orbits.spread(shared), orbits.repeat(share)
         elif changed:
-            assignment, distance = _assign(turned, index)
+            assignment, distance = assign(turned, index)
         assignment, distance = orbits.spread(assignment), orbits.repeat(distance)
         index = orbits.poses(index)
         if self.center == "mean":
-            distance = _to_means(x, assignment, index)
+            distance = distance_to_means(x, assignment, index)
         elif orbits.mixed:  # what was compared is a mean over the poses of a point
             distance = (x - x[index[assignment]]).norm(dim=1)
         if self.blend == 1:
@@ -325,7 +326,7 @@ class FeatureSampler:
         orbits = Orbits(num_rotations)
         index, assignment = orbits.poses(chosen), orbits.poses(nearest)
         if self.center == "mean":
-            distance = _to_means(x, assignment, index)
+            distance = distance_to_means(x, assignment, index)
         else:
             distance = (x - x[index[assignment]]).norm(dim=1)
         return index, assignment, distance, *self._own(assignment, x)
@@ -350,59 +351,3 @@ def _cloud_bounds(embedding: Tensor, batch: Tensor | None) -> list[tuple[int, in
         raise DataError(f"`batch` skips cloud {empty}; every cloud needs at least one pose")
     stops = counts.cumsum(0).tolist()
     return list(zip([0, *stops[:-1]], stops, strict=True))
-
-
-def _assign(turned: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Nearest representative of every first row; a representative is its own."""
-    assignment, distance = nearest_center(turned[:, 0], turned[index].flatten(0, 1))
-    assignment[index] = _first_poses(index, turned.shape[1])
-    distance[index] = 0
-    return assignment, distance
-
-
-def _blend(turned: Tensor, index: Tensor, num: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Nearest representatives of every first row and their shares; a representative is its own."""
-    center = turned[index].flatten(0, 1)
-    assignment, distance, shared, share = blend_centers(turned[:, 0], center, num)
-    own = _first_poses(index, turned.shape[1])
-    assignment[index] = own
-    distance[index] = 0
-    shared[index] = own[:, None]
-    share[index] = 0
-    share[index, 0] = 1
-    return assignment, distance, shared, share
-
-
-def _to_means(x: Tensor, assignment: Tensor, index: Tensor) -> Tensor:
-    """Distance of each pose to the mean of its cluster."""
-    return (x - cluster_means(x, assignment, x[index])[assignment]).norm(dim=1)
-
-
-def _covering(turned: Tensor, index: Tensor, tolerance: float, most: int, orbits: Orbits) -> Tensor:
-    """Representatives, and the farthest row of all again and again until none is farther
-    than the tolerance: medoids, and picks among some rows, need not cover all."""
-    key = sampling_key(turned.flatten(0, 1)).view(turned.shape[:2]).amax(1)
-    x = turned[:, 0]
-    while True:
-        center = turned[index].flatten(0, 1)
-        assignment, near = _assign(turned, index)
-        # A row is given to the nearest; of the poses of its point the farthest is what counts.
-        far = orbits.farthest(x - center[assignment])
-        far[index] = 0
-        if far.max() <= tolerance or len(index) >= most:
-            return index
-        while far.max() > tolerance and len(index) < most:
-            pick = largest(far.square(), key, TIE)
-            index = torch.cat([index, pick[None]])
-            for row in turned[pick]:
-                offset = x - row
-                distance = offset.norm(dim=1)
-                closer = distance < near
-                far = torch.where(closer, orbits.farthest(offset), far)
-                near = torch.where(closer, distance, near)
-            near[pick] = far[pick] = 0
-        # Once more: among centres that are equally near the first counts, and may be farther.
-
-
-def _first_poses(index: Tensor, size: int) -> Tensor:
-    return torch.arange(len(index), device=index.device) * size

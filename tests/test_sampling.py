@@ -134,7 +134,7 @@ def test_a_tolerance_holds_whatever_is_done_after_the_picks(more, generator, mon
     assert len(chosen.index.unique()) == chosen.num
     fewer = replace(sampler, num=chosen.num - 1)
     assert sample(fewer, rows, pos=None, seed_rows=seeds).num <= chosen.num - 1
-    monkeypatch.setattr(sampling, "_covering", lambda turned, index, *rest: index)
+    monkeypatch.setattr(sampling, "covering", lambda turned, index, *rest: index)
     assert sample(sampler, rows, pos=None, seed_rows=seeds).covering_radius > 0.1, (
         "or it shows nothing"
     )
