@@ -160,12 +160,6 @@ def test_a_run_is_evaluated_on_data_of_its_classes_alone(run, tmp_path, monkeypa
     options = ["--data", "folder", "--root", "parts", "--preset", "tiny", "--num-points", 24]
     options += ["--epochs", 1, "--batch-size", 4, "--workers", 1]
     only_json(run("train", *options, "--run", tmp_path / "own", "--json", *QUICK))
-    # Runs of before kept paths as they were given, and still go on.
-    settings = tmp_path / "own" / "settings.json"
-    kept = json.loads(settings.read_text())
-    settings.write_text(json.dumps(kept | {"root": "parts"}))
-    only_json(run("train", *options, "--run", tmp_path / "own", "--resume", "--json", *QUICK))
-    settings.write_text(json.dumps(kept))
     # Settings keep whole paths: another folder of that name, elsewhere, is another one.
     monkeypatch.chdir(tmp_path)
     only_json(run("evaluate", tmp_path / "own", "--workers", 1, "--json", *QUICK))
@@ -177,18 +171,6 @@ def test_a_run_is_evaluated_on_data_of_its_classes_alone(run, tmp_path, monkeypa
         where = ["--root", tmp_path / "here" / "others", *more]
         code, _, err = run("evaluate", tmp_path / "own", *where, *QUICK)
         assert code == 1 and "the classes cup, table" in err and "apple, table" in err
-
-
-def test_a_run_of_before_is_evaluated_and_resumed(run, trained, tmp_path):
-    before = Path(__file__).parent / "training" / "settings-of-before.json"
-    assert '"entry_dropout": 0.0' in before.read_text()  # which is gone since
-    (tmp_path / "runs/one/settings.json").write_text(before.read_text())
-    found = only_json(run("evaluate", "runs/one", "--json", "--workers", 1, *QUICK))
-    assert found["protocols"]["z/SO3"]["accuracy"] == trained["accuracy"]["z/SO3"]
-    options = ["--preset", "tiny", "--num-points", 24, "--limit", 2, "--epochs", 2]
-    options += ["--batch-size", 8, "--workers", 1, "--run", "runs/one", "--also", "z/z"]
-    resumed = only_json(run("train", *options, "--resume", "--json", *QUICK))
-    assert resumed["accuracy"] == trained["accuracy"]
 
 
 @pytest.mark.filterwarnings("default::UserWarning")
@@ -213,15 +195,6 @@ def test_test_clouds_that_a_run_was_trained_on_are_counted(run, tmp_path):
     code, out, err = run(*evaluate, "--test-list", other)
     assert code == 0 and "Warning: 2 of 3 test clouds were trained on by own" in err
     assert json.loads(out)["trained_on"] == {"own": 2}
-    # A run of before says of all its training clouds only whether they are the same.
-    note = tmp_path / "own" / "data.json"
-    kept = json.loads(note.read_text())
-    del kept["trained_on"]
-    note.write_text(json.dumps(kept))
-    for tested, same in (("moved.txt", True), (other, False)):
-        code, out, err = run(*evaluate, "--test-list", tested)
-        assert code == 0 and json.loads(out)["trained_on"] == {"own": None}
-        assert ("no longer those that it was trained on" in err) != same
     again = ["train", *options[:-1], "moved.txt", "--run", "own", "--resume", "--json", *QUICK]
     only_json(run(*again))
     code, _, err = run(*again, "--test-share", 0.3)

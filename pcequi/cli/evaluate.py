@@ -168,7 +168,7 @@ def evaluate(
         paths, what = [files.expanduser() / name for name in test.names], f"files of {files}"
     asked = (run, *(together or ()))
     seen = {str(path): trained_on(path, test.clouds, paths) for path in asked}
-    _warn_of_seen(seen, settings, run, len(test), files)
+    _warn_of_seen(seen, len(test), files)
     options["seed"] = seed
     result: dict = {"run": str(run), "data": settings.data, "seed": seed, "shapes": len(test)}
     if files is not None:
@@ -275,13 +275,8 @@ def _test_clouds(settings, classes, run: Path):
     return test
 
 
-def _warn_of_seen(
-    seen: dict[str, int | None], settings, run: Path, tested: int, files: Path | None
-) -> None:
+def _warn_of_seen(seen: dict[str, int | None], tested: int, files: Path | None) -> None:
     """Say it where networks were trained on what they are tested on."""
-    from pcequi.training.run_data import is_same_data
-    from pcequi.training.run_settings import load_run_split
-
     for path, count in seen.items():
         if count:
             what = "test clouds" if files is None else f"files of {files}"
@@ -290,14 +285,6 @@ def _warn_of_seen(
             warnings.warn(
                 f"{count} of {tested} {what} were trained on by {path}, so its accuracy "
                 f"says less about new shapes: {remedy}",
-                stacklevel=3,
-            )
-    # A run of before noted its training clouds as a whole alone.
-    if files is None and seen[str(run)] is None and settings.data == "folder":
-        if not is_same_data(run, load_run_split(settings, train=True)):
-            warnings.warn(
-                f"the training clouds of {run} are no longer those that it was trained on, so it "
-                "may be tested on some: bring back the split, by `--test-list` for example",
                 stacklevel=3,
             )
 

@@ -116,16 +116,13 @@ def prefetch(function: Callable, items: Iterable, depth: int = 2) -> Iterator:
                 future.cancel()
 
 
-def split_rows(
-    labels: Tensor, share: float, seed: int = 0, least: int = 1
-) -> tuple[Tensor, Tensor]:
-    """Hold out a share of each class.
+def split_rows(labels: Tensor, share: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Hold out a share of each class, at least one cloud if it has more and the share is above 0.
 
     Args:
         labels: [n].
         share: in [0, 1); each class keeps at least one cloud to train on.
         seed: of the choice.
-        least: clouds of a class to hold out, if it has more and the share is above 0.
 
     Returns:
         Rows to train on and rows held out, both sorted.
@@ -142,6 +139,6 @@ def split_rows(
     for label in labels.unique():
         rows = (labels == label).nonzero()[:, 0]
         order = rows[torch.randperm(len(rows), generator=generator)]
-        wanted = max(round(share * len(rows)), least if share > 0 else 0)
+        wanted = max(round(share * len(rows)), share > 0)
         held[order[: min(wanted, len(rows) - 1)]] = True
     return (~held).nonzero()[:, 0], held.nonzero()[:, 0]

@@ -15,7 +15,7 @@ from pcequi.errors import DataError, FileError
 from pcequi.training.files import read_json, write_json
 from pcequi.training.splits import Split
 
-__all__ = ["check_data", "is_of_before", "is_same_data", "run_number", "trained_on"]
+__all__ = ["check_data", "run_number", "trained_on"]
 
 _DELETE = "delete it to go on without this check"
 
@@ -36,7 +36,7 @@ def check_data(
             are none.
 
     Returns:
-        The number of the run; 0 for one of before that has none.
+        The number of the run.
 
     Raises:
         FileError, DataError: ``data.json`` is damaged, or the clouds are others.
@@ -55,12 +55,12 @@ def check_data(
                 f"{folder} began with ({', '.join(changed)} changed); bring the data back, or "
                 "train in another folder"
             )
-        if kept.get("place", place) != place:  # a copy must not delete what the run itself reads
-            write_json(path, kept | {"place": place, "number": _drawn()})
-        return run_number(folder)
-    # A run of before may have graphs under the name that runs without a number have.
-    now["number"] = 0 if resume and (folder / "state.safetensors").exists() else _drawn()
-    now["place"] = place
+        number = run_number(folder)
+        if number is None:  # a copy must not delete what the run itself reads
+            number = _drawn()
+            write_json(path, kept | {"place": place, "number": number})
+        return number
+    now |= {"place": place, "number": _drawn()}
     now["trained_on"] = sorted({_digest(train.clouds[row]) for row in rows.tolist()})
     if root is not None and train.names is not None:
         trained = [Path(root).expanduser() / train.names[row] for row in rows.tolist()]
@@ -69,32 +69,23 @@ def check_data(
     return now["number"]
 
 
-def is_of_before(folder: Path) -> bool:
-    """Whether a run that has begun does not say on which clouds it is trained, as runs did before;
-    of a small share these held out nothing of small classes.
-
-    **Equivariance:** does not apply.
-    """
-    return (folder / "state.safetensors").exists() and trained_on(folder, []) is None
-
-
-def run_number(folder: Path) -> int:
-    """The number of a run, 0 for one of before that has none and for a copy of a run.
+def run_number(folder: Path) -> int | None:
+    """The number of a run; None where there is none, and for a copy of a run.
 
     **Equivariance:** does not apply.
     """
     try:
         kept = read_json(folder / "data.json", _DELETE)
-        return int(kept["number"]) if kept.get("place", _place(folder)) == _place(folder) else 0
+        return int(kept["number"]) if kept["place"] == _place(folder) else None
     except (FileError, LookupError, TypeError, ValueError):
-        return 0
+        return None
 
 
 def trained_on(
     run: str | Path, clouds: Sequence[Tensor], files: Sequence[Path] | None = None
 ) -> int | None:
     """How many of some clouds, as they are stored, a run was trained on; None where it does not
-    say, as runs of before and networks that come with pcequi.
+    say, as networks that come with pcequi.
 
     Args:
         run: the folder.
@@ -108,22 +99,10 @@ def trained_on(
         seen, contents = set(kept["trained_on"]), set(kept.get("trained_files", ()))
     except (FileError, LookupError, TypeError):
         return None
-    if files is None or not contents:  # runs of before did not note the files
+    if files is None:
         return sum(_digest(cloud) in seen for cloud in clouds)
     pairs = zip(clouds, _contents(files), strict=True)
     return sum(_digest(cloud) in seen or content in contents for cloud, content in pairs)
-
-
-def is_same_data(run: str | Path, train: Split) -> bool:
-    """Whether a training split is that which a run began with; True where the run does not say.
-
-    **Equivariance:** none: turned clouds are others.
-    """
-    try:
-        kept = read_json(Path(run).expanduser() / "data.json", _DELETE)["digest"]
-    except (FileError, LookupError, TypeError):
-        return True
-    return kept == _digest_of_all(train)
 
 
 def _digest_of_all(train: Split) -> str:

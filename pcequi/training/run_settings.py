@@ -16,9 +16,6 @@ from pcequi.training.splits import Split, check_data_name, load_split
 
 __all__ = ["RunSettings", "load_run_settings", "load_run_split"]
 
-# Settings that runs of before kept, and the value with which each had no effect.
-_GONE = {"entry_dropout": 0.0, "keep_frames": None}
-
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -112,42 +109,34 @@ class RunSettings:
 
     @classmethod
     def from_dict(cls, values: dict) -> RunSettings:
-        """The settings that ``to_dict`` described, of this or an earlier version.
+        """The settings that ``to_dict`` described.
 
         Raises:
             ArgumentError: a setting that this version does not have, or a value outside its
                 range.
         """
         values = dict(values)
-        if values.get("data") != "folder":  # kept by runs of before, without effect
-            values.pop("test_share", None)
-        values["fit"] = FitSettings(**_known(values["fit"], FitSettings))
-        values["also"] = tuple(values["also"])
-        return cls(**_known(values, cls))
+        _check_names(values["fit"], FitSettings)
+        values |= {"fit": FitSettings(**values["fit"]), "also": tuple(values["also"])}
+        _check_names(values, cls)
+        return cls(**values)
 
 
 class _OtherVersion(ArgumentError):
     """Settings of another version of pcequi."""
 
 
-def _known(values: dict, kind: type) -> dict:
-    """Values without settings that are gone and had no effect."""
+def _check_names(values: dict, kind: type) -> None:
     if not isinstance(values, dict):
         raise ArgumentError(f"settings (={values!r}) must be names with values")
     names = [one.name for one in fields(kind)]
-    kept = {
-        key: value
-        for key, value in values.items()
-        if key in names or key not in _GONE or value != _GONE[key]
-    }
-    for key, value in kept.items():
+    for key, value in values.items():
         if key not in names:
             raise _OtherVersion(
                 f"`{key}` (={value!r}) is a setting that this version does not have: the run was "
                 "made by another version of pcequi, which report.json names; use that one, or "
                 "`pcequi predict`, which needs the network alone"
             )
-    return kept
 
 
 def load_run_settings(run: str | Path) -> RunSettings:

@@ -24,7 +24,7 @@ from pcequi.training.fit import fit, split_rows
 from pcequi.training.plots import plot_confusion, plot_curves
 from pcequi.training.predict import SPARSE, largest_heap
 from pcequi.training.predictions import PREDICTIONS, write_predictions
-from pcequi.training.run_data import check_data, is_of_before, run_number
+from pcequi.training.run_data import check_data, run_number
 from pcequi.training.run_settings import RunSettings, load_run_settings, load_run_split
 from pcequi.training.splits import Split
 from pcequi.training.start import start_from
@@ -117,15 +117,14 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
     if not quiet:
         _warn_of_clouds((train, test), settings.num_points)
     seed = settings.fit.seed
-    least = 0 if resume and is_of_before(folder) else 1  # so few as that run began with
-    rows, val_rows = split_rows(train.labels, settings.val_share, seed, least)
+    rows, val_rows = split_rows(train.labels, settings.val_share, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GroupConvClassifier.from_preset(settings.preset, len(train.classes))
     if settings.start and not (resume and (folder / "state.safetensors").exists()):
         start_from(model, train.classes, settings.start)
     number = _begin(folder, settings, train, rows, resume, overwrite, options)
-    versions = TrainVersions(train, model.levels, settings, folder, number, **options)
+    versions = TrainVersions(train, model.levels, settings, number, **options)
     history = fit(
         model,
         versions.stores,
@@ -242,10 +241,8 @@ def _begin(
     """Ready the folder; the number of the run, which process 0 draws or reads, for all."""
     ranks, number, error = options["ranks"], 0, None
     if ranks.first:
-        if overwrite:
-            shutil.rmtree(
-                own_cache(options["cache"], folder, run_number(folder)), ignore_errors=True
-            )
+        if overwrite and (thrown := run_number(folder)) is not None:
+            shutil.rmtree(own_cache(options["cache"], thrown), ignore_errors=True)
         _start_folder(folder, settings, overwrite)
         try:
             root = settings.root if settings.data == "folder" else None
@@ -260,9 +257,6 @@ def _begin(
 
 def _flat(settings: RunSettings) -> dict:
     values = settings.to_dict()
-    for name in ("root", "source", "test_list"):
-        if values[name] is not None:  # Runs of before kept paths as they were given.
-            values[name] = str(Path(values[name]).expanduser().absolute())
     if values["start"] and Path(values["start"]).exists():
         values["start"] = str(Path(values["start"]).absolute())
     return values | values.pop("fit")

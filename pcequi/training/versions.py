@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -61,7 +60,7 @@ class TrainVersions:
 
     Args:
         train, levels, settings, cache, workers, quiet, ranks: as ``precompute_train``.
-        run, number: of the run, after which its folder in the cache is named, see ``own_cache``.
+        number: of the run, after which its folder in the cache is named, see ``own_cache``.
 
     Attributes:
         stores: what ``fit`` takes.
@@ -74,8 +73,7 @@ class TrainVersions:
         train: Split,
         levels: Sequence[Level],
         settings: RunSettings,
-        run: Path,
-        number: int = 0,
+        number: int,
         *,
         cache: str | Path | None = None,
         workers: int | None = None,
@@ -84,7 +82,7 @@ class TrainVersions:
     ):
         self._of = train, levels, settings
         self._cache = default_cache() if cache is None else Path(cache).expanduser()
-        self._own = own_cache(self._cache, run, number)
+        self._own = own_cache(self._cache, number)
         self._options = {"workers": workers, "quiet": quiet, "ranks": ranks}
         self._made: dict[int, Path] = {}
         numbers = range(settings.resamplings + 1)
@@ -119,20 +117,18 @@ class TrainVersions:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def own_cache(cache: str | Path | None, run: Path, number: int = 0) -> Path:
+def own_cache(cache: str | Path | None, number: int) -> Path:
     """Folder, in the cache, of graphs that a run alone reads.
 
     Args:
         cache: None: the usual one.
-        run: its folder.
-        number: of the run: two machines may share a cache, and have runs of one path on disks of
-            their own. 0: it has none.
+        number: of the run, not its path: two machines may share a cache, and have runs of one
+            path on disks of their own.
 
     **Equivariance:** does not apply.
     """
     cache = default_cache() if cache is None else Path(cache).expanduser()
-    name = str(number or run.resolve())
-    return cache / f"run-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+    return cache / f"run-{hashlib.sha256(str(number).encode()).hexdigest()[:16]}"
 
 
 def _version(
