@@ -29,6 +29,7 @@ from pcequi.graph_device import DeviceGraphs
 from pcequi.models import GroupConvClassifier
 from pcequi.pose_graph import Level, build_pose_graphs
 from pcequi.ranks import local_cores
+from pcequi.report import code_commit, peak_memory, save_hardest
 from pcequi.training.checkpoints import save_checkpoint
 from pcequi.training.evaluate import agreement, classification_report
 from pcequi.training.files import write_json
@@ -147,7 +148,7 @@ class Run:
         )
 
 
-def train(runs: Sequence[Run], versions: Sequence[DeviceGraphs], labels, rows, deadline=None):
+def train(runs: Sequence[Run], versions: Sequence[DeviceGraphs], labels, rows):
     """Train networks side by side, each step of one while the others take theirs."""
     labels = labels.cuda()
     torch.cuda.synchronize()
@@ -163,8 +164,6 @@ def train(runs: Sequence[Run], versions: Sequence[DeviceGraphs], labels, rows, d
             losses = " ".join(f"{run.history[-1]['accuracy']:.3f}" for run in active)
             seconds = time.perf_counter() - start
             print(f"epoch {epoch + 1}: {losses}, {seconds:.2f} s", flush=True)
-        if deadline is not None and time.perf_counter() > deadline:
-            raise SystemExit("out of time")
 
 
 def main() -> None:
@@ -289,6 +288,8 @@ def _report(args, settings: RunSettings, run: Run, data, test, seconds: dict, po
         "pcequi": pcequi.__version__,
         "last_epoch": run.history[-1],
         "settings": settings.to_dict() | {"source": None},
+        "commit": code_commit(),
+        "peak_memory_mb": peak_memory("cuda"),
         "circumstances": circumstances(),
         "per_class": {name: part["per_class"] for name, part in found.items()},
         "confusion": {name: part["confusion"] for name, part in found.items()},
@@ -299,6 +300,7 @@ def _report(args, settings: RunSettings, run: Run, data, test, seconds: dict, po
     save_checkpoint(folder, run.model.half(), data.classes, about)
     write_json(folder / "settings.json", settings.to_dict() | {"source": None})
     write_json(folder / "report.json", report)
+    save_hardest(folder, first, logits[first], test)
     lines = [json.dumps(metrics) + "\n" for metrics in run.history]
     (folder / "metrics.jsonl").write_text("".join(lines))
     shown = ", ".join(f"{name} {share:.2%}" for name, share in report["accuracy"].items())

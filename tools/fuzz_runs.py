@@ -58,8 +58,9 @@ def _report() -> dict:
         "data": "shapes", "accuracy": one, "mean_class_accuracy": one, "agreement": {},
         "per_class": {"z/SO3": {"ball": 0.5, "rod": 0.5}}, "settings": settings,
         "confusion": {"z/SO3": [[1, 1], [1, 1]]}, "parameters": 9, "seconds": seconds,
-        "shapes": {"train": 4, "held_out": 0, "test": 4}, "device": "cpu", "threads": 1,
-        "torch": "2", "pcequi": "0", "commit": None, "peak_memory_mb": {"process": 1.0},
+        "shapes": {"train": 4, "held_out": 0, "test": 4}, "epochs": 2, "device": "cpu",
+        "threads": 1, "torch": "2", "pcequi": "0", "commit": None,
+        "peak_memory_mb": {"process": 1.0},
     }  # fmt: skip
 
 

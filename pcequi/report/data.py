@@ -28,8 +28,7 @@ def report_data(run: str | Path) -> dict:
         ``mean_class_accuracy``, ``per_class`` and ``confusion``; ``agreement``;
         ``shapes``; ``cost``, name to value and unit; ``predictions``, whether there is a table
         of them beside the page; ``hardest``, see
-        ``hardest_shapes``, and ``hardest_protocol``. ``confusion`` and ``hardest``
-        are empty for a run of an earlier pcequi, which did not keep them.
+        ``hardest_shapes``, and ``hardest_protocol``.
 
     Raises:
         FileError: the folder is none of a finished run, or a file is damaged.
@@ -39,11 +38,11 @@ def report_data(run: str | Path) -> dict:
     folder = Path(run).expanduser()
     report = read_json(folder / "report.json", _REMEDY)
     history = _history(folder / "metrics.jsonl")
-    kept = read_json(folder / HARDEST, _REMEDY) if (folder / HARDEST).exists() else {}
+    kept = read_json(folder / HARDEST, _REMEDY)
     try:
         first = next(iter(report["accuracy"]))
         return {
-            "run": Path(report.get("run") or folder).name,
+            "run": folder.absolute().name,
             "data": _name(report),
             "settings": _settings(report),
             "history": history,
@@ -52,18 +51,20 @@ def report_data(run: str | Path) -> dict:
             "mean_class_accuracy": report["mean_class_accuracy"],
             "agreement": report["agreement"],
             "per_class": report["per_class"],
-            "confusion": report.get("confusion") or {},
+            "confusion": report["confusion"],
             "shapes": report["shapes"],
             "cost": _cost(report, first),
             "predictions": (folder / PREDICTIONS).exists(),
-            "hardest": kept.get("shapes", []),
-            "hardest_protocol": kept.get("protocol", first),
+            "hardest": kept["shapes"],
+            "hardest_protocol": kept["protocol"],
         }
     except (
         LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration,
     ) as error:  # fmt: skip
         reason = f"{type(error).__name__}: {error}"
-        raise FileError(f"{folder / 'report.json'} is damaged ({reason}); {_REMEDY}") from error
+        raise FileError(
+            f"report.json or {HARDEST} in {folder} is damaged ({reason}); {_REMEDY}"
+        ) from error
 
 
 def _history(path: Path) -> list[dict]:
@@ -106,7 +107,7 @@ def _settings(report: dict) -> dict:
             "threads": report["threads"],
             "torch": report["torch"],
             "pcequi": report["pcequi"],
-            "git commit": report.get("commit"),
+            "git commit": report["commit"],
         }
     )
 
@@ -115,9 +116,8 @@ def _cost(report: dict, first: str) -> dict[str, tuple[float, str]]:
     shapes, seconds = report["shapes"], report["seconds"]
     trained = shapes["train"] + shapes["held_out"]
     # A version that no epoch reads is not made.
-    versions = 1 + report["settings"].get("resamplings", 0)
-    versions = min(versions, report.get("epochs", versions))
-    memory = report.get("peak_memory_mb") or {}
+    versions = min(1 + report["settings"]["resamplings"], report["epochs"])
+    memory = report["peak_memory_mb"]
     network = sum(seconds["evaluate"].values())
     cost = {
         "precomputing the training graphs": (seconds["precompute_train"], "s"),

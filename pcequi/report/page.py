@@ -58,7 +58,7 @@ def report_page(data: dict) -> str:
         confusion=tables.confusion_tables(data),
         hardest_title=escape(
             f"Worst mistakes under {data['hardest_protocol']}"
-            if mistakes or not clouds
+            if mistakes
             else f"No mistakes under {data['hardest_protocol']}: the least sure answers"
         ),
         hardest=tables.hardest_grid(data) + tables.predictions_line(data),

@@ -26,15 +26,12 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(place * step, 12) for place in range(first, int(high / step + 1e-9) + 1)]
 
 
-def line_chart(
-    title: str, series: Sequence[tuple[str, Sequence[tuple[float, float]]]], low: float | None = 0.0
-) -> str:
+def line_chart(title: str, series: Sequence[tuple[str, Sequence[tuple[float, float]]]]) -> str:
     """A chart of lines over whole numbers, such as epochs.
 
     Args:
         title: what is up the vertical axis.
         series: names and points (x, y).
-        low: least of the vertical axis; None: that of the data.
 
     Returns:
         An ``<svg>`` element; each point says its value when pointed at.
@@ -47,8 +44,7 @@ def line_chart(
     if not points:
         return ""
     x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
-    y_low = min(y for _, y in points) if low is None else min(low, *(y for _, y in points), low)
-    y_high = max(y for _, y in points)
+    y_low, y_high = min(0.0, *(y for _, y in points), 0.0), max(y for _, y in points)
     y_high = y_high if y_high > y_low else y_low + 1.0
     width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 

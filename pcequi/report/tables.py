@@ -120,21 +120,16 @@ def class_table(data: dict) -> str:
     **Equivariance:** does not apply.
     """
     protocols = list(data["accuracy"])
-    first = next((name for name in protocols if name in data["confusion"]), None)
-    rows = []
+    first, rows = protocols[0], []
     for place, name in enumerate(data["classes"]):
-        counts = [] if first is None else list(data["confusion"][first][place])
-        total = sum(counts) if counts else data["shapes"]["test"]
+        counts = list(data["confusion"][first][place])
+        total = sum(counts)
         shares = [data["per_class"][protocol][name] for protocol in protocols]
-        row = [name, *(percent(share, total, none="–") for share in shares)]
-        if first is not None:
-            counts[place] = 0
-            most = max(counts)
-            taken = f"{data['classes'][counts.index(most)]} ({most})" if most else "–"
-            row += [total, taken]
-        rows.append(row)
-    head = ["class", *protocols]
-    head += [] if first is None else ["test shapes", f"most often taken for ({first})"]
+        counts[place] = 0
+        most = max(counts)
+        taken = f"{data['classes'][counts.index(most)]} ({most})" if most else "–"
+        rows.append([name, *(percent(share, total, none="–") for share in shares), total, taken])
+    head = ["class", *protocols, "test shapes", f"most often taken for ({first})"]
     return _rows(rows, "numbers", head)
 
 
@@ -143,8 +138,6 @@ def confusion_tables(data: dict) -> str:
 
     **Equivariance:** does not apply.
     """
-    if not data["confusion"]:
-        return "<p>Not kept by the pcequi that made this run.</p>"
     if len(data["classes"]) > _MOST:
         return (
             f"<p>{len(data['classes'])} classes are too many for a table of all pairs; those that "
@@ -199,8 +192,6 @@ def hardest_grid(data: dict) -> str:
 
     **Equivariance:** does not apply.
     """
-    if not data["hardest"]:
-        return "<p>Not kept by the pcequi that made this run.</p>"
     figures = []
     for place, item in enumerate(data["hardest"]):
         name = item["name"] or f"test shape {item['shape']}"
