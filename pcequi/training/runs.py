@@ -21,7 +21,6 @@ from pcequi.training.checkpoints import save_checkpoint
 from pcequi.training.evaluate import agreement, evaluate_protocol
 from pcequi.training.files import write_json
 from pcequi.training.fit import fit, split_rows
-from pcequi.training.plots import plot_confusion, plot_curves
 from pcequi.training.predict import SPARSE, largest_heap
 from pcequi.training.predictions import PREDICTIONS, write_predictions
 from pcequi.training.run_data import check_data, run_number
@@ -41,8 +40,6 @@ _OWN_FILES = (
     "model.safetensors",
     "model.json",
     "report.json",
-    "curves.png",
-    "confusion.png",
     "hardest.json",
     "predictions.csv",
     "report.html",
@@ -66,10 +63,9 @@ def train_run(
 
     The folder gets ``settings.json``, ``metrics.jsonl`` (a line an epoch),
     ``state.safetensors`` (to resume), ``model.safetensors`` and ``model.json``
-    (see ``checkpoints``), ``report.json``, ``curves.png``, ``confusion.png``,
-    ``hardest.json`` (the worst mistakes), ``predictions.csv`` (what each test cloud was called)
-    and ``report.html``, which shows it all. ``data.json`` has the classes and digests of the
-    training clouds, see ``run_data``.
+    (see ``checkpoints``), ``report.json``, ``hardest.json`` (the worst mistakes),
+    ``predictions.csv`` (what each test cloud was called) and ``report.html``, which shows it
+    all. ``data.json`` has the classes and digests of the training clouds, see ``run_data``.
 
     Args:
         settings: what to do.
@@ -193,9 +189,6 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
         save_hardest(folder, first, logits[first], test)
         write_predictions(folder / PREDICTIONS, logits, test)
         write_report(folder)
-        plot_curves(history, folder / "curves.png")
-        title = f"{first}: {reports[first]['accuracy']:.1%}"
-        plot_confusion(reports[first]["confusion"], train.classes, folder / "confusion.png", title)
     return report
 
 
