@@ -33,7 +33,7 @@ def bench(
 
     from pcequi.bench import EXPLANATIONS, GPU_EXPLANATIONS, bench_figures, gpu_figures
     from pcequi.models.presets import check_preset
-    from pcequi.training.progress import progress_bar
+    from pcequi.progress import progress_bar
     from pcequi.training.threads import choose_device, set_threads
 
     check_preset(preset)

@@ -23,7 +23,7 @@ def check(
     """
     from pcequi.check import EXPLANATIONS, LIMITS, TIE_RULE, equivariance_figures
     from pcequi.models.presets import check_preset
-    from pcequi.training.progress import progress_bar
+    from pcequi.progress import progress_bar
     from pcequi.training.threads import set_threads
 
     set_threads(threads)

@@ -89,9 +89,9 @@ def predict(
     `warning` beside its answer. Stopped by Ctrl-C or terminated, it prints what it has.
     """
     from pcequi.networks import FOR_SCANS, TOGETHER, load_network, network_names
+    from pcequi.progress import progress_bar
     from pcequi.training.predict import predict_each
     from pcequi.training.predictions import csv_text, prediction_table, write_csv
-    from pcequi.training.progress import progress_bar
     from pcequi.training.threads import choose_device, set_threads
 
     set_threads(threads)

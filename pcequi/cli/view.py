@@ -150,9 +150,9 @@ def view(
     from pcequi.datasets.meshes import normalize_cloud
     from pcequi.datasets.readers import read_points
     from pcequi.outliers import kept_points
+    from pcequi.progress import progress_bar
     from pcequi.rotations import random_rotations
     from pcequi.training.predict import sparse_warning
-    from pcequi.training.progress import progress_bar
     from pcequi.viz import level_scene, levels, matching, render
     from pcequi.viz.scene import check_up
 
@@ -340,7 +340,7 @@ def _with_evidence(
     views: list, titles: list, checkpoint, network_levels: list, level: int, target, color: str
 ):
     """All views with the evidence for one class, and its figures under their titles."""
-    from pcequi.training.progress import progress_bar
+    from pcequi.progress import progress_bar
     from pcequi.viz.evidence import with_evidence, with_removal
 
     result, figures = [], []

@@ -17,9 +17,9 @@ import torch
 from torch_geometric.data import Data, InMemoryDataset
 
 from pcequi.datasets.describe import describe, without_addresses
-from pcequi.datasets.progress import track
 from pcequi.errors import DataError, FileError
 from pcequi.files import make_folder
+from pcequi.progress import track
 
 __all__ = ["Cloud", "CloudDataset", "broken_files", "read_each"]
 

@@ -13,9 +13,9 @@ from pcequi.errors import ArgumentError, DataError, ShapeError, check_count
 from pcequi.models import forward_online
 from pcequi.models.classifier import check_head
 from pcequi.pose_graph import build_pose_graph
+from pcequi.progress import progress_bar
 from pcequi.ranks import ALONE, Ranks
 from pcequi.training.fit import predict_logits
-from pcequi.training.progress import progress_bar
 from pcequi.training.protocols import parse_protocol, protocol_rotations
 from pcequi.training.splits import Split, check_labels, precompute_shown
 

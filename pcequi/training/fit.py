@@ -15,10 +15,10 @@ from pcequi.errors import ArgumentError, DataError
 from pcequi.graph_device import DeviceGraphs
 from pcequi.graph_store import GraphStore
 from pcequi.models.classifier import check_head
+from pcequi.progress import progress_bar
 from pcequi.ranks import ALONE, Ranks
 from pcequi.training.epoch import EpochRunner
 from pcequi.training.norms import FEW_STEPS, refresh_norms
-from pcequi.training.progress import progress_bar
 from pcequi.training.rows import device_graphs, load_batch, prefetch, split_rows
 from pcequi.training.schedule import epoch_batches, number_of_batches
 from pcequi.training.settings import FitSettings

@@ -11,9 +11,9 @@ import torch
 
 from pcequi.datasets.base import broken_files, read_each
 from pcequi.datasets.folder_files import find_files, first_of_each
-from pcequi.datasets.progress import track
 from pcequi.datasets.readers import read_points
 from pcequi.errors import ArgumentError, DataError, check_count
+from pcequi.progress import track
 from pcequi.training.splits import Split
 
 __all__ = ["load_labelled"]

@@ -14,8 +14,8 @@ from torch import Tensor
 from pcequi.errors import ArgumentError, DataError, check_count
 from pcequi.graph_store import GraphStore
 from pcequi.pose_graph import Level
+from pcequi.progress import progress_bar
 from pcequi.ranks import ALONE, Ranks
-from pcequi.training.progress import progress_bar
 from pcequi.training.protocols import protocol_rotations
 
 __all__ = [

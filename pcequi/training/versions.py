@@ -13,9 +13,9 @@ import torch
 
 from pcequi.graph_store import GraphStore, store_key
 from pcequi.pose_graph import Level
+from pcequi.progress import progress_bar
 from pcequi.ranks import ALONE, Ranks, local_cores
 from pcequi.training.fit import LazyStore, store_of_epoch
-from pcequi.training.progress import progress_bar
 from pcequi.training.protocols import parse_protocol, protocol_rotations
 from pcequi.training.resample import resampled_clouds
 from pcequi.training.run_settings import RunSettings

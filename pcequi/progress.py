@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["Task", "progress_bar"]
+__all__ = ["Task", "progress_bar", "track"]
+
+Item = TypeVar("Item")
 
 
 class Task:
@@ -73,3 +76,22 @@ def progress_bar(title: str, total: int = 1, *, quiet: bool = False) -> Iterator
     seconds = time.perf_counter() - start
     if seconds >= 0.5:
         console.print(f"{title}: {seconds:.1f} s", highlight=False, markup=False)
+
+
+def track(items: Iterable[Item], title: str, total: int) -> Iterator[Item]:
+    """Go through ``items``, with a bar.
+
+    Args:
+        items: what to go through.
+        title: what is done.
+        total: how many items there are.
+
+    Yields:
+        The items, in order.
+
+    **Equivariance:** does not apply.
+    """
+    with progress_bar(title, total) as bar:
+        for done, item in enumerate(items):
+            bar(done, total)
+            yield item
