@@ -12,7 +12,11 @@ from pathlib import Path
 import torch
 
 import pcequi
+from pcequi.networks import FOR_SCANS, TOGETHER
 
+#: Networks asked together: what ``pcequi predict`` does by default and for scans, and a cheaper
+#: form.
+PAIRS = (TOGETHER, FOR_SCANS, ("modelnet40", "modelnet40-pairs"))
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -54,6 +58,13 @@ def _git(folder: Path, command: str) -> str:
     except OSError:  # a copy of the code on a machine without git
         return ""
     return done.stdout.strip()
+
+
+def decisive(settings: dict) -> dict:
+    """Of the settings of a run what decides its figures: not where things lie, nor under which
+    other protocols it was evaluated."""
+    own = {key: value for key, value in settings.items() if key not in ("source", "root", "also")}
+    return own | {"start": own["start"] and Path(own["start"]).name}
 
 
 def write(name: str, figures: dict) -> Path:

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 
-from common import RESULTS, circumstances
+from common import RESULTS, circumstances, decisive
 
 from pcequi.training.fit import FitSettings
 from pcequi.training.resample import KINDS
@@ -97,9 +96,7 @@ def merge(report: dict, preset: str) -> None:
             "runs": [],
         }
     )
-    settings = {k: v for k, v in report["settings"].items() if k not in ("source", "root")}
-    if settings["start"]:
-        settings["start"] = Path(settings["start"]).name
+    settings = decisive(report["settings"]) | {"also": report["settings"]["also"]}
     for protocol, accuracy in report["accuracy"].items():
         row = {
             "protocol": protocol,
@@ -123,11 +120,8 @@ def merge(report: dict, preset: str) -> None:
 
 
 def _key(row: dict) -> dict:
-    """What decides a figure; not where the data lie, nor what else was measured."""
-    settings = {**asdict(RunSettings()), **row["settings"]}  # older rows lack some, at defaults
-    settings["fit"] = {**asdict(FitSettings()), **settings["fit"]}
-    own = {key: value for key, value in settings.items() if key not in ("source", "root", "also")}
-    return {"tested": row["protocol"], **own}
+    """Which training a figure is of, and under which protocol it was tested."""
+    return {"tested": row["protocol"], **decisive(row["settings"])}
 
 
 if __name__ == "__main__":

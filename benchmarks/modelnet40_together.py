@@ -14,7 +14,7 @@ import argparse
 import json
 from dataclasses import replace
 
-from common import RESULTS, circumstances
+from common import RESULTS, circumstances, decisive
 
 from pcequi.networks import find_network, network_names
 from pcequi.training.evaluate import agreement, evaluate_together
@@ -53,6 +53,7 @@ def main() -> None:
     versions = [[other.resamplings, other.resample_as] for other in settings]
     about = [find_network(name).extra for name in named]
     versions += [[extra["resamplings"], extra["resample_as"]] for extra in about]
+    trained = [*(decisive(other.to_dict()) for other in settings), *about]
     seed, logits = first.fit.seed, {}
     for protocol in first.protocols:
         report, logits[protocol] = evaluate_together(
@@ -62,6 +63,7 @@ def main() -> None:
             "protocol": protocol,
             "presets": [*(other.preset for other in settings), *named],
             "versions": versions,
+            "trained": trained,
             "seed": seed,
             "accuracy": report["accuracy"],
             "mean_class_accuracy": report["mean_class_accuracy"],
@@ -82,7 +84,7 @@ def merge(row: dict) -> None:
     """Add a figure to the results, in place of the same one."""
     path = RESULTS / "modelnet40-accuracy.json"
     results = json.loads(path.read_text()) if path.exists() else {"runs": []}
-    same = ("protocol", "presets", "versions", "seed")
+    same = ("protocol", "presets", "trained")
     others = [r for r in results.get("together", []) if any(r[key] != row[key] for key in same)]
     results["together"] = [*others, row]
     path.write_text(json.dumps(results, indent=1) + "\n")

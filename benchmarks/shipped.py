@@ -14,15 +14,14 @@ import argparse
 import re
 
 import torch
-from common import write
+from common import PAIRS, write
 
-from pcequi.networks import FOLDER, FOR_SCANS, TOGETHER, load_network, network_names
+from pcequi.networks import FOLDER, load_network, network_names
 from pcequi.training.evaluate import classification_report, evaluate_protocol
 from pcequi.training.splits import load_split
 from pcequi.training.threads import set_threads
 
 PROTOCOL = "z/SO3"
-PAIRS = (TOGETHER, FOR_SCANS, ("modelnet40", "modelnet40-pairs"))
 
 
 def main() -> None:

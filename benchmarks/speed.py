@@ -17,17 +17,14 @@ import json
 import time
 
 import torch
-from common import write
+from common import PAIRS, write
 
 from pcequi.bench import bench_figures
 from pcequi.bench.figures import default_clouds
 from pcequi.bench.measure import summary
-from pcequi.networks import FOR_SCANS, TOGETHER, load_network, network_names
+from pcequi.networks import load_network, network_names
 from pcequi.training.predict import predict_cloud
 from pcequi.training.threads import set_threads
-
-# Asked together: what ``pcequi predict`` does by default and for scans, and a cheaper form.
-PAIRS = (TOGETHER, FOR_SCANS, ("modelnet40", "modelnet40-pairs"))
 
 
 def network_figures(clouds: list[torch.Tensor]) -> dict:

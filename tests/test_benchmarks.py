@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from pcequi.networks import network_names
+from pcequi.training import RunSettings
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-RUNS = json.loads((BENCHMARKS / "results" / "modelnet40-accuracy.json").read_text())["runs"]
+PUBLISHED = json.loads((BENCHMARKS / "results" / "modelnet40-accuracy.json").read_text())
+RUNS = PUBLISHED["runs"]
 
 
 @pytest.fixture
@@ -43,16 +45,15 @@ def report(row, **fit):
     keys = ("seed", "epochs", "parameters", "shapes", "seconds", "agreement", "settings")
     found = copy.deepcopy({key: row[key] for key in keys})
     found["accuracy"] = found["mean_class_accuracy"] = {protocol: 0.5}
-    found["settings"] |= {"start": None, "source": "elsewhere", "resample_as": "shape"}
+    found["settings"] |= {"source": "elsewhere", "root": None}
     found["settings"]["fit"] |= fit
     return found
 
 
-@pytest.mark.parametrize("number", [0, 9])  # the first lacks settings of today
-def test_a_training_takes_the_place_of_the_same_one(number, accuracy, tmp_path):
-    accuracy.merge(report(RUNS[number]), RUNS[number]["preset"])
+def test_a_training_takes_the_place_of_the_same_one(accuracy, tmp_path):
+    accuracy.merge(report(RUNS[0]), RUNS[0]["preset"])
     others = kept(tmp_path)
-    assert len(others) == len(RUNS) and RUNS[number] not in others
+    assert len(others) == len(RUNS) and RUNS[0] not in others
     assert others[-1]["accuracy"] == 0.5
 
 
@@ -68,6 +69,30 @@ def test_a_training_with_another_setting_leaves_the_published_one(setting, accur
 def test_published_runs_are_told_apart(accuracy):
     keys = [accuracy._key(row) for row in RUNS]
     assert all(one not in keys[:number] for number, one in enumerate(keys))
+
+
+def test_published_runs_have_every_setting(script):
+    """A new setting would make them other trainings: give them the value that they had."""
+    names = set(script("common").decisive(RunSettings().to_dict()))
+    trained = [one for row in PUBLISHED["together"] for one in row["trained"] if "fit" in one]
+    for settings in [row["settings"] for row in RUNS] + trained:
+        assert set(settings) - {"also"} == names
+        assert set(settings["fit"]) == set(RunSettings().to_dict()["fit"])
+
+
+def test_networks_together_take_the_place_of_the_same_ones_alone(script, tmp_path, monkeypatch):
+    together = script("modelnet40_together")
+    monkeypatch.setattr(together, "RESULTS", tmp_path)
+    path, rows = tmp_path / "modelnet40-accuracy.json", PUBLISHED["together"]
+    path.write_text(json.dumps(PUBLISHED))
+    again = copy.deepcopy(rows[0]) | {"accuracy": 0.5}
+    together.merge(again)
+    assert json.loads(path.read_text())["together"] == [*rows[1:], again]
+    other = copy.deepcopy(again)
+    other["trained"][0]["fit"]["epochs"] = 5
+    together.merge(other)
+    found = json.loads(path.read_text())
+    assert found["together"] == [*rows[1:], again, other] and found["runs"] == RUNS
 
 
 def test_a_changed_file_marks_the_commit_and_written_results_do_not(script, tmp_path):
