@@ -88,8 +88,7 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict]:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
         if not isinstance(note, dict):
             raise ValueError("its note is not a JSON object")
-        # Files of before there were checksums have none.
-        if "crc32" in note and note.pop("crc32") != _sum(tensors, note):
+        if note.pop("crc32", None) != _sum(tensors, note):
             raise ValueError("its checksum differs")
         return tensors, note
     except FileNotFoundError as error:
