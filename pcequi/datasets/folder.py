@@ -103,12 +103,9 @@ class FolderClouds(CloudDataset):
         split = SPLITS[not train]
         label_of = {name: label for label, name in enumerate(classes)}
         labelled = [(path, label_of[name], part) for path, name, part in files]
-        self.files = [(path, label) for path, label, part in labelled if part == split]
-        self._others = [(path, label) for path, label, part in labelled if part != split]
-        if limit is not None:
-            check_count("limit", limit)
-            self.files = first_of_each(self.files, limit)
-            self._others = first_of_each(self._others, limit)
+        own = [(path, label) for path, label, part in labelled if part == split]
+        others = [(path, label) for path, label, part in labelled if part != split]
+        self.files, self._others = first_of_each(own, limit), first_of_each(others, limit)
         settings = {
             "version": _VERSION,
             "num_points": self.num_points,

@@ -6,13 +6,16 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from pcequi.datasets.readers import ENDINGS
-from pcequi.errors import ArgumentError, DataError, FileError
+from pcequi.errors import ArgumentError, DataError, FileError, check_count
 
 __all__ = ["SPLITS", "find_files", "first_of_each", "split_files"]
+
+Item = TypeVar("Item")
 
 #: Names of the splits, and of the folders that say them.
 SPLITS = ("train", "test")
@@ -60,16 +63,17 @@ def split_files(
     return files
 
 
-def first_of_each(files: list[tuple[Path, int]], limit: int) -> list[tuple[Path, int]]:
-    """Of paths with their labels the first few of each label.
+def first_of_each(labelled: Iterable[tuple[Item, int]], limit: int | None) -> list:
+    """Of things with their labels the first few of each label; all without a limit.
 
     **Equivariance:** does not apply.
     """
+    check_count("limit", limit, none=True)
     kept, seen = [], {}
-    for path, label in files:
+    for item, label in labelled:
         seen[label] = seen.get(label, 0) + 1
-        if seen[label] <= limit:
-            kept.append((path, label))
+        if limit is None or seen[label] <= limit:
+            kept.append((item, label))
     return kept
 
 

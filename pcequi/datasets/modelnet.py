@@ -15,7 +15,7 @@ from pcequi.datasets.base import Cloud, CloudDataset, broken_files, read_each
 from pcequi.datasets.downloads import download
 from pcequi.datasets.meshes import normalize_cloud, parse_off, read_off, sample_mesh
 from pcequi.datasets.packed import read_packed
-from pcequi.datasets.places import fingerprint_all
+from pcequi.datasets.places import fingerprint
 from pcequi.datasets.roots import default_root
 from pcequi.errors import ArgumentError, DataError, FileError, check_count
 
@@ -307,7 +307,7 @@ def _off_files(source: Path, name: str, split: str) -> list[tuple[Path, int]]:
 def _identity(source: Path, files: list[tuple[Path, int]]) -> str:
     """What tells one source from another in the name of a processed file."""
     if source.is_dir():
-        digest = fingerprint_all((path for path, _ in files), source)
+        digest = fingerprint((path for path, _ in files), source)
         return f"{source.resolve()} {digest}"
     if source.suffix == ".zip":
         # 2 GB take seconds to hash: size and time do until the file is read.

@@ -10,7 +10,7 @@ import numpy as np
 
 from pcequi.errors import FileError
 
-__all__ = ["find_place", "fingerprint", "fingerprint_all", "z_up"]
+__all__ = ["find_place", "fingerprint", "z_up"]
 
 
 def find_place(
@@ -39,17 +39,9 @@ def find_place(
     raise FileError(f"`{name}` (={str(value)!r}) holds none of {', '.join(marks)}: {remedy}")
 
 
-def fingerprint(paths: Iterable[Path]) -> list[str]:
-    """Names, sizes and times of files, which tell when they were changed.
-
-    **Equivariance:** does not apply.
-    """
-    stats = [(path, path.stat()) for path in paths]
-    return [f"{path.name} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats]
-
-
-def fingerprint_all(paths: Iterable[Path], base: Path) -> str:
-    """One digest of the paths below ``base``, sizes and times of many files; none is opened.
+def fingerprint(paths: Iterable[Path], base: Path) -> str:
+    """One digest of the paths below ``base``, sizes and times of files, which tells when one was
+    changed; none is opened.
 
     Raises:
         FileError: One is missing, or lies where it may not be looked at.

@@ -121,7 +121,7 @@ class ScanObjectNN(CloudDataset):
             "fold": self.fold,
             "num_points": self.num_points,
             "seed": self.seed,
-            "file": fingerprint([self.file]),
+            "file": fingerprint([self.file], place),
         }
         super().__init__(
             root,

@@ -12,7 +12,7 @@ import numpy as np
 from pcequi.datasets.archives import brief
 from pcequi.datasets.base import Cloud, CloudDataset
 from pcequi.datasets.meshes import normalize_cloud
-from pcequi.datasets.places import find_place, fingerprint, fingerprint_all, z_up
+from pcequi.datasets.places import find_place, fingerprint, z_up
 from pcequi.datasets.roots import default_root
 from pcequi.errors import DataError, FileError, check_count
 
@@ -101,13 +101,13 @@ class ShapeNetPart(CloudDataset):
             if not path.is_file():
                 raise FileError(f"{str(path)!r} is missing: {_REMEDY}")
         self._shapes = self._list_shapes()
-        files = (self._file(folder, name) for folder, name, _ in self._shapes)
+        files = [self.source / _CATEGORIES, *self.lists]
+        files += [self._file(folder, name) for folder, name, _ in self._shapes]
         settings = {
             "num_points": self.num_points,
             "seed": self.seed,
             "source": str(self.source.resolve()),
-            "lists": fingerprint([self.source / _CATEGORIES, *self.lists]),
-            "files": fingerprint_all(files, self.source),
+            "files": fingerprint(files, self.source),
         }
         super().__init__(
             root,

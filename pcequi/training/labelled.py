@@ -55,7 +55,6 @@ def load_labelled(
     **Equivariance:** clouds are in the pose of their files.
     """
     check_count("num_points", num_points)
-    check_count("limit", limit, none=True)
     folder = Path(folder).expanduser()
     found = find_files(folder, least=1)
     unknown = sorted({name for _, name, _ in found} - set(classes))
@@ -66,7 +65,7 @@ def load_labelled(
             "others elsewhere"
         )
     files = [(path, list(classes).index(name)) for path, name, _ in found]
-    files = files if limit is None else first_of_each(files, limit)
+    files = first_of_each(files, limit)
     names = [path.relative_to(folder).as_posix() for path, _ in files]
 
     def read(path: Path, name: str):

@@ -133,6 +133,9 @@ def load_split(
 
     **Equivariance:** clouds come in the pose in which they are stored.
     """
+    # Imported late, as the data sets are: what trains on graphs alone needs none.
+    from pcequi.datasets.folder_files import first_of_each
+
     check_data_name(name)
     check_count("limit", limit, none=True)
     if name != "folder" and test_list is not None:
@@ -181,20 +184,10 @@ def load_split(
         )
     items = [dataset[place] for place in range(len(dataset))]
     labels = check_labels(torch.cat([item.y for item in items]), dataset.num_classes, "y")
-    kept = _first_of_each(labels, limit)
+    kept = [row for row, _ in first_of_each(enumerate(labels.tolist()), limit)]
     clouds = [items[row].pos for row in kept]
     names = [items[row].name for row in kept] if "name" in items[0] else None
     return Split(name, train, clouds, labels[kept], list(dataset.classes), names)
-
-
-def _first_of_each(labels: Tensor, limit: int | None) -> list[int]:
-    seen: dict[int, int] = {}
-    kept = []
-    for row, label in enumerate(labels.tolist()):
-        seen[label] = seen.get(label, 0) + 1
-        if limit is None or seen[label] <= limit:
-            kept.append(row)
-    return kept
 
 
 def default_cache() -> Path:

@@ -8,10 +8,9 @@ from pcequi.training import PROTOCOLS, parse_protocol, protocol_rotations
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_a_protocol_is_read_and_written(name):
+def test_a_protocol_is_read(name):
     protocol = parse_protocol(name)
-    assert str(protocol) == name
-    assert {protocol.train, protocol.test} <= {"z", "SO3"}
+    assert f"{protocol.train}/{protocol.test}" == name
 
 
 @pytest.mark.parametrize("name", ["SO3/z", "z", "", "so3/so3"])
