@@ -155,13 +155,8 @@ def gpu_figures(
         if not all(hasattr(level.poses, "rotations") for level in levels):
             continue
         pair = {f"{label}_compressed": own, label: [level.with_budget() for level in own]}
-        built = {
-            key: PoseGraph.batch(
-                [build_pose_graph(c, lv, dtype=torch.float32) for c in clouds[:size]]
-            )
-            for key, lv in pair.items()
-        }
-        steps = {k: _eager(g.to("cuda"), pair[k], channels) for k, g in built.items()}
+        built = {key: _on_cpu(clouds[:size], lv).to("cuda") for key, lv in pair.items()}
+        steps = {key: _eager(graph, pair[key], channels) for key, graph in built.items()}
         memory = {key: _peak(step) for key, step in steps.items()}
         medians = measure(steps, rounds=5, warmup=1)
         figures[f"{label}_time_ratio"] = medians[label] / medians[f"{label}_compressed"]

@@ -279,7 +279,7 @@ def _network(
     preset: str | None, run: Path | None, network: str | None, color: str
 ) -> tuple[list, Any, str]:
     """Levels to sample, the checkpoint of a trained network or None, and the network's name."""
-    from pcequi.models.presets import PRESETS
+    from pcequi.models.presets import check_preset
     from pcequi.models.presets import preset as preset_settings
     from pcequi.networks import load_network, network_names
     from pcequi.training.checkpoints import load_checkpoint
@@ -305,8 +305,7 @@ def _network(
         checkpoint, name = load_network(network), network
     else:
         name = preset or "default"
-        if name not in PRESETS:
-            raise ArgumentError(f"`preset` (={name!r}) must be one of {', '.join(PRESETS)}")
+        check_preset(name)
         return list(preset_settings(name)["levels"]), None, name
     return list(checkpoint.model.levels), checkpoint, name
 

@@ -31,9 +31,6 @@ class Protocol:
     train: str
     test: str
 
-    def __str__(self) -> str:
-        return f"{self.train}/{self.test}"
-
 
 def parse_protocol(name: str) -> Protocol:
     """The protocol of a name such as ``"z/SO3"``.
