@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from common import RESULTS, circumstances, decisive
@@ -28,46 +29,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--source", required=True, help="packed file or folder of ModelNet40")
-    parser.add_argument("--protocol", nargs="+", default=list(PROTOCOLS), choices=list(PROTOCOLS))
+    add_training(parser)
     parser.add_argument("--preset", default="default")
     parser.add_argument("--start", help="run whose weights the network begins with")
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--weight-decay", type=float, default=0.05)
-    parser.add_argument("--mixup", type=float, default=0.3)
-    parser.add_argument("--resamplings", type=int, default=3)
-    parser.add_argument("--resample-as", default="shape", choices=KINDS)
     parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--threads", type=int, help="by default all cores")
     parser.add_argument(
         "--workers", type=int, help="processes that precompute; by default all cores"
     )
     parser.add_argument("--cache", help="of precomputed graphs")
-    parser.add_argument("--runs", default="runs", help="folder of the runs")
     args = parser.parse_args()
     set_threads(args.threads)
     for seed in args.seed:
         for protocol in args.protocol:
-            settings = RunSettings(
-                data="modelnet40",
-                source=args.source,
-                protocol=protocol,
-                also=PROTOCOLS[protocol],
-                preset=args.preset,
-                start=args.start,
-                resamplings=args.resamplings,
-                resample_as=args.resample_as,
-                fit=FitSettings(
-                    epochs=args.epochs,
-                    lr=args.lr,
-                    weight_decay=args.weight_decay,
-                    seed=seed,
-                    mixup=args.mixup,
-                    precision="bfloat16" if args.bfloat16 else "float32",
-                ),
-            )
+            precision = "bfloat16" if args.bfloat16 else "float32"
+            settings = run_settings(args, protocol, args.preset, seed, precision)
+            settings = replace(settings, start=args.start)
             kind = "" if args.resample_as == "shape" else f"{args.resample_as}-"
             kind += f"from-{Path(args.start).name}-" if args.start else ""
             name = f"accuracy-{kind}{args.preset}-{protocol.replace('/', '-')}-{seed}"
@@ -81,6 +59,41 @@ def main() -> None:
                 resume=True,
             )
             merge(report, args.preset)
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """Options that say how the networks of this file and of ``modelnet40_gpu`` are trained."""
+    parser.add_argument("--source", required=True, help="packed file or folder of ModelNet40")
+    parser.add_argument("--protocol", nargs="+", default=list(PROTOCOLS), choices=list(PROTOCOLS))
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.05)
+    parser.add_argument("--mixup", type=float, default=0.3)
+    parser.add_argument("--resamplings", type=int, default=3)
+    parser.add_argument("--resample-as", default="shape", choices=KINDS)
+    parser.add_argument("--runs", default="runs", help="folder of the runs")
+
+
+def run_settings(args, protocol: str, preset: str, seed: int, precision: str) -> RunSettings:
+    """One run of what ``add_training`` was told."""
+    fit = FitSettings(
+        epochs=args.epochs,
+        lr=args.lr,
+        weight_decay=args.weight_decay,
+        mixup=args.mixup,
+        seed=seed,
+        precision=precision,
+    )
+    return RunSettings(
+        data="modelnet40",
+        source=args.source,
+        protocol=protocol,
+        also=PROTOCOLS[protocol],
+        preset=preset,
+        resamplings=args.resamplings,
+        resample_as=args.resample_as,
+        fit=fit,
+    )
 
 
 def merge(report: dict, preset: str) -> None:

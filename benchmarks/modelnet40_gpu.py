@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 from common import circumstances
+from modelnet40_accuracy import add_training, run_settings
 from torch import Tensor
 
 import pcequi
@@ -36,13 +37,12 @@ from pcequi.training.files import write_json
 from pcequi.training.fit import FitSettings, predict_logits, store_of_epoch
 from pcequi.training.mixing import draw_mixing
 from pcequi.training.protocols import parse_protocol, protocol_rotations
-from pcequi.training.resample import KINDS, resampled_clouds
+from pcequi.training.resample import resampled_clouds
 from pcequi.training.run_settings import RunSettings, load_run_split
 from pcequi.training.schedule import epoch_batches, number_of_batches, one_cycle
 from pcequi.training.state import TrainingState
 from pcequi.training.step import BatchLoss, GraphedSteps, Totals, set_rate
 
-ALSO = {"z/SO3": ("z/z",), "SO3/SO3": ()}
 # Clouds whose graphs are made together.
 TOGETHER = 512
 
@@ -170,18 +170,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--source", required=True, help="packed file or folder of ModelNet40")
-    parser.add_argument("--protocol", nargs="+", default=list(ALSO), choices=list(ALSO))
+    add_training(parser)
     parser.add_argument("--preset", nargs="+", default=["default"])
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--weight-decay", type=float, default=0.05)
-    parser.add_argument("--mixup", type=float, default=0.3)
-    parser.add_argument("--resamplings", type=int, default=3)
-    parser.add_argument("--resample-as", default="shape", choices=KINDS)
     parser.add_argument("--held-out", type=int, default=0, help="training clouds not trained on")
-    parser.add_argument("--runs", default="runs", help="folder of the runs")
     args = parser.parse_args()
     pool = ProcessPoolExecutor(local_cores(), mp_context=get_context("spawn"))
     for protocol in args.protocol:
@@ -190,26 +182,7 @@ def main() -> None:
 
 
 def _together(args, protocol: str, preset: str, pool) -> None:
-    settings = [
-        RunSettings(
-            data="modelnet40",
-            source=args.source,
-            protocol=protocol,
-            also=ALSO[protocol],
-            preset=preset,
-            resamplings=args.resamplings,
-            resample_as=args.resample_as,
-            fit=FitSettings(
-                epochs=args.epochs,
-                lr=args.lr,
-                weight_decay=args.weight_decay,
-                mixup=args.mixup,
-                seed=seed,
-                precision="bfloat16",
-            ),
-        )
-        for seed in args.seed
-    ]
+    settings = [run_settings(args, protocol, preset, seed, "bfloat16") for seed in args.seed]
     data, test = (load_run_split(settings[0], part) for part in (True, False))
     runs = []
     for one in settings:

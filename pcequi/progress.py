@@ -19,12 +19,18 @@ class Task:
     """A running piece of work; call it with (done, total) as it goes on."""
 
     def __init__(self, progress: Progress | None, task: int | None):
-        self._progress, self._task = progress, task
+        self._progress, self._task, self._begun = progress, task, 0
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """Show that ``done`` of ``total`` are done, with a remark."""
         if self._progress is not None:
             self._progress.update(self._task, completed=done, total=total, note=note)
+
+    def begin(self, part: str) -> None:
+        """Show that the next part begins, and those before are done."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=self._begun, note=part)
+        self._begun += 1
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -84,7 +84,6 @@ def _train(model, optimizer, batch, target) -> None:
 def bench_figures(
     name: str = "default",
     quick: bool = False,
-    clouds: list[Tensor] | None = None,
     workers: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict:
@@ -93,7 +92,6 @@ def bench_figures(
     Args:
         name: preset of the network.
         quick: fewer rounds and clouds: under a minute on two cores.
-        clouds: each [1024, 3]; by default of the default shapes.
         workers: processes that work from raw points; by default one a core.
         progress: called with the name of each part as it begins.
 
@@ -108,8 +106,7 @@ def bench_figures(
     settings = preset(name)
     levels, channels = settings["levels"], settings["channels"]
     tell("shapes")
-    if clouds is None:
-        clouds = default_clouds(64 if quick else 256)
+    clouds = default_clouds(64 if quick else 256)
     figures, rounds = dict.fromkeys(EXPLANATIONS), {}
     turning = all(hasattr(level.poses, "rotations") for level in levels)
     rounds_of = 3 if quick else 9

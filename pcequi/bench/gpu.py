@@ -76,7 +76,6 @@ def step_cost(model: GroupConvClassifier, graph: PoseGraph) -> tuple[float, floa
 
 def gpu_figures(
     name: str = "default",
-    clouds: list[Tensor] | None = None,
     rounds: int = 20,
     progress: Callable[[str], None] | None = None,
 ) -> dict:
@@ -84,7 +83,6 @@ def gpu_figures(
 
     Args:
         name: preset of the network.
-        clouds: each [1024, 3]; by default of the default shapes.
         rounds: of each measurement.
         progress: called with the name of each part as it begins.
 
@@ -95,7 +93,7 @@ def gpu_figures(
     **Equivariance:** does not apply.
     """
     tell = progress or (lambda part: None)
-    clouds = default_clouds(128) if clouds is None else clouds
+    clouds = default_clouds(128)
     settings = preset(name)
     levels, channels = settings["levels"], settings["channels"]
     figures, kept = dict.fromkeys(GPU_EXPLANATIONS), {}

@@ -8,9 +8,6 @@ import typer
 
 from pcequi.cli.common import Json, Preset, Threads, print_json, show, table
 
-# That both benchmarks tell of.
-_PARTS = 7
-
 
 def bench(
     preset: Preset = "default",
@@ -42,18 +39,11 @@ def bench(
     if on_gpu and chosen.index is not None:
         torch.cuda.set_device(chosen)  # all of it is measured where "cuda" is
     meanings = GPU_EXPLANATIONS if on_gpu else EXPLANATIONS
-    parts: list[str] = []
-    with progress_bar("measuring", _PARTS) as bar:
-
-        def tell(part: str) -> None:
-            bar(len(parts), _PARTS, part)
-            parts.append(part)
-
+    with progress_bar("measuring", 7) as bar:  # parts that both benchmarks tell of
         if on_gpu:
-            figures = gpu_figures(preset, rounds=5 if quick else 20, progress=tell)
+            figures = gpu_figures(preset, rounds=5 if quick else 20, progress=bar.begin)
         else:
-            figures = bench_figures(preset, quick, workers=used, progress=tell)
-        bar(_PARTS, _PARTS, "done")
+            figures = bench_figures(preset, quick, workers=used, progress=bar.begin)
     if json:
         print_json({**figures, "threads": used})
         return

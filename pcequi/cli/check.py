@@ -28,14 +28,8 @@ def check(
 
     set_threads(threads)
     check_preset(preset)
-    steps: list[str] = []
     with progress_bar("checking", 8) as bar:
-
-        def tell(name: str) -> None:
-            bar(len(steps), 8, name)
-            steps.append(name)
-
-        figures = equivariance_figures(preset, seed, num_clouds=clouds, progress=tell)
+        figures = equivariance_figures(preset, seed, num_clouds=clouds, progress=bar.begin)
     if json:
         print_json(figures)
     else:

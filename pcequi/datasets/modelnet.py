@@ -158,7 +158,7 @@ class ModelNet(CloudDataset):
 
     def _clouds(self) -> tuple[int, Iterable[Cloud]]:
         if self.source.is_dir():
-            return self._from_folder()
+            return len(self._files), self._each()
         if self.source.suffix == ".zip":
             return self._from_archive()
         return self._from_packed()
@@ -172,9 +172,6 @@ class ModelNet(CloudDataset):
     def _sample(self, mesh: tuple[np.ndarray, np.ndarray], key: str, label: int) -> Cloud:
         points, _ = sample_mesh(*mesh, self.num_points, self._rng(key))
         return normalize_cloud(points, name=key), None, label
-
-    def _from_folder(self) -> tuple[int, Iterator[Cloud]]:
-        return len(self._files), self._each()
 
     def _each(self) -> Iterator[Cloud]:
         other = "test" if self.split == "train" else "train"

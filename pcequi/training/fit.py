@@ -19,7 +19,7 @@ from pcequi.progress import progress_bar
 from pcequi.ranks import ALONE, Ranks
 from pcequi.training.epoch import EpochRunner
 from pcequi.training.norms import FEW_STEPS, refresh_norms
-from pcequi.training.rows import device_graphs, load_batch, prefetch, split_rows
+from pcequi.training.rows import device_graphs, load_batch, prefetch
 from pcequi.training.schedule import epoch_batches, number_of_batches
 from pcequi.training.settings import FitSettings
 from pcequi.training.splits import check_labels
@@ -32,7 +32,6 @@ __all__ = [
     "LazyStore",
     "fit",
     "predict_logits",
-    "split_rows",
     "store_of_epoch",
 ]
 

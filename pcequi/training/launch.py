@@ -23,10 +23,7 @@ from pcequi.errors import ArgumentError, MissingPackageError, PcequiError
 from pcequi.ranks import ALONE, Ranks, local_processes
 from pcequi.training.threads import choose_device
 
-__all__ = ["DEFAULT_TIMEOUT", "is_launched", "launched"]
-
-#: Seconds after which a process that waits for the others gives up.
-DEFAULT_TIMEOUT = 1800.0
+__all__ = ["is_launched", "launched"]
 
 # Words of the errors by which gloo and NCCL say that a process is gone or late.
 _LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "socket")
@@ -41,9 +38,7 @@ def is_launched() -> bool:
 
 
 @contextmanager
-def launched(
-    device: str = "auto", timeout: float = DEFAULT_TIMEOUT
-) -> Iterator[tuple[Ranks, torch.device]]:
+def launched(device: str = "auto", timeout: float = 1800.0) -> Iterator[tuple[Ranks, torch.device]]:
     """Join the processes that were launched together; one by itself stays ``ALONE``.
 
     Args:

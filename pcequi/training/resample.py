@@ -13,10 +13,7 @@ from pcequi.errors import ArgumentError, PcequiError
 from pcequi.frames import manhattan_frame
 from pcequi.workers import one_thread, worker_map
 
-__all__ = ["JITTER", "KEEP", "KINDS", "SCAN", "STRETCH", "resample", "resampled_clouds"]
-
-#: Defaults of ``resample``: least share of the points, largest stretch, noise.
-KEEP, STRETCH, JITTER = 0.8, 1.4, 0.01
+__all__ = ["KINDS", "SCAN", "check_kind", "resample", "resampled_clouds"]
 
 #: What versions may be like: other shapes of the class, or scans of such shapes.
 KINDS = ("shape", "scan")
@@ -35,9 +32,9 @@ def resample(
     pos: Tensor,
     generator: torch.Generator | None = None,
     *,
-    keep: float = KEEP,
-    stretch: float = STRETCH,
-    jitter: float = JITTER,
+    keep: float = 0.8,
+    stretch: float = 1.4,
+    jitter: float = 0.01,
     hidden: float = 0.0,
     uneven: float = 0.0,
 ) -> Tensor:

@@ -69,10 +69,7 @@ def load_batch(
 
 
 def device_graphs(
-    store: GraphStore | DeviceGraphs,
-    device: torch.device | str,
-    dtype: torch.dtype,
-    progress: Callable[[int, int], None] | None = None,
+    store: GraphStore | DeviceGraphs, device: torch.device | str, dtype: torch.dtype
 ) -> GraphStore | DeviceGraphs:
     """The graphs of a store in a GPU's memory, where they fit there; else the store.
 
@@ -80,7 +77,6 @@ def device_graphs(
         store: of clouds; what lies on a device already is returned as it is.
         device: where the network runs.
         dtype: what it computes in.
-        progress: as ``DeviceGraphs`` takes.
 
     **Equivariance:** as the graphs.
     """
@@ -92,7 +88,7 @@ def device_graphs(
     if DeviceGraphs.bytes_needed(store, dtype) > _SHARE * free:
         return store
     try:
-        return DeviceGraphs.load(store, device, dtype, progress)
+        return DeviceGraphs.load(store, device, dtype)
     except ArgumentError:  # clouds of different numbers of representatives
         return store
 

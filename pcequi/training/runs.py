@@ -20,9 +20,10 @@ from pcequi.ranks import ALONE, Ranks
 from pcequi.training.checkpoints import save_checkpoint
 from pcequi.training.evaluate import agreement, evaluate_protocol
 from pcequi.training.files import write_json
-from pcequi.training.fit import fit, split_rows
+from pcequi.training.fit import fit
 from pcequi.training.predict import SPARSE, largest_heap
 from pcequi.training.predictions import PREDICTIONS, write_predictions
+from pcequi.training.rows import split_rows
 from pcequi.training.run_data import check_data, run_number
 from pcequi.training.run_settings import RunSettings, load_run_settings, load_run_split
 from pcequi.training.splits import Split
