@@ -16,10 +16,10 @@ from pathlib import Path
 
 from common import RESULTS, circumstances, decisive
 
-from pcequi.training.fit import FitSettings
 from pcequi.training.resample import KINDS
 from pcequi.training.run_settings import RunSettings
 from pcequi.training.runs import train_run
+from pcequi.training.settings import FitSettings
 from pcequi.training.threads import choose_device, set_threads
 
 PROTOCOLS = {"z/SO3": ("z/z",), "SO3/SO3": ()}

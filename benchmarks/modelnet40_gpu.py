@@ -34,12 +34,13 @@ from pcequi.report import code_commit, peak_memory, save_hardest
 from pcequi.training.checkpoints import save_checkpoint
 from pcequi.training.evaluate import agreement, classification_report
 from pcequi.training.files import write_json
-from pcequi.training.fit import FitSettings, predict_logits, store_of_epoch
+from pcequi.training.fit import predict_logits, store_of_epoch
 from pcequi.training.mixing import draw_mixing
 from pcequi.training.protocols import parse_protocol, protocol_rotations
 from pcequi.training.resample import resampled_clouds
 from pcequi.training.run_settings import RunSettings, load_run_split
 from pcequi.training.schedule import epoch_batches, number_of_batches, one_cycle
+from pcequi.training.settings import FitSettings
 from pcequi.training.state import TrainingState
 from pcequi.training.step import BatchLoss, GraphedSteps, Totals, set_rate
 

@@ -26,9 +26,10 @@ from pcequi.graph_store import CHUNK, GraphStore, pack, store_key
 from pcequi.models import GroupConvClassifier, preset
 from pcequi.pose_graph import GraphBuilder, Level, PoseGraph, build_pose_graph
 from pcequi.sampling import FeatureSampler
-from pcequi.training.fit import FitSettings, fit, predict_logits
+from pcequi.training.fit import fit, predict_logits
 from pcequi.training.protocols import protocol_rotations
 from pcequi.training.schedule import one_cycle
+from pcequi.training.settings import FitSettings
 from pcequi.training.splits import Split, load_split
 from pcequi.training.threads import set_threads
 

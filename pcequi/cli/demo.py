@@ -43,10 +43,10 @@ def demo(
     from pcequi.cli.predict import show_predictions
     from pcequi.cli.train import show_report
     from pcequi.training.checkpoints import load_checkpoint
-    from pcequi.training.fit import FitSettings
     from pcequi.training.predict import predict_files
     from pcequi.training.run_settings import RunSettings
     from pcequi.training.runs import train_run
+    from pcequi.training.settings import FitSettings
     from pcequi.training.threads import choose_device, set_threads
 
     set_threads(threads)

@@ -62,10 +62,10 @@ def precompute(
 
     from pcequi.models import preset as preset_settings
     from pcequi.training import splits
-    from pcequi.training.fit import FitSettings
     from pcequi.training.launch import launched
     from pcequi.training.protocols import parse_protocol
     from pcequi.training.run_settings import RunSettings, load_run_split
+    from pcequi.training.settings import FitSettings
     from pcequi.training.versions import precompute_train
 
     check_split(test_share, test_list)

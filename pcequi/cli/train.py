@@ -107,10 +107,10 @@ def train(
     network, and report.html, a page that opens without a network and shows it all.
     Processes started together by torchrun or fabric run share the work.
     """
-    from pcequi.training.fit import FitSettings
     from pcequi.training.launch import launched
     from pcequi.training.run_settings import RunSettings
     from pcequi.training.runs import train_run
+    from pcequi.training.settings import FitSettings
     from pcequi.training.threads import set_threads
 
     set_threads(threads)

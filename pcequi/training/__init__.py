@@ -7,11 +7,12 @@ from pcequi.training.evaluate import (
     evaluate_protocol,
     evaluate_together,
 )
-from pcequi.training.fit import FitSettings, fit, predict_logits
+from pcequi.training.fit import fit, predict_logits
 from pcequi.training.predict import predict_cloud, predict_each, predict_files
 from pcequi.training.protocols import PROTOCOLS, parse_protocol, protocol_rotations
 from pcequi.training.run_settings import RunSettings
 from pcequi.training.runs import train_run
+from pcequi.training.settings import FitSettings
 from pcequi.training.splits import DATA, Split, load_split, precompute
 
 __all__ = [

@@ -28,7 +28,6 @@ from pcequi.training.step import BatchLoss
 from pcequi.training.sync_norm import synchronized_norms
 
 __all__ = [
-    "FitSettings",
     "LazyStore",
     "fit",
     "predict_logits",

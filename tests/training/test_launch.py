@@ -237,6 +237,7 @@ def test_one_process_needs_no_launcher_and_no_fabric(monkeypatch):
 def as_launched(monkeypatch):
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # which would say how many threads
     return monkeypatch
 
 
