@@ -57,8 +57,9 @@ def unknown_to_script(words):
     """Of `python FILE`: options that neither it nor what it shares with others names."""
     path = ROOT / words[1]
     text = path.read_text()
-    if "study.arguments" in text:
-        text += (path.parent / "study.py").read_text()
+    for call, file in (("study.arguments", "study.py"), ("add_training", "modelnet40_accuracy.py")):
+        if call in text:
+            text += (path.parent / file).read_text()
     return {word for word in words if word.startswith("--") and f'"{word}"' not in text}
 
 
