@@ -133,10 +133,10 @@ def test_every_room_of_the_package_is_in_the_reference():
     reference = "".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
     listed = set(re.findall(r"automodule:: (pcequi[\w.]*)", reference))
     rooms = {f"pcequi.{m.name}" for m in pkgutil.iter_modules(pcequi.__path__)}
-    # The commands, and what belongs to one of them alone, have `--help` instead;
+    # The commands, and what belongs to one of them alone, have `--help` instead; bars are shown;
     # files are what a store is made of, and assignments and Lloyd's steps parts of sampling.
     inside = {"__main__", "cli", "bench", "files", "graph_build", "graph_chunks", "tensor_files"}
-    inside |= {"assignment", "lloyd", "constants", "short_repr"}
+    inside |= {"assignment", "lloyd", "constants", "short_repr", "progress"}
     assert rooms - {f"pcequi.{name}" for name in inside} <= listed
     for name in listed:
         importlib.import_module(name)
