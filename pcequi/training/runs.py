@@ -21,6 +21,7 @@ from pcequi.training.checkpoints import save_checkpoint
 from pcequi.training.evaluate import agreement, evaluate_protocol
 from pcequi.training.files import write_json
 from pcequi.training.fit import fit
+from pcequi.training.plots import plot_confusion, plot_curves
 from pcequi.training.predict import SPARSE, largest_heap
 from pcequi.training.predictions import PREDICTIONS, write_predictions
 from pcequi.training.rows import split_rows
@@ -41,6 +42,8 @@ _OWN_FILES = (
     "model.safetensors",
     "model.json",
     "report.json",
+    "curves.png",
+    "confusion.png",
     "hardest.json",
     "predictions.csv",
     "report.html",
@@ -64,9 +67,10 @@ def train_run(
 
     The folder gets ``settings.json``, ``metrics.jsonl`` (a line an epoch),
     ``state.safetensors`` (to resume), ``model.safetensors`` and ``model.json``
-    (see ``checkpoints``), ``report.json``, ``hardest.json`` (the worst mistakes),
-    ``predictions.csv`` (what each test cloud was called) and ``report.html``, which shows it
-    all. ``data.json`` has the classes and digests of the training clouds, see ``run_data``.
+    (see ``checkpoints``), ``report.json``, ``curves.png``, ``confusion.png``,
+    ``hardest.json`` (the worst mistakes), ``predictions.csv`` (what each test cloud was called)
+    and ``report.html``, which shows it all. ``data.json`` has the classes and digests of the
+    training clouds, see ``run_data``.
 
     Args:
         settings: what to do.
@@ -190,6 +194,9 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
         save_hardest(folder, first, logits[first], test)
         write_predictions(folder / PREDICTIONS, logits, test)
         write_report(folder)
+        plot_curves(history, folder / "curves.png")
+        title = f"{first}: {reports[first]['accuracy']:.1%}"
+        plot_confusion(reports[first]["confusion"], train.classes, folder / "confusion.png", title)
     return report
 
 

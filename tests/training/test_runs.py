@@ -47,12 +47,14 @@ def test_a_run_from_shapes_to_prediction(go, tmp_path, settings):
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {
         "settings.json", "data.json", "metrics.jsonl", "state.safetensors", "model.safetensors",
-        "model.json", "report.json", "hardest.json", "predictions.csv", "report.html",
+        "model.json", "report.json", "curves.png", "confusion.png", "hardest.json",
+        "predictions.csv", "report.html",
     }  # fmt: skip
     assert json.loads((folder / "report.json").read_text()) == report
     assert set(report["accuracy"]) == set(report["per_class"]) == {"z/SO3", "z/z"}
     assert report["shapes"] == {"train": 16, "held_out": 16, "test": 32}
     assert 0 <= report["agreement"]["z/SO3, z/z"] <= 1
+    assert (folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
     assert load_run_settings(folder) == settings
     with (folder / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
