@@ -40,11 +40,9 @@ from pcequi.ranks import ALONE, Ranks, local_cores
 
 __all__ = ["GraphStore", "pack", "store_key"]
 
-# Of JSON that is nested too deeply, and of values that are no objects.
-_ODD = (RecursionError, AttributeError)
 _LOG = logging.getLogger(__name__)
 # Raise when the content of a store changes for the same settings.
-VERSION = 6
+VERSION = 7
 CHUNK = 64
 # Seconds in which a network folder shows what another machine wrote; NFS keeps names for 60.
 PATIENCE = 90.0
@@ -93,10 +91,13 @@ class GraphStore:
         try:
             header = json.loads((self.folder / "store.json").read_text())
             self.levels = [Level.from_dict(level) for level in header["levels"]]
-            self.size, key = int(header["size"]), header.get("key")
+            self.size, key = int(header["size"]), header["key"]
             if self.size < 1 or not self.levels:
                 raise ValueError("it is empty")
-        except (OSError, ValueError, TypeError, LookupError, ArithmeticError, *_ODD) as error:
+        except (
+            OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError,
+            RecursionError,
+        ) as error:  # fmt: skip
             raise FileError(
                 f"`folder` (={str(folder)!r}) holds no finished graph store "
                 f"(store.json: {error}); precompute again, which finishes it"
@@ -195,17 +196,14 @@ class GraphStore:
             "precompute again, which finds and mends it"
         )
 
-    def verify(self) -> int:
+    def verify(self) -> None:
         """Read the whole store and compare it with its checksums.
-
-        Returns:
-            How many chunks have none, as those made by pcequi 0.1.0: of these
-            only the headers and sizes were checked.
 
         Raises:
             FileError: a chunk is not what was written; it names the file.
         """
-        return sum(not chunk.verify() for chunk in self.chunks)
+        for chunk in self.chunks:
+            chunk.verify()
 
     @classmethod
     def build(
@@ -321,13 +319,12 @@ def _await_files(paths: Sequence[Path]) -> None:
 def _write_header(path: Path, header: dict) -> None:
     """Write the settings, unless they are there: a finished store may be read-only."""
     try:
-        kept = json.loads(path.read_text())
-        if {**header, **kept} == header and kept.keys() | {"key"} == header.keys():
+        if json.loads(path.read_text()) == header:
             return
         reason = "describes another store"
     except FileNotFoundError:
         reason = None
-    except (OSError, ValueError, TypeError, *_ODD) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = f"is damaged ({error})"
     if reason:
         _LOG.warning("%s %s; it is written again now", path, reason)

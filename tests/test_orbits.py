@@ -308,13 +308,6 @@ def test_errors_name_the_argument_and_the_remedy():
             Level(0.5, poses, FeatureSampler(num=4, orbits=True))
 
 
-def test_settings_without_orbits_keep_their_names():
-    plain = Level(0.5, GridPoses("D2"), FeatureSampler(num=4)).to_dict()
-    assert "orbits" not in plain["sampling"]
-    level = Level(0.5, GridPoses("D2"), FeatureSampler(num=4, orbits=True))
-    assert Level.from_dict(level.to_dict()) == level
-
-
 @pytest.mark.parametrize("name", ["C2", "D2", "C4", "D4"])
 def test_what_the_first_pose_is_given_turns_with_the_others(name, generator):
     group = finite_group(name, dtype=torch.float64)

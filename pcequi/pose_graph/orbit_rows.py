@@ -62,8 +62,7 @@ def _commuting_turns(rotations: str, num_points: int) -> tuple[Tensor, Tensor] |
 def stored_turns(levels: Sequence[Level]) -> list[tuple[Tensor, Tensor] | None]:
     """``orbit_turns`` of each level of which a store keeps the first poses' rows alone.
 
-    Levels above one that does not ask for orbits are stored whole, as they were before
-    there were any, so that older stores stay valid.
+    Levels above one that does not ask for orbits are stored whole.
 
     **Equivariance:** a constant of the settings.
     """
