@@ -95,7 +95,7 @@ def write_chunk(path: Path, graphs: Sequence[dict[str, Tensor]], key: str) -> No
 
     Args:
         path: of the file.
-        graphs: a dictionary a cloud, as ``graph_store.pack`` makes them.
+        graphs: a dictionary a cloud, as ``graph_build.pack`` makes them.
         key: of the store that it belongs to.
 
     Raises:

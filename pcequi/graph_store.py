@@ -25,9 +25,9 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError, DataError, FileError, ShapeError, check_count
 from pcequi.files import locked, make_folder, write_bytes
-from pcequi.graph_build import ChunkJob, clear_leftovers, is_good, pack, run_jobs
+from pcequi.graph_build import ChunkJob, clear_leftovers, is_good, run_jobs
 from pcequi.graph_chunks import Chunk, open_chunk, read_graphs, tensor_names
-from pcequi.ops import dense_blocks, turned_rows
+from pcequi.ops import dense_blocks, row_pointer, turned_rows
 from pcequi.pose_graph import (
     TENSORS,
     Level,
@@ -38,7 +38,7 @@ from pcequi.pose_graph import (
 )
 from pcequi.ranks import ALONE, Ranks, local_cores
 
-__all__ = ["GraphStore", "pack", "store_key"]
+__all__ = ["GraphStore", "store_key"]
 
 _LOG = logging.getLogger(__name__)
 # Raise when the content of a store changes for the same settings.
@@ -147,7 +147,7 @@ class GraphStore:
         return PoseGraph(levels)
 
     def packed(self, rows: Sequence[int] | Tensor) -> list[dict[str, Tensor]]:
-        """Of each level the tensors that the store keeps of some clouds, see ``pack``.
+        """Of each level the tensors that the store keeps of some clouds, see ``graph_build.pack``.
 
         Raises:
             ArgumentError, FileError: as ``batch``.
@@ -167,9 +167,9 @@ class GraphStore:
         return levels
 
     def _all_rows(self, values: dict[str, Tensor], turns: Tensor, products: Tensor) -> dict:
-        """The rows of all poses from those of the first pose of each point, see ``pack``."""
+        """The rows of all poses from those of the first pose of each point."""
         count = values["entries"].long()
-        ptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
+        ptr = row_pointer(count)
         # Rows are copied by these numbers: wrong ones would write beyond the end.
         fits = len(count) % turns.shape[1] == 0 and int(ptr[-1]) == len(values["col"])
         if not fits or any(bool((part < 0).any()) for part in (count, values["col"])):
