@@ -21,6 +21,7 @@ from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
 from pcequi.poses import CentroidPoses, GridPoses
 from pcequi.rotations import octahedral_group, random_rotations
 from pcequi.testing import generic_clouds, relative_change, symmetric_clouds
+from pcequi.testing.probe import in_dtype
 
 __all__ = ["EXPLANATIONS", "LIMITS", "TIE_RULE", "equivariance_figures", "randomized_network"]
 
@@ -131,13 +132,14 @@ def equivariance_figures(
     generator = torch.Generator().manual_seed(seed)
     clouds = generic_clouds(num_clouds, least=points[0], most=points[1], generator=generator)
     model = randomized_network(levels, channels, seed)
+    single = in_dtype(model, torch.float32)
     figures: dict = {}
 
     tell("invariance_float64")
     wide = list(_changes(model, clouds, num_rotations, generator))
     figures["invariance_float64"] = max(wide)
     tell("invariance_float32")
-    narrow = list(_changes(_cast(model, torch.float32), clouds, num_rotations, generator))
+    narrow = list(_changes(single, clouds, num_rotations, generator))
     figures["invariance_float32"] = statistics.median(narrow)
     figures["invariance_float32_worst"] = max(narrow)
     tell("invariance_symmetric")
@@ -146,7 +148,7 @@ def equivariance_figures(
     figures["invariance_symmetric"] = max(each.values())
     figures["invariance_symmetric_each"] = each
     tell("invariance_symmetric_float32")
-    narrow = _changes(_cast(model, torch.float32), shapes.values(), 4, generator)
+    narrow = _changes(single, shapes.values(), 4, generator)
     figures["invariance_symmetric_float32"] = max(narrow)
     tell("permutation")
     figures["permutation"] = max(_permuted(model, clouds[:8], 2, generator))
@@ -168,7 +170,7 @@ def equivariance_figures(
         turned = list(_changes(fixed, small, 4, generator))
         figures["grid_error_sampled"][str(size)] = statistics.median(turned)
     tell("dense_agreement")
-    figures["dense_agreement"] = max(_dense_changes(_cast(model, torch.float32), small))
+    figures["dense_agreement"] = max(_dense_changes(single, small))
     figures["passed"] = all(figures[name] <= limit for name, limit in LIMITS.items())
     figures["preset"] = preset if isinstance(preset, str) else "custom"
     figures["seed"] = seed
@@ -200,12 +202,6 @@ def fixed_frames(levels: Sequence[Level], rotations: str | int) -> list[Level]:
         )
         for level in levels
     ]
-
-
-def _cast(model: GroupConvClassifier, dtype: torch.dtype) -> GroupConvClassifier:
-    other = GroupConvClassifier.from_settings(model.settings).to(dtype)
-    other.load_state_dict(model.state_dict())
-    return other.eval().requires_grad_(False)
 
 
 def _logits(model: GroupConvClassifier, pos: Tensor) -> Tensor:

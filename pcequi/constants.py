@@ -6,6 +6,10 @@ import functools
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
+
+# Groups whose constants are kept.
+_MOST = 64
 
 
 def constant(function: Callable) -> Callable:
@@ -24,3 +28,25 @@ def constant(function: Callable) -> Callable:
             return function(*args, **kwargs)
 
     return functools.wraps(function)(made)
+
+
+def group_constant(function: Callable) -> Callable:
+    """Make what a function of a group's elements [K, 3, 3] and plain settings returns once.
+
+    **Equivariance:** that of the function.
+    """
+    kept: dict = {}
+
+    @functools.wraps(function)
+    def made(group: Tensor, *args):
+        key = (*args, group.dtype, group.device, tuple(group.flatten().tolist()))
+        found = kept.get(key)  # another thread may clear the table at any time
+        if found is None:
+            with torch.inference_mode(False):
+                found = function(group, *args)
+            if len(kept) >= _MOST:
+                kept.clear()
+            kept[key] = found
+        return found
+
+    return made

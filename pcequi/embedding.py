@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from pcequi.constants import group_constant
 from pcequi.kernels import kernel_points, or_one, space_basis
 from pcequi.ops import HAS_NUMBA, pairs_within, wants_gradient
 from pcequi.pair_kernel import COINCIDE, SIGN_WIDTH, pair_basis
@@ -126,6 +127,7 @@ def _pair_means(poses, normal, pos, axes, radius, pairs) -> tuple[Tensor, Tensor
     return out / or_one(mass)[:, None], mass
 
 
+@group_constant
 def turned_points(group: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
     """The kernel points turned by a group, each once up to rounding, and which
     of them each element sees at each place.
@@ -139,22 +141,7 @@ def turned_points(group: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
 
     **Equivariance:** constants of the group and the kernel.
     """
-    key = (num_points, group.dtype, group.device, tuple(group.flatten().tolist()))
-    found = _DISTINCT.get(key)  # another thread may clear the table at any time
-    if found is None:
-        with torch.inference_mode(False):
-            found = _distinct(group, kernel_points(num_points)[0].to(group))
-        if len(_DISTINCT) >= 64:
-            _DISTINCT.clear()
-        _DISTINCT[key] = found
-    return found
-
-
-_DISTINCT: dict = {}
-
-
-def _distinct(group: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    turned = torch.einsum("kij,bj->kbi", group, points)
+    turned = torch.einsum("kij,bj->kbi", group, kernel_points(num_points)[0].to(group))
     rounded = (turned.flatten(0, 1) * 2**16).round().long()
     _, slot = torch.unique(rounded, dim=0, return_inverse=True)
     count, rows = int(slot.max()) + 1, torch.arange(len(slot), device=slot.device)

@@ -64,7 +64,7 @@ class Chunk:
         tensors: by name, see ``tensor_names``.
         ptr: first row of each cloud, and the end, of each of ``tensor_names``:
             int64 [names, clouds + 1].
-        sums: CRC-32 by name; None in a file of before there were any.
+        sums: CRC-32 by name.
         stamp: what tells this file from another that takes its place.
 
     **Equivariance:** as the graphs in it.
@@ -73,27 +73,21 @@ class Chunk:
     path: Path
     tensors: dict[str, StoredTensor]
     ptr: np.ndarray
-    sums: dict[str, int] | None
+    sums: dict[str, int]
     stamp: tuple[int, ...]
 
-    def verify(self) -> bool:
+    def verify(self) -> None:
         """Read the whole file and compare it with its checksums.
-
-        Returns:
-            Whether there were any to compare with.
 
         Raises:
             FileError: a tensor is not what was written.
         """
-        if self.sums is None:
-            return False
         with opened(self.path) as file:
             for name, stored in self.tensors.items():
                 content = np.empty(stored.bytes, np.uint8)
                 read_into(file, stored.start, memoryview(content), self.path)
-                if _sum(name, stored.kind, stored.shape, content) != self.sums.get(name):
+                if _sum(name, stored.kind, stored.shape, content) != self.sums[name]:
                     raise damaged(self.path, f"the checksum of {name!r} differs")
-        return True
 
 
 def write_chunk(path: Path, graphs: Sequence[dict[str, Tensor]], key: str) -> None:
@@ -101,7 +95,7 @@ def write_chunk(path: Path, graphs: Sequence[dict[str, Tensor]], key: str) -> No
 
     Args:
         path: of the file.
-        graphs: a dictionary a cloud, as ``graph_store.pack`` makes them.
+        graphs: a dictionary a cloud, as ``graph_build.pack`` makes them.
         key: of the store that it belongs to.
 
     Raises:
@@ -123,14 +117,14 @@ def write_chunk(path: Path, graphs: Sequence[dict[str, Tensor]], key: str) -> No
     write_bytes(path, save(tensors, {"pcequi": json.dumps({"store": key, "crc32": sums})}))
 
 
-def open_chunk(path: Path, num_levels: int, clouds: int, key: str | None = None) -> Chunk:
+def open_chunk(path: Path, num_levels: int, clouds: int, key: str) -> Chunk:
     """Read the header of a chunk and check everything that it says.
 
     Args:
         path: of the file.
         num_levels: of the store.
         clouds: that it must hold.
-        key: of the store that it must belong to; None: any.
+        key: of the store that it must belong to.
 
     Raises:
         FileError: the file is missing, damaged, or of another store.
@@ -143,8 +137,8 @@ def open_chunk(path: Path, num_levels: int, clouds: int, key: str | None = None)
         names = tensor_names(num_levels)
         if set(tensors) != {full for name in names for full in (name, name + ".ptr")}:
             raise damaged(path, "it does not hold the tensors of this store's levels")
-        if key is not None and note.get("store", key) != key:
-            raise damaged(path, f"it belongs to the store {note['store']!r}")
+        if note.get("store") != key:
+            raise damaged(path, f"it belongs to the store {note.get('store')!r}")
         ptr = np.empty((len(names), clouds + 1), np.int64)
         for name, rows in zip(names, ptr):
             first = tensors[name + ".ptr"]
@@ -154,7 +148,7 @@ def open_chunk(path: Path, num_levels: int, clouds: int, key: str | None = None)
             if rows[0] != 0 or (np.diff(rows) < 0).any() or rows[-1] != tensors[name].shape[0]:
                 raise damaged(path, f"the rows of {name!r} do not fit its clouds")
     sums = note.get("crc32")
-    if sums is not None and (not isinstance(sums, dict) or set(sums) != set(tensors)):
+    if not isinstance(sums, dict) or set(sums) != set(tensors):
         raise damaged(path, "its checksums are not those of its tensors")
     return Chunk(path, tensors, ptr, sums, stamp)
 

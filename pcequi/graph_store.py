@@ -25,9 +25,9 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError, DataError, FileError, ShapeError, check_count
 from pcequi.files import locked, make_folder, write_bytes
-from pcequi.graph_build import ChunkJob, clear_leftovers, is_good, pack, run_jobs
+from pcequi.graph_build import ChunkJob, clear_leftovers, is_good, run_jobs
 from pcequi.graph_chunks import Chunk, open_chunk, read_graphs, tensor_names
-from pcequi.ops import dense_blocks, turned_rows
+from pcequi.ops import dense_blocks, row_pointer, turned_rows
 from pcequi.pose_graph import (
     TENSORS,
     Level,
@@ -38,13 +38,11 @@ from pcequi.pose_graph import (
 )
 from pcequi.ranks import ALONE, Ranks, local_cores
 
-__all__ = ["GraphStore", "pack", "store_key"]
+__all__ = ["GraphStore", "store_key"]
 
-# Of JSON that is nested too deeply, and of values that are no objects.
-_ODD = (RecursionError, AttributeError)
 _LOG = logging.getLogger(__name__)
 # Raise when the content of a store changes for the same settings.
-VERSION = 6
+VERSION = 7
 CHUNK = 64
 # Seconds in which a network folder shows what another machine wrote; NFS keeps names for 60.
 PATIENCE = 90.0
@@ -93,10 +91,13 @@ class GraphStore:
         try:
             header = json.loads((self.folder / "store.json").read_text())
             self.levels = [Level.from_dict(level) for level in header["levels"]]
-            self.size, key = int(header["size"]), header.get("key")
+            self.size, key = int(header["size"]), header["key"]
             if self.size < 1 or not self.levels:
                 raise ValueError("it is empty")
-        except (OSError, ValueError, TypeError, LookupError, ArithmeticError, *_ODD) as error:
+        except (
+            OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError,
+            RecursionError,
+        ) as error:  # fmt: skip
             raise FileError(
                 f"`folder` (={str(folder)!r}) holds no finished graph store "
                 f"(store.json: {error}); precompute again, which finishes it"
@@ -146,7 +147,7 @@ class GraphStore:
         return PoseGraph(levels)
 
     def packed(self, rows: Sequence[int] | Tensor) -> list[dict[str, Tensor]]:
-        """Of each level the tensors that the store keeps of some clouds, see ``pack``.
+        """Of each level the tensors that the store keeps of some clouds, see ``graph_build.pack``.
 
         Raises:
             ArgumentError, FileError: as ``batch``.
@@ -166,9 +167,9 @@ class GraphStore:
         return levels
 
     def _all_rows(self, values: dict[str, Tensor], turns: Tensor, products: Tensor) -> dict:
-        """The rows of all poses from those of the first pose of each point, see ``pack``."""
+        """The rows of all poses from those of the first pose of each point."""
         count = values["entries"].long()
-        ptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
+        ptr = row_pointer(count)
         # Rows are copied by these numbers: wrong ones would write beyond the end.
         fits = len(count) % turns.shape[1] == 0 and int(ptr[-1]) == len(values["col"])
         if not fits or any(bool((part < 0).any()) for part in (count, values["col"])):
@@ -195,17 +196,14 @@ class GraphStore:
             "precompute again, which finds and mends it"
         )
 
-    def verify(self) -> int:
+    def verify(self) -> None:
         """Read the whole store and compare it with its checksums.
-
-        Returns:
-            How many chunks have none, as those made by pcequi 0.1.0: of these
-            only the headers and sizes were checked.
 
         Raises:
             FileError: a chunk is not what was written; it names the file.
         """
-        return sum(not chunk.verify() for chunk in self.chunks)
+        for chunk in self.chunks:
+            chunk.verify()
 
     @classmethod
     def build(
@@ -321,13 +319,12 @@ def _await_files(paths: Sequence[Path]) -> None:
 def _write_header(path: Path, header: dict) -> None:
     """Write the settings, unless they are there: a finished store may be read-only."""
     try:
-        kept = json.loads(path.read_text())
-        if {**header, **kept} == header and kept.keys() | {"key"} == header.keys():
+        if json.loads(path.read_text()) == header:
             return
         reason = "describes another store"
     except FileNotFoundError:
         reason = None
-    except (OSError, ValueError, TypeError, *_ODD) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = f"is damaged ({error})"
     if reason:
         _LOG.warning("%s %s; it is written again now", path, reason)

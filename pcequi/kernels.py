@@ -217,7 +217,5 @@ def anchor_rotations(num: int, name: str = "num_rotations") -> Tensor:
     if num in (1, 2, 4, 8):
         return so3.cyclic_group(num, dtype=torch.float64)
     if num in (12, 24, 60):
-        group = so3.finite_group({12: "T", 24: "O", 60: "I"}[num], dtype=torch.float64)
-        first = (group.diagonal(dim1=1, dim2=2).sum(1)).argmax()
-        return torch.cat([group[first : first + 1], group[:first], group[first + 1 :]])
+        return so3.finite_group({12: "T", 24: "O", 60: "I"}[num], dtype=torch.float64)
     raise ArgumentError(f"`{name}` (={num!r}) must be 1, 2, 4, 8, 12, 24 or 60")

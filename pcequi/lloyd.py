@@ -51,8 +51,6 @@ def lloyd(
         _rounded(-key, SLACK * float(key.abs().max())),
         index,
     )
-    if (torch.bincount(cluster, minlength=len(index)) > 0).all():
-        return medoid  # of different clusters, so all different
     # A cluster that lost all members keeps its seed, unless another took it.
     return _distinct(medoid, len(x))
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pcequi.constants import group_constant
 from pcequi.embedding import turned_points
 
 __all__ = ["Orbits", "basis_turns", "group_products"]
 
-_PRODUCTS: dict = {}
 
-
+@group_constant
 def group_products(group: Tensor) -> Tensor:
     """The multiplication table of a finite rotation group.
 
@@ -29,18 +29,9 @@ def group_products(group: Tensor) -> Tensor:
 
     **Equivariance:** a constant of the group.
     """
-    key = (group.dtype, group.device, tuple(group.flatten().tolist()))
-    found = _PRODUCTS.get(key)  # another thread may clear the table at any time
-    if found is None:
-        with torch.inference_mode(False):
-            # Row by row: all at once would take K times the memory of the table.
-            every = group.flatten(1)
-            rows = [torch.cdist((one @ group).flatten(1), every).argmin(1) for one in group]
-            found = torch.stack(rows)
-        if len(_PRODUCTS) >= 64:
-            _PRODUCTS.clear()
-        _PRODUCTS[key] = found
-    return found
+    # Row by row: all at once would take K times the memory of the table.
+    every = group.flatten(1)
+    return torch.stack([torch.cdist((one @ group).flatten(1), every).argmin(1) for one in group])
 
 
 def basis_turns(group: Tensor, num_points: int) -> Tensor | None:

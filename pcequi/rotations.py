@@ -28,7 +28,6 @@ __all__ = [
     "icosahedral_group",
     "octahedral_group",
     "random_rotations",
-    "rotate",
     "super_fibonacci",
     "tetrahedral_group",
 ]
@@ -353,34 +352,3 @@ def geodesic_distance(a: Tensor, b: Tensor) -> Tensor:
     small = 2.0 * torch.asin(half_sine.clamp(max=0.81))
     large = math.pi - torch.asin(sine.clamp(max=0.97))
     return torch.where(half_sine < 0.8, small, large)
-
-
-def rotate(pos: Tensor, rotation: Tensor) -> Tensor:
-    """Turn points: ``pos @ rotation.T``, an active rotation.
-
-    Args:
-        pos: Points or directions in rows, ``[..., N, 3]``.
-        rotation: One rotation ``[3, 3]``, or a stack ``[..., 3, 3]`` whose
-            leading dimensions broadcast with those of ``pos``. It is cast to the
-            dtype of ``pos``.
-
-    Returns:
-        The turned points, of the dtype of ``pos``, ``[..., N, 3]``.
-
-    Raises:
-        ShapeError: ``pos`` does not end in 3 columns, or ``rotation`` not in
-            ``[3, 3]``.
-
-    **Equivariance:** ``rotate(pos, Q @ R)`` equals
-    ``rotate(rotate(pos, R), Q)``.
-    """
-    if (
-        not isinstance(pos, Tensor)
-        or pos.dim() < 2
-        or pos.size(-1) != 3
-        or not pos.is_floating_point()
-    ):
-        seen = f"{list(pos.shape)} {pos.dtype}" if isinstance(pos, Tensor) else type(pos).__name__
-        raise ShapeError(f"`pos` (={seen}) must be a floating-point tensor of points [..., N, 3]")
-    _check_matrices("rotation", rotation)
-    return pos @ rotation.to(pos.dtype).transpose(-1, -2)

@@ -8,8 +8,8 @@ import torch
 
 from pcequi import graph_build, graph_store
 from pcequi.errors import ArgumentError, DataError, FileError, ShapeError
-from pcequi.graph_build import build_stored_graph
-from pcequi.graph_store import GraphStore, pack, store_key
+from pcequi.graph_build import build_stored_graph, pack
+from pcequi.graph_store import GraphStore, store_key
 from pcequi.models import preset
 from pcequi.pose_graph import PoseGraph, build_pose_graph
 from pcequi.rotations import random_rotations

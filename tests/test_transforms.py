@@ -186,7 +186,7 @@ def test_a_graph_without_points_says_so(make_blob, levels_of):
         graph.to_points(torch.zeros(5, 2), 0)
     with pytest.raises(ArgumentError, match="build it with `points=True`"):
         graph.to_points(torch.zeros(6, 2), 0)
-    with pytest.raises(ArgumentError, match=r"`level` \(=3\) must be 0 to 2"):
+    with pytest.raises(ArgumentError, match=r"`level` \(=3\) must be 0 to 2, counted from 0"):
         graph.to_points(torch.zeros(6, 2), 3)
 
 

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from pcequi.bench.measure import peak_bytes
 from pcequi.files import write_bytes
+from pcequi.graph_build import pack
 from pcequi.graph_chunks import write_chunk
-from pcequi.graph_store import CHUNK, GraphStore, pack, store_key
+from pcequi.graph_store import CHUNK, GraphStore, store_key
 from pcequi.models import GroupConvClassifier, preset
 from pcequi.pose_graph import GraphBuilder, Level, PoseGraph, build_pose_graph
 from pcequi.sampling import FeatureSampler

@@ -130,8 +130,6 @@ else:
             others, leave out what does not fit, and change the dtype."""
             if config is None:
                 raise FileError(f"{model_id!r} lacks config.json: write it with save_pretrained")
-            # Folders of the first releases keep the settings one level down.
-            settings = {**config.get("settings", {}), **settings}
             settings["levels"] = [
                 level.to_dict() if isinstance(level, Level) else level
                 for level in settings.get("levels", ())

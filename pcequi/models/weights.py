@@ -32,10 +32,7 @@ def check_weights(network: type, settings: dict, tensors: Mapping[str, Tensor]) 
     **Equivariance:** does not apply.
     """
     # Made before the tensors without storage: levels keep constants that must have some.
-    levels = [
-        level if isinstance(level, Level) else Level.from_dict(level)
-        for level in settings["levels"]
-    ]
+    levels = [Level.from_dict(level) for level in settings["levels"]]
     with torch.device("meta"):
         wanted = network(**{**settings, "levels": levels}).state_dict()
     for name in sorted(wanted.keys() ^ tensors.keys()):

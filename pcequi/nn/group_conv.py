@@ -12,7 +12,14 @@ from torch_geometric.nn.aggr import SumAggregation
 
 from pcequi.errors import ArgumentError, ShapeError, check_count
 from pcequi.kernels import SE3Kernel, or_one
-from pcequi.ops import coalesce_rows, dense_blocks, grouped_bmm, grouped_spmm, with_ones
+from pcequi.ops import (
+    coalesce_rows,
+    dense_blocks,
+    grouped_bmm,
+    grouped_spmm,
+    row_pointer,
+    with_ones,
+)
 from pcequi.pose_graph import LevelGraph
 
 #: Share of entries that are not zero from which a GPU multiplies dense blocks.
@@ -324,13 +331,9 @@ def sparse_product(
     if blocks is not None:
         return grouped_bmm(x, blocks, level.characters, constant=constant).reshape(level.num, -1)
     x = with_ones(x) if constant else x
-
-    def pointer(counts: Tensor) -> Tensor:
-        return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-
-    ptr = pointer(level.entries.long())
-    rows = pointer(level.count * level.basis)
-    z = grouped_spmm(x, ptr, level.col, level.val, rows, pointer(sources))
+    ptr = row_pointer(level.entries.long())
+    rows = row_pointer(level.count * level.basis)
+    z = grouped_spmm(x, ptr, level.col, level.val, rows, row_pointer(sources))
     return z.reshape(level.num, -1)
 
 

@@ -11,7 +11,7 @@ from pcequi.ops.clusters import cluster_means, least_members, nearest_center
 from pcequi.ops.dense import Characters, dense_blocks, grouped_bmm, with_ones
 from pcequi.ops.fps import farthest_point_sampling
 from pcequi.ops.neighbors import check_radius, knn, local_moments, pairs_within
-from pcequi.ops.sparse import coalesce_rows, grouped_spmm, turned_rows
+from pcequi.ops.sparse import coalesce_rows, grouped_spmm, row_pointer, turned_rows
 
 __all__ = [
     "HAS_NUMBA",
@@ -30,6 +30,7 @@ __all__ = [
     "local_moments",
     "nearest_center",
     "pairs_within",
+    "row_pointer",
     "turned_rows",
     "wants_gradient",
     "with_ones",

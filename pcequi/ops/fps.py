@@ -38,7 +38,6 @@ def farthest_point_sampling(
     x: Tensor,
     num: int,
     *,
-    start: int | None = None,
     key: Tensor | None = None,
     tolerance: float = 0.0,
     turned: Tensor | None = None,
@@ -48,7 +47,6 @@ def farthest_point_sampling(
     Args:
         x: embeddings or positions [P, D], P >= 1, float32 or float64.
         num: picks, at most P.
-        start: first pick; by default the row farthest from the mean of ``x``.
         key: tie-breaker [P]; by default the row order decides.
         tolerance: stop as soon as every row is within this distance of a pick
             (units of ``x``); 0 never stops early.
@@ -56,14 +54,14 @@ def farthest_point_sampling(
             [P, K, D], the identity first; a pick then stands for all K of its rows.
 
     Returns:
-        ``index`` [M] of the picks in order (M = ``num`` unless ``tolerance``
-        stopped it), ``assignment`` [P] in [0, M), the nearest pick (the
-        earliest of equals), and ``distance`` [P] to it. While distinct rows
+        ``index`` [M] of the picks in order, the row farthest from the mean of ``x`` first
+        (M = ``num`` unless ``tolerance`` stopped it), ``assignment`` [P] in [0, M), the
+        nearest pick (the earliest of equals), and ``distance`` [P] to it. While distinct rows
         remain no pick repeats one; every pick is assigned to itself. With
         ``turned`` the assignment is pick * K + element, in [0, M * K).
 
     Raises:
-        ArgumentError: ``num`` is not in [1, P], ``start`` not in [0, P), or ``tolerance`` negative.
+        ArgumentError: ``num`` is not in [1, P], or ``tolerance`` negative.
         ShapeError: ``x`` is not of 32 or 64 bits, or ``key`` or ``turned`` does not fit it.
         DataError: squared distances between rows, or keys, are NaN or infinite.
 
@@ -78,8 +76,6 @@ def farthest_point_sampling(
             "lower the budget or add poses"
         )
     check_rows(x)
-    if start is not None and not 0 <= start < size:
-        raise ArgumentError(f"`start` (={start}) must be a row, in [0, {size})")
     if not tolerance >= 0:
         raise ArgumentError(f"`tolerance` (={tolerance}) must be 0 or more")
     x = x.detach().contiguous()
@@ -92,15 +88,14 @@ def farthest_point_sampling(
         raise ShapeError(f"`key` (={list(key.shape)}) must be one a row, [{size}]")
     key, stop = key.detach().to(x).contiguous(), float(tolerance) ** 2
     _check_finite(turned, key)
-    start = -1 if start is None else int(start)
     if HAS_NUMBA and x.device.type == "cpu":
         from pcequi.ops.compiled import fps as kernels
 
         limits = TIE, ZERO, NOISE, stop
-        found = kernels.fps(x.numpy(), turned.numpy(), num, start, key.numpy(), *limits)
+        found = kernels.fps(x.numpy(), turned.numpy(), num, key.numpy(), *limits)
         index, assignment, d2 = map(torch.from_numpy, found)
     else:
-        index, assignment, d2 = _fps_torch(x, turned, num, start, key, stop)
+        index, assignment, d2 = _fps_torch(x, turned, num, key, stop)
     return index, assignment, d2.sqrt()
 
 
@@ -152,17 +147,15 @@ def largest(value: Tensor, key: Tensor, tie: float) -> Tensor:
     return (best >= best.max() - slack).int().argmax()
 
 
-def _fps_torch(x, turned, num, start, key, stop):
+def _fps_torch(x, turned, num, key, stop):
     spread = (x - x.mean(0)).square().sum(1)
     zero = zero_square(x, spread)
     d2 = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
     assignment = torch.zeros(len(x), dtype=torch.long, device=x.device)
     taken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     index = []
-    if start < 0:
-        # All that are farthest but for rounding are tied.
-        start = largest(spread.clamp_max((spread.max() - zero).clamp_min(0)), key, TIE)
-    pick = torch.as_tensor(start, device=x.device)
+    # All that are farthest but for rounding are tied.
+    pick = largest(spread.clamp_max((spread.max() - zero).clamp_min(0)), key, TIE)
     for m in range(num):
         index.append(pick)
         for number, row in enumerate(turned[pick], m * turned.shape[1]):

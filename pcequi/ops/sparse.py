@@ -154,6 +154,14 @@ def _coordinates(ptr, col, rows, columns):
     return row, col.long() + columns.long().index_select(0, cloud)
 
 
+def row_pointer(counts: Tensor) -> Tensor:
+    """Where each row begins, and the end [R + 1], from the entries of each [R].
+
+    **Equivariance:** none involved.
+    """
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
 def coalesce_rows(
     row: Tensor, col: Tensor, val: Tensor, num_rows: int, num_cols: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -185,8 +193,7 @@ def coalesce_rows(
     cell, inverse = torch.unique(row.long() * num_cols + col, return_inverse=True)
     total = val.new_zeros(len(cell)).index_add_(0, inverse, val)
     counts = torch.bincount(cell // num_cols, minlength=num_rows)
-    ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return ptr, cell % num_cols, total
+    return row_pointer(counts), cell % num_cols, total
 
 
 def turned_rows(

@@ -251,7 +251,9 @@ class PoseGraph:
         exchange points; rows follow the order of the points.
         """
         if not 0 <= level < len(self.levels):
-            raise ArgumentError(f"`level` (={level}) must be 0 to {len(self.levels) - 1}")
+            raise ArgumentError(
+                f"`level` (={level}) must be 0 to {len(self.levels) - 1}, counted from 0"
+            )
         points, num = self.levels[level].points, self.levels[level].num
         if x.dim() != 2 or len(x) != num:
             raise ShapeError(

@@ -129,14 +129,7 @@ class Level:
         values = {k: getattr(self, k) for k in self.__dataclass_fields__}
         values["poses"] = sampler_to_dict(self.poses)
         values["sampling"] = vars(self.sampling).copy()
-        if self.sampling.blend == 1:  # so that older stores and checkpoints keep their names
-            del values["sampling"]["blend"]
-        if not self.sampling.orbits:
-            del values["sampling"]["orbits"]
-        if self.pairs is None:
-            del values["pairs"]
-        else:
-            values["pairs"] = list(self.pairs)
+        values["pairs"] = self.pairs and list(self.pairs)
         return values
 
     @classmethod

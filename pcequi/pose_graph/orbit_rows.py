@@ -45,7 +45,7 @@ def orbit_turns(below: Level | None, level: Level) -> tuple[Tensor, Tensor] | No
     if not same or not isinstance(level.poses.rotations, str):
         return None
     for sampling in (below.sampling, level.sampling):
-        if not sampling.is_dense and (not sampling.orbits or sampling.center == "mean"):
+        if not sampling.is_dense and not sampling.orbits:
             return None
     return _commuting_turns(level.poses.rotations, level.kernel_points)
 
@@ -62,8 +62,7 @@ def _commuting_turns(rotations: str, num_points: int) -> tuple[Tensor, Tensor] |
 def stored_turns(levels: Sequence[Level]) -> list[tuple[Tensor, Tensor] | None]:
     """``orbit_turns`` of each level of which a store keeps the first poses' rows alone.
 
-    Levels above one that does not ask for orbits are stored whole, as they were before
-    there were any, so that older stores stay valid.
+    Levels above one that does not ask for orbits are stored whole.
 
     **Equivariance:** a constant of the settings.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from pcequi.ops import coalesce_rows, grouped_spmm, knn
+from pcequi.ops import coalesce_rows, grouped_spmm, knn, row_pointer
 from pcequi.poses import Poses
 from pcequi.short_repr import short_repr
 
@@ -50,8 +50,8 @@ class PointRows:
 
         **Equivariance:** rows follow the points.
         """
-        ptr = _ends(self.entries)
-        return grouped_spmm(x, ptr, self.col, self.val, _ends(self.count), _ends(sources))
+        ptr, rows = row_pointer(self.entries), row_pointer(self.count)
+        return grouped_spmm(x, ptr, self.col, self.val, rows, row_pointer(sources))
 
     def to(self, *args, **kwargs) -> PointRows:
         """Move every tensor, as ``Tensor.to`` (a dtype applies to ``val``)."""
@@ -72,10 +72,6 @@ class PointRows:
     def batch(cls, parts: list[PointRows]) -> PointRows:
         """Those of several clouds as one."""
         return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
-
-
-def _ends(counts: Tensor) -> Tensor:
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
 def point_rows(

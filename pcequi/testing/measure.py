@@ -1,26 +1,14 @@
-"""How far a function is from equivariant: one figure a kind of motion."""
+"""How far an output moved, and how it should move."""
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from pcequi.clouds import check_cloud
-from pcequi.errors import ArgumentError, ShapeError, check_count
-from pcequi.rotations import random_rotations
+from pcequi.errors import ShapeError
 
-__all__ = [
-    "EquivarianceError",
-    "as_points",
-    "as_vectors",
-    "equivariance_error",
-    "relative_change",
-]
+__all__ = ["as_points", "as_vectors", "relative_change"]
 
 
 def relative_change(before: Tensor, after: Tensor, *, center: bool = True) -> float:
@@ -70,107 +58,3 @@ def as_points(out: Tensor, rotation: Tensor, shift: Tensor) -> Tensor:
     **Equivariance:** the action itself.
     """
     return out @ rotation.T + shift
-
-
-@dataclass(frozen=True)
-class EquivarianceError:
-    """Relative changes that should be zero, one list a kind of motion.
-
-    Attributes:
-        rotation: by Haar rotations about the origin.
-        translation: by shifts.
-        permutation: by new orders of the points.
-    """
-
-    rotation: tuple[float, ...]
-    translation: tuple[float, ...]
-    permutation: tuple[float, ...]
-
-    @property
-    def worst(self) -> float:
-        """The largest change of all; NaN counts as infinite."""
-        return max(_numbers(self.rotation + self.translation + self.permutation), default=0.0)
-
-    def summary(self) -> dict[str, float]:
-        """Worst and median of each kind, as plain values for JSON; NaN counts as infinite."""
-        figures = {}
-        for kind, values in vars(self).items():
-            if values := _numbers(values):
-                figures[f"{kind}_worst"] = max(values)
-                figures[f"{kind}_median"] = statistics.median(values)
-        return figures
-
-
-def _numbers(values: tuple[float, ...]) -> list[float]:
-    return [math.inf if math.isnan(value) else value for value in values]
-
-
-def equivariance_error(
-    function: Callable[[Tensor], Tensor],
-    pos: Tensor | Sequence[Tensor],
-    *,
-    action: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
-    per_point: bool = False,
-    num: int = 4,
-    shift: float = 1.0,
-    permute: bool = True,
-    generator: torch.Generator | None = None,
-) -> EquivarianceError:
-    """Measure how far a function is from equivariant, in float64.
-
-    The function sees each cloud as it is and moved ``num`` times in each way,
-    one way at a time, so that a failure names its kind. Whatever it precomputes
-    (neighbours, frames, graphs) must be made anew inside the function, or the
-    check is of nothing.
-
-    Args:
-        function: from points [N, 3], float64, to a tensor; a module must have
-            been moved to float64 and to ``eval()``.
-        pos: a cloud [N, 3], or several.
-        action: how the output should move: ``action(out, rotation, shift)`` with
-            [3, 3] and [3], such as ``as_vectors``; None: not at all.
-        per_point: whether the output has one row a point, which a new order of
-            the points reorders.
-        num: motions of each kind and cloud.
-        shift: standard deviation of the shifts, in units of the cloud; 0: none.
-        permute: whether to try new orders.
-        generator: of the motions.
-
-    Returns:
-        The relative changes, see ``relative_change``; with an ``action``, over the
-        norm of the output itself, which must not be near zero.
-
-    Raises:
-        ArgumentError: ``num`` is below 1, ``shift`` negative, or ``pos`` no cloud at all.
-        ShapeError, DataError: a cloud is unusable.
-
-    **Equivariance:** a figure about it.
-    """
-    check_count("num", num)
-    if not shift >= 0:
-        raise ArgumentError(f"`shift` (={shift}) must be 0 or more")
-    eye, origin = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-    found: dict[str, list[float]] = {"rotation": [], "translation": [], "permutation": []}
-    clouds = [pos] if isinstance(pos, Tensor) else list(pos)
-    if not clouds:
-        raise ArgumentError("`pos` (=[]) must be at least one cloud")
-    for cloud in clouds:
-        cloud = check_cloud(cloud).detach().double()
-        size = float((cloud - cloud.mean(0)).norm(dim=1).max()) or 1.0
-        before = function(cloud)
-
-        def change(after, rotation=eye, moved=origin, before=before):
-            if action is None:
-                return relative_change(before, after)
-            return relative_change(action(before, rotation, moved), after, center=False)
-
-        for rotation in random_rotations(num, generator=generator, dtype=torch.float64):
-            found["rotation"].append(change(function(cloud @ rotation.T), rotation))
-        for _ in range(num if shift > 0 else 0):
-            moved = torch.randn(3, generator=generator, dtype=torch.float64) * shift * size
-            found["translation"].append(change(function(cloud + moved), moved=moved))
-        for _ in range(num if permute else 0):
-            order = torch.randperm(len(cloud), generator=generator)
-            wanted = before[order] if per_point else before
-            found["permutation"].append(change(function(cloud[order]), before=wanted))
-    return EquivarianceError(**{kind: tuple(values) for kind, values in found.items()})

@@ -70,12 +70,18 @@ def representative_evidence(
         part.register_forward_hook(keep)  # on the copy alone
     with torch.enable_grad():
         logits = model(graph.to(torch.float64))[0]
-        target = int(logits.argmax()) if target is None else target
-        if not 0 <= target < len(logits):
-            raise ArgumentError(f"`target` (={target}) must be a class, 0 to {len(logits) - 1}")
-        gradients = torch.autograd.grad(logits[target], features)
+        gradients = torch.autograd.grad(logits[_class(target, logits)], features)
     shares = [(x * g).sum(1).detach() for x, g in zip(features, gradients)]
     return shares, logits.detach()
+
+
+def _class(target: int | None, logits: Tensor) -> int:
+    """The class that is asked about; None: the likeliest one."""
+    if target is None:
+        return int(logits.argmax())
+    if not 0 <= target < len(logits):
+        raise ArgumentError(f"`target` (={target}) must be a class, 0 to {len(logits) - 1}")
+    return target
 
 
 def with_evidence(
@@ -102,7 +108,7 @@ def with_evidence(
     """
     graph, sampled = build_pose_graph(view.pos, levels, embeddings=True)
     shares, logits = representative_evidence(model, graph, target)
-    target = int(logits.argmax()) if target is None else target
+    target = _class(target, logits)
     view = replace(view, sampled=sampled[level - 1])
     chosen = view.sampled.chosen
     each = shares[level - 1] / chosen.multiplicity.clamp_min(1)
@@ -156,9 +162,7 @@ def with_removal(
         return model(build_pose_graph(pos, levels).to(torch.float64))[0]
 
     whole = answer(view.pos)
-    target = int(whole.argmax()) if target is None else target
-    if not 0 <= target < len(whole):
-        raise ArgumentError(f"`target` (={target}) must be a class, 0 to {len(whole) - 1}")
+    target = _class(target, whole)
     places, lost = view.pos[view.sampled.points], []
     for place in places:
         kept = view.pos[(view.pos - place).norm(dim=1) > radius]

@@ -147,7 +147,7 @@ def _why_hidden(levels, number: int) -> str:
 def _reasons(hidden: dict[int, str]) -> str:
     """What the levels of a network are like, for an error."""
     listed = [f"level {number} is {why}" for number, why in hidden.items() if why]
-    return "; ".join([f"this network has {len(hidden)} levels", *listed])
+    return "; ".join([f"this network has {len(hidden)} levels, counted from 1", *listed])
 
 
 def describe(view: LevelView, highlight: int | None = None) -> dict:
@@ -175,7 +175,7 @@ def describe(view: LevelView, highlight: int | None = None) -> dict:
         "representatives": chosen.num,
         "representatives_shown": len(view.shown_names.unique()),
         "mean_distance": float(chosen.distance.mean()),
-        "covering_radius": float(chosen.covering_radius.max()),
+        "covering_radius": float(chosen.covering_radius),
         "highlight": None,
     }
     if view.matched is not None:

@@ -27,7 +27,7 @@ KINDS = (
     *READABLE, "packed", "packed.xz", "archive", "scanobjectnn.h5", "part.txt", "part-list.json",
     "part-classes.txt", "test-list.txt", "model.safetensors", "model.json",
     "pretrained.safetensors", "config.json", "tensors", "state", "settings.json", "report.json",
-    "metrics.jsonl", "hardest.json", "store.json", "chunk", "chunk-old",
+    "metrics.jsonl", "hardest.json", "store.json", "chunk", "chunk-unchecked",
 )  # fmt: skip
 SLOW = ("archive", ".glb", ".obj", "state", "scanobjectnn.h5", "part.txt", "part-list.json",
     "model.safetensors", "model.json", "pretrained.safetensors", "config.json",

@@ -60,15 +60,6 @@ def test_settings_can_be_changed_while_loading(model, tmp_path):
     assert GroupConvClassifier.from_pretrained(tmp_path / "changed").levels == smaller
 
 
-def test_folders_of_the_first_releases_still_load(model, make_blob, tmp_path):
-    config = {"library_name": "pcequi", "model": "GroupConvClassifier", "settings": model.settings}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    save_file(model.state_dict(), tmp_path / "model.safetensors", {"format": "pt"})
-    again = GroupConvClassifier.from_pretrained(tmp_path)
-    graph = build_pose_graph(make_blob(20), again.levels)
-    assert torch.equal(again(graph), model.eval()(graph))
-
-
 @pytest.mark.parametrize(
     ("key", "value"), [("channels", [1 << 18] * 3), ("head_channels", 1 << 40), ("num_classes", 5)]
 )

@@ -121,9 +121,9 @@ def test_float32_and_torch_twin_agree(generator):
         key = x[:, 0].contiguous()
         for turned in (x[:, None], torch.stack([x, x.flip(1)], 1)):
             arrays = x.numpy(), turned.contiguous().numpy()
-            args = (*arrays, 20, 5, key.numpy(), TIE, ZERO, NOISE, 0.0)
+            args = (*arrays, 20, key.numpy(), TIE, ZERO, NOISE, 0.0)
             compiled = kernels.fps(*args)
-            plain = module._fps_torch(x, turned, 20, 5, key, 0.0)
+            plain = module._fps_torch(x, turned, 20, key, 0.0)
             for a, b in zip(compiled, plain, strict=True):
                 torch.testing.assert_close(torch.from_numpy(a), b)
 
@@ -142,9 +142,6 @@ def test_the_key_decides_where_all_rows_agree(backend):
 
 def test_arguments_that_do_not_fit_are_named(backend):
     x = torch.rand(50, 3)
-    for start in (-3, 50, 10**7):
-        with pytest.raises(ArgumentError, match=rf"`start` \(={start}\) must be a row, in \[0, 50"):
-            farthest_point_sampling(x, 3, start=start)
     with pytest.raises(ArgumentError, match=r"`tolerance` \(=-1\) must be 0 or more"):
         farthest_point_sampling(x, 3, tolerance=-1)
     with pytest.raises(ShapeError, match=r"`key` \(=\[3\]\) must be one a row, \[50\]"):
@@ -180,5 +177,5 @@ def test_the_kernel_picks_rows_where_nothing_compares():
 
     x = torch.full((200, 3), torch.nan)
     limits = TIE, ZERO, NOISE, 0.0
-    index, _, _ = kernels.fps(x.numpy(), x[:, None].numpy(), 4, -1, x[:, 0].numpy(), *limits)
+    index, _, _ = kernels.fps(x.numpy(), x[:, None].numpy(), 4, x[:, 0].numpy(), *limits)
     assert (index >= 0).all() and (index < 200).all()

@@ -307,7 +307,7 @@ def test_degenerate_clouds_have_a_scene(degenerate_cloud, levels_of):
     [
         ({"level": 0}, r"`level` \(=0\) must be one of 1, 2: "),
         ({"level": 4}, r"`level` \(=4\) must be one of 1, 2: "),
-        ({"level": 3}, r"`level` \(=3\) .* 1, 2: .* 3 levels; level 3 is at the centroid, not on"),
+        ({"level": 3}, r"`level` \(=3\) .* 1, 2: .* 3 levels, counted from 1; level 3 is at the"),
         ({"rotation": 24}, r"`rotation` \(=24\) must be 0 to 23"),
     ],
 )

@@ -75,9 +75,9 @@ def _best_key(d2, top, limit, key, slack):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def _farthest(x, keep, zero, noise, key, slack, start):
-    """Squares that are zero, and ``start``, or where that is negative the first of the largest
-    keys among the rows farthest from the mean."""
+def _farthest(x, keep, zero, noise, key, slack):
+    """Squares that are zero, and the first of the largest keys among the rows farthest from
+    the mean."""
     size, dim = x.shape
     mean, square = np.zeros(dim, x.dtype), np.zeros(size, x.dtype)
     for p in range(size):
@@ -91,22 +91,20 @@ def _farthest(x, keep, zero, noise, key, slack, start):
             total += x[p, c] * x[p, c]
         far, norm = max(far, square[p]), max(norm, total)
     least = max(zero * far, noise * norm)
-    if start < 0:
-        every = np.empty(_LANES, x.dtype)
-        for lane in range(_LANES):
-            every[lane] = far
-        start = _best_key(square, every, max(far - least, 0.0) * keep, key, slack)
-    return least, start
+    every = np.empty(_LANES, x.dtype)
+    for lane in range(_LANES):
+        every[lane] = far
+    return least, _best_key(square, every, max(far - least, 0.0) * keep, key, slack)
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def fps(x, turned, num, start, key, tie, zero, noise, stop):
+def fps(x, turned, num, key, tie, zero, noise, stop):
     """FPS by the rules of ``ops.fps``: picks, assignment, squared distances.
 
     A pick stands for the rows ``turned[pick]`` [K, D], the first of which is its own.
 
-    A negative ``start`` asks for the row farthest from the mean; squares below
-    ``zero`` of its square, or ``noise`` of the largest norm's, are zero, and ``stop`` is a square.
+    Squares below ``zero`` of the largest from the mean, or ``noise`` of the largest norm's, are
+    zero, and ``stop`` is a square.
     """
     size = x.shape[0]
     columns = _in_blocks(x)
@@ -114,7 +112,7 @@ def fps(x, turned, num, start, key, tie, zero, noise, stop):
     for p in range(size):
         slack = max(slack, tie * abs(key[p]))
     keep = x.dtype.type(1 - tie)
-    zero, start = _farthest(x, keep, zero, noise, key, slack, start)
+    zero, pick = _farthest(x, keep, zero, noise, key, slack)
     blocks, dim, _ = columns.shape
     # Rows that were picked, and those that only fill a block, are below all others.
     d2 = np.empty((blocks, _BLOCK), x.dtype)
@@ -125,7 +123,7 @@ def fps(x, turned, num, start, key, tie, zero, noise, stop):
     index = np.empty(num, np.int64)
     total, top, there = np.empty(_BLOCK, x.dtype), np.empty(_BLOCK, x.dtype), np.zeros(dim, x.dtype)
     turns = turned.shape[1]
-    pick, count = start, 0
+    count = 0
     for m in range(num):
         index[m] = pick
         count = m + 1

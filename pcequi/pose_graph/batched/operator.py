@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pcequi.kernels import kernel_points
-from pcequi.ops import turned_rows
+from pcequi.ops import row_pointer, turned_rows
 from pcequi.pair_kernel import invariant_basis
 from pcequi.pose_graph.batched.near import CHUNK
 
@@ -117,7 +117,7 @@ def to_csr(rows: Tensor, turns: tuple[Tensor, Tensor] | None = None):
     val = flat[row, col]
     entries = (flat != 0).sum(1)
     if turns is not None:
-        ptr = torch.cat([entries.new_zeros(1), entries.cumsum(0)])
+        ptr = row_pointer(entries)
         ptr, col, val = turned_rows(ptr, col, val, *(t.to(col.device) for t in turns))
         entries = ptr[1:] - ptr[:-1]
     return entries.to(torch.int32), col, val
