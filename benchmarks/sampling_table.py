@@ -5,7 +5,8 @@
 For each budget and method: the share of the variance of the level-1 geometric
 embeddings that is lost when every pose takes its representative's embedding
 (mean over test shapes of ModelNet40; lower is better), and the covering radius
-in units of the spread.
+in units of the spread. ``mean``: each cluster stands for the mean of its
+members instead of its representative.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def methods(num: int) -> dict[str, FeatureSampler]:
         "random poses": FeatureSampler(num=num, method="random"),
         "FPS": FeatureSampler(num=num),
         "FPS, 3 Lloyd steps, medoid": FeatureSampler(num=num, refine=3),
+        "FPS, 3 Lloyd steps, mean": FeatureSampler(num=num, refine=3, center="mean"),
         "FPS and 2 Lloyd steps on 64 random points, medoid": FeatureSampler(
             num=num, refine=2, seeds=64
         ),
@@ -67,7 +69,7 @@ def measure(pos: torch.Tensor, kind: str, generator: torch.Generator) -> dict:
             )
             out[name, num] = (
                 float(chosen.distance.square().mean() / spread),
-                float(chosen.covering_radius / spread.sqrt()),
+                float(chosen.covering_radius[0] / spread.sqrt()),
             )
     return out
 

@@ -82,7 +82,7 @@ def budget_curve(path: Path) -> None:
         dense = model(build_pose_graph(pos, levels(None)))
         for num in BUDGETS:
             graph, sampled = build_pose_graph(pos, levels(num), embeddings=True)
-            radius.append(float(sampled[0].chosen.covering_radius))
+            radius.append(float(sampled[0].chosen.covering_radius[0]))
             mean.append(float(sampled[0].chosen.distance.mean()))
             error.append(float((model(graph) - dense).norm() / dense.norm()))
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(8.2, 3.0), layout="constrained")

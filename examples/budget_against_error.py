@@ -46,7 +46,7 @@ def main() -> None:
                 (model(graph) - own).norm() / own.norm()
                 for model, own in zip(models, dense, strict=True)
             ]
-            radius, error = sampled[0].chosen.covering_radius, torch.stack(errors).mean()
+            radius, error = sampled[0].chosen.covering_radius[0], torch.stack(errors).mean()
             print(f"{num:4d} representatives: covering radius {radius:.3f}, error {error:.1e}")
 
 

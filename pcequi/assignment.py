@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pcequi.ops import blend_centers, nearest_center
+from pcequi.ops import blend_centers, cluster_means, nearest_center
 from pcequi.ops.fps import TIE, largest
 from pcequi.orbits import Orbits
 
-__all__ = ["assign", "blend", "covering"]
+__all__ = ["assign", "blend", "covering", "distance_to_means"]
 
 
 def assign(turned: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,6 +51,14 @@ def blend(turned: Tensor, index: Tensor, num: int) -> tuple[Tensor, Tensor, Tens
     share[index] = 0
     share[index, 0] = 1
     return assignment, distance, shared, share
+
+
+def distance_to_means(x: Tensor, assignment: Tensor, index: Tensor) -> Tensor:
+    """Distance of each pose [P] to the mean of its cluster.
+
+    **Equivariance:** unchanged by an isometry of the rows.
+    """
+    return (x - cluster_means(x, assignment, x[index])[assignment]).norm(dim=1)
 
 
 def covering(

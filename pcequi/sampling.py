@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcequi.assignment import assign, blend, covering
+from pcequi.assignment import assign, blend, covering, distance_to_means
 from pcequi.clouds import all_finite
 from pcequi.constants import constant
 from pcequi.errors import ArgumentError, DataError, ShapeError, check_count
@@ -18,21 +18,23 @@ from pcequi.orbits import Orbits
 from pcequi.short_repr import short_repr
 
 METHODS = ("fps", "random", "spatial")
+CENTERS = ("medoid", "mean")
 # The search for the nearest keeps 16 candidates apart; more never gained anything.
 _MOST_BLENDED = 15
 
 
 @dataclass(repr=False)
 class Representatives:
-    """Which poses of a cloud stand for which.
+    """Which poses stand for which, for a batch of clouds.
 
     Attributes:
-        index: pose of each representative [M].
+        index: pose of each representative [M], cloud by cloud.
         assignment: nearest representative of each pose [P], in [0, M).
         distance: embedding distance of each pose to it [P].
         multiplicity: number of poses that each representative stands for [M],
             the sum of its shares.
-        covering_radius: the largest ``distance``, a number.
+        covering_radius: largest ``distance`` in each cloud [B].
+        batch: cloud of each representative [M].
         shared: representatives whose output a pose shares [P, k], in [0, M); with
             the nearest alone, k is 1.
         share: how much of each [P, k]; rows sum to one, unused places are zero.
@@ -45,6 +47,7 @@ class Representatives:
     distance: Tensor
     multiplicity: Tensor
     covering_radius: Tensor
+    batch: Tensor
     shared: Tensor
     share: Tensor
 
@@ -93,8 +96,9 @@ class FeatureSampler:
         method: "fps" in feature space; "random" poses with nearest assignment;
             "spatial": FPS over positions, all K rotations of a chosen point,
             each pose assigned to the same rotation at the nearest chosen point.
-        refine: Lloyd steps after the choice ("fps" and "random"), at the end of which each
-            cluster is represented by its medoid, the member nearest to its mean.
+        refine: Lloyd steps after the choice ("fps" and "random").
+        center: what a representative stands for: "medoid" (the member nearest
+            to the cluster's mean) or "mean" (the mean of its members' rows).
         seeds: FPS and Lloyd run on the poses of the first ``seeds`` points of
             a spatial FPS order instead of on all; all are assigned at the end. Of
             no effect where these have fewer poses than the budget, as without ``num`` and
@@ -111,7 +115,8 @@ class FeatureSampler:
 
     Raises:
         ArgumentError: a value outside its range, budgets that exclude each other,
-            or ``blend`` or ``orbits`` with "spatial" sampling, which takes whole orbits anyway.
+            ``blend`` with "spatial" sampling or "mean" centres, or ``orbits`` with
+            "spatial" sampling, which takes whole orbits anyway.
 
     **Equivariance:** a function of the embeddings' distances and of a fixed
     key of them: as invariant as they are. ``random`` is not.
@@ -122,6 +127,7 @@ class FeatureSampler:
     tolerance: float | None = None
     method: str = "fps"
     refine: int = 0
+    center: str = "medoid"
     seeds: int | None = None
     blend: int = 1
     orbits: bool = False
@@ -129,6 +135,8 @@ class FeatureSampler:
     def __post_init__(self):
         if self.method not in METHODS:
             raise ArgumentError(f"`method` (={self.method!r}) must be one of {METHODS}")
+        if self.center not in CENTERS:
+            raise ArgumentError(f"`center` (={self.center!r}) must be one of {CENTERS}")
         for name, least in (("num", 1), ("seeds", 1), ("refine", 0), ("blend", 1)):
             none = name in ("num", "seeds")
             object.__setattr__(self, name, check_count(name, getattr(self, name), least, none=none))
@@ -147,12 +155,17 @@ class FeatureSampler:
             raise ArgumentError(
                 f"`tolerance` (={self.tolerance}) needs `method` 'fps', not {self.method!r}"
             )
+        if self.tolerance is not None and self.center == "mean":
+            raise ArgumentError(
+                f"`tolerance` (={self.tolerance}) bounds distances to poses; take `center` "
+                "'medoid', not 'mean'"
+            )
         if self.blend > _MOST_BLENDED:
             raise ArgumentError(f"`blend` (={self.blend}) must be between 1 and {_MOST_BLENDED}")
-        if self.blend > 1 and self.method == "spatial":
+        if self.blend > 1 and (self.method == "spatial" or self.center == "mean"):
             raise ArgumentError(
-                f"`blend` (={self.blend}) must be 1 with `method` 'spatial': representatives are "
-                "blended by their embeddings"
+                f"`blend` (={self.blend}) must be 1 with `method` {self.method!r} and `center` "
+                f"{self.center!r}: representatives are blended by their embeddings"
             )
         if self.orbits and self.method == "spatial":
             raise ArgumentError(
@@ -174,6 +187,7 @@ class FeatureSampler:
     def __call__(
         self,
         embedding: Tensor,
+        batch: Tensor | None = None,
         *,
         pos: Tensor | None = None,
         num_rotations: int = 1,
@@ -183,18 +197,19 @@ class FeatureSampler:
         products: Tensor | None = None,
         closed: bool = False,
     ) -> Representatives:
-        """Sample the representatives of one cloud.
+        """Sample representatives.
 
         Args:
             embedding: [P, D], one row a pose.
+            batch: sorted cloud of each pose [P]; None for one cloud.
             pos: position of each pose [P, 3]; needed by ``method="spatial"``.
             num_rotations: K, poses of a point are consecutive; for "spatial" and
                 ``orbits``.
-            seed_rows: rows on which FPS and Lloyd run; with
+            seed_rows: rows (of one cloud) on which FPS and Lloyd run; with
                 ``orbits`` all poses of the points whose poses they are.
             generator: for ``method="random"``.
-            strict: raise when ``num`` exceeds the poses; otherwise a small cloud keeps
-                them all.
+            strict: raise when ``num`` exceeds the poses of a cloud; otherwise
+                such a cloud keeps them all.
             products: multiplication table [K, K] of the frames' group, see
                 ``orbits.group_products``; needed by ``orbits``.
             closed: whether that group permutes the entries of an embedding, see
@@ -210,25 +225,44 @@ class FeatureSampler:
                 "`products` (=None) is needed by `orbits`: poses whose frames are one base frame "
                 "times a group (GridPoses with the name of one, TangentPoses); or drop `orbits`"
             )
-        _check_embedding(embedding)
-        x, poses = embedding.detach(), len(embedding)
-        if poses % orbits.size:
+        clouds = _cloud_bounds(embedding, batch)
+        if any((stop - start) % orbits.size for start, stop in clouds):
             raise ShapeError(
                 f"`embedding` (={list(embedding.shape)}) must have `num_rotations` "
-                f"(={num_rotations}) rows for each point, where `orbits` are sampled"
+                f"(={num_rotations}) rows for each point of a cloud, where `orbits` are sampled"
             )
-        if strict and self.num is not None and self.num > poses:
-            raise ArgumentError(
-                f"`num` (={self.num}) must be at most the number of poses (={poses}); lower it, "
-                "or pass `strict=False` to keep every pose of small clouds"
+        parts, first = [], 0
+        for cloud, (start, stop) in enumerate(clouds):
+            rows = embedding[start:stop].detach()
+            if strict and self.num is not None and self.num > stop - start:
+                raise ArgumentError(
+                    f"`num` (={self.num}) must be at most the number of poses "
+                    f"(={stop - start}) of cloud {cloud}; lower it, or pass `strict=False` to "
+                    "keep every pose of small clouds"
+                )
+            if self.method == "spatial" and not self._keeps_all(len(rows)):
+                where = None if pos is None else pos[start:stop]
+                found = self._spatial(rows, where, self.budget(len(rows)), num_rotations)
+            else:
+                found = self._sample(rows, orbits, seed_rows, generator)
+            index, assignment, distance, shared, share = found
+            count = rows.new_zeros(len(index)).index_add_(0, shared.flatten(), share.flatten())
+            parts.append(
+                (
+                    index + start,
+                    assignment + first,
+                    distance,
+                    count,
+                    distance.max()[None],
+                    torch.full_like(index, cloud),
+                    shared + first,
+                    share,
+                )
             )
-        if self.method == "spatial" and not self._keeps_all(poses):
-            found = self._spatial(x, pos, self.budget(poses), num_rotations)
-        else:
-            found = self._sample(x, orbits, seed_rows, generator)
-        index, assignment, distance, shared, share = found
-        count = x.new_zeros(len(index)).index_add_(0, shared.flatten(), share.flatten())
-        return Representatives(index, assignment, distance, count, distance.max(), shared, share)
+            first += len(index)
+        if len(parts) == 1:
+            return Representatives(*parts[0])
+        return Representatives(*map(torch.cat, zip(*parts, strict=True)))
 
     def _keeps_all(self, poses: int) -> bool:
         return self.is_dense or (self.budget(poses) == poses and self.tolerance is None)
@@ -269,7 +303,9 @@ class FeatureSampler:
             assignment, distance = assign(turned, index)
         assignment, distance = orbits.spread(assignment), orbits.repeat(distance)
         index = orbits.poses(index)
-        if orbits.mixed:  # what was compared is a mean over the poses of a point
+        if self.center == "mean":
+            distance = distance_to_means(x, assignment, index)
+        elif orbits.mixed:  # what was compared is a mean over the poses of a point
             distance = (x - x[index[assignment]]).norm(dim=1)
         if self.blend == 1:
             shared, share = self._own(assignment, x)
@@ -289,14 +325,29 @@ class FeatureSampler:
         chosen, nearest, _ = farthest_point_sampling(where, min(points, len(where)))
         orbits = Orbits(num_rotations)
         index, assignment = orbits.poses(chosen), orbits.poses(nearest)
-        distance = (x - x[index[assignment]]).norm(dim=1)
+        if self.center == "mean":
+            distance = distance_to_means(x, assignment, index)
+        else:
+            distance = (x - x[index[assignment]]).norm(dim=1)
         return index, assignment, distance, *self._own(assignment, x)
 
 
-def _check_embedding(embedding: Tensor) -> None:
+def _cloud_bounds(embedding: Tensor, batch: Tensor | None) -> list[tuple[int, int]]:
     if embedding.dim() != 2 or not embedding.is_floating_point():
         raise ShapeError(f"`embedding` (={list(embedding.shape)}) must be floating, [poses, dim]")
     if len(embedding) == 0:
         raise DataError("`embedding` (shape [0, ...]) has no pose; a cloud needs at least one")
     if not all_finite(embedding):
         raise DataError("`embedding` has entries that are NaN or infinite; check the cloud")
+    if batch is None:
+        return [(0, len(embedding))]
+    if batch.shape != (len(embedding),):
+        raise ShapeError(f"`batch` (={list(batch.shape)}) must be [poses] (={len(embedding)})")
+    if (batch[1:] < batch[:-1]).any():
+        raise DataError("`batch` is not sorted; sort the poses by cloud first")
+    counts = torch.bincount(batch)
+    if (counts == 0).any():
+        empty = int((counts == 0).int().argmax())
+        raise DataError(f"`batch` skips cloud {empty}; every cloud needs at least one pose")
+    stops = counts.cumsum(0).tolist()
+    return list(zip([0, *stops[:-1]], stops, strict=True))

@@ -63,6 +63,7 @@ LEFT_OUT = {
     "dense": [level.with_budget() for level in grids()],
     "tolerance": grids(tolerance=0.3),
     "ratio": grids(num=None, ratio=0.2),
+    "mean": grids(center="mean"),
     "random": grids(method="spatial", refine=0),
     "all points": [replace(grids()[0], num_points=None)],
     "anchors": [grids()[0], replace(grids()[1], kernel_rotations=4)],

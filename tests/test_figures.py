@@ -235,6 +235,7 @@ SAMPLING = [
         ("| random poses", "random poses"),
         ("| FPS in feature space", "FPS"),
         ("| FPS, 3 Lloyd steps, medoid", "FPS, 3 Lloyd steps, medoid"),
+        ("| FPS, 3 Lloyd steps, mean", "FPS, 3 Lloyd steps, mean"),
         ("| FPS and 2 Lloyd", "FPS and 2 Lloyd steps on 64 random points, medoid"),
     )
 ]

@@ -75,6 +75,7 @@ def with_sampling(levels, sampling):
     [
         FeatureSampler(num=10**6),
         FeatureSampler(ratio=1.0, refine=2),
+        FeatureSampler(num=10**6, center="mean"),
         FeatureSampler(ratio=1.0, blend=6),
         FeatureSampler(num=10**6, refine=2, seeds=256, blend=6, orbits=True),
         # The shortest way round: FPS itself has to find every pose.

@@ -16,9 +16,9 @@ from pcequi.orbits import Orbits, basis_turns, group_products
 from pcequi.pose_graph import (
     GraphBuilder,
     Level,
+    LevelStep,
     PoseGraph,
     build_pose_graph,
-    orbit_turns,
     stored_turns,
 )
 from pcequi.poses import CentroidPoses, GridPoses, NormalPoses, PairPoses, TangentPoses
@@ -36,7 +36,7 @@ VARIANTS = [
     {"num": 24, "refine": 2, "blend": 6},
     {"num": 30, "blend": 1},
     {"num": 24, "method": "random", "refine": 1, "blend": 3},
-    {"num": None, "ratio": 0.2},
+    {"num": None, "ratio": 0.2, "center": "mean"},
     {"num": None, "tolerance": 0.3, "blend": 2},
 ]
 
@@ -121,10 +121,12 @@ def test_the_rows_of_one_pose_give_those_of_its_orbit(poses, dense, make_blob, m
         Level(0.9, poses, sampler, num_points=14, kernel_points=7),
         Level(1.5, CentroidPoses(poses.rotations, align), kernel_points=27),
     ]
-    pos, short, asked = make_blob(40), [], "pcequi.pose_graph.build.orbit_turns"
-    monkeypatch.setattr(asked, lambda *args: short.append(orbit_turns(*args)) or short[-1])
+    pos, short, found = make_blob(40), [], LevelStep._orbit_turns
+    monkeypatch.setattr(
+        LevelStep, "_orbit_turns", lambda *args: short.append(found(*args)) or short[-1]
+    )
     quick = build_pose_graph(pos, levels)
-    monkeypatch.setattr(asked, lambda *args: None)
+    monkeypatch.setattr(LevelStep, "_orbit_turns", lambda *args: None)
     plain = build_pose_graph(pos, levels)
     # The octahedral group does not commute: its rows are made one by one.
     assert [turns is not None for turns in short] == [poses.rotations != "O"] * 2

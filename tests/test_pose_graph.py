@@ -210,7 +210,7 @@ def test_all_ways_of_batching_are_one(make_blob, levels_of):
 @pytest.mark.parametrize("sampler", [*SAMPLERS, CentroidPoses("T")], ids=str)
 def test_levels_survive_json(sampler):
     level = Level(
-        0.4, sampler, FeatureSampler(ratio=0.5, refine=1, seeds=9, blend=2), num_points=7,
+        0.4, sampler, FeatureSampler(ratio=0.5, refine=1, seeds=9, center="mean"), num_points=7,
         kernel_points=21, kernel_rotations=8, rotation_width=1.0, normals=True,
     )  # fmt: skip
     assert Level.from_dict(json.loads(json.dumps(level.to_dict()))) == level

@@ -1,4 +1,4 @@
-"""Sampling of representatives: budgets, consistency, baselines, errors."""
+"""Sampling of representatives: budgets, consistency, batches, baselines, errors."""
 
 import json
 from dataclasses import replace
@@ -9,6 +9,7 @@ import torch
 
 from pcequi import sampling
 from pcequi.errors import ArgumentError, DataError, ShapeError
+from pcequi.ops import cluster_means
 from pcequi.pose_graph import Level, build_pose_graph
 from pcequi.poses import (
     CentroidPoses,
@@ -23,6 +24,7 @@ from pcequi.sampling import FeatureSampler, sampling_key
 VARIANTS = [
     FeatureSampler(num=9),
     FeatureSampler(num=9, refine=2),
+    FeatureSampler(num=9, refine=2, center="mean"),
     FeatureSampler(ratio=0.3),
     FeatureSampler(tolerance=1.5),
     FeatureSampler(num=9, method="random"),
@@ -63,10 +65,13 @@ def test_the_parts_of_a_choice_fit_each_other(sampler, rows):
     if sampler.blend == 1:
         assert torch.equal(chosen.shared[:, 0], chosen.assignment)
     assert chosen.covering_radius.item() == chosen.distance.max().item()
-    if sampler.method != "spatial":
+    if sampler.method != "spatial" and sampler.center == "medoid":
         apart = torch.cdist(rows, rows[chosen.index])
         torch.testing.assert_close(chosen.distance, apart.min(1).values, atol=1e-7, rtol=0)
     own = rows[chosen.index[chosen.assignment]]
+    if sampler.center == "mean":
+        means = [rows[chosen.assignment == m].mean(0) for m in range(chosen.num)]
+        own = torch.stack(means)[chosen.assignment]
     torch.testing.assert_close(chosen.distance, (rows - own).norm(dim=1), atol=1e-7, rtol=0)
 
 
@@ -83,6 +88,25 @@ def test_random_follows_its_generator_and_no_other(rows):
     torch.manual_seed(123)
     assert torch.equal(first, sample(sampler, rows).index)
     assert not torch.equal(first, sample(sampler, rows, seed=1).index)
+
+
+@pytest.mark.parametrize("sampler", [v for v in VARIANTS if v.method == "fps"], ids=str)
+def test_a_cloud_in_a_batch_is_sampled_as_alone(sampler, rows, generator):
+    sizes = [1, 40, 6]
+    parts = [torch.randn(n, 5, dtype=torch.float64, generator=generator) for n in sizes]
+    batch = torch.repeat_interleave(torch.arange(3), torch.tensor(sizes))
+    together = sampler(torch.cat(parts), batch, strict=False)
+    first = start = 0
+    for cloud, part in enumerate(parts):
+        alone = sampler(part, strict=False)
+        mine = together.batch == cloud
+        assert torch.equal(together.index[mine] - start, alone.index)
+        assert torch.equal(together.assignment[batch == cloud] - first, alone.assignment)
+        assert torch.equal(together.multiplicity[mine], alone.multiplicity)
+        assert torch.equal(together.shared[batch == cloud] - first, alone.shared)
+        assert torch.equal(together.share[batch == cloud], alone.share)
+        assert together.covering_radius[cloud] == alone.covering_radius[0]
+        first, start = first + alone.num, start + len(part)
 
 
 def test_budgets(rows):
@@ -121,7 +145,8 @@ def test_error_falls_with_the_budget_and_with_refinement(rows):
     assert radii == sorted(radii, reverse=True) and radii[-1] == 0
     plain = sample(FeatureSampler(num=8), rows).distance.square().mean()
     medoid = sample(FeatureSampler(num=8, refine=4), rows).distance.square().mean()
-    assert medoid < plain
+    mean = sample(FeatureSampler(num=8, refine=4, center="mean"), rows).distance.square().mean()
+    assert mean < medoid < plain
 
 
 def test_spatial_keeps_all_rotations_of_the_points_it_keeps(rows):
@@ -162,16 +187,19 @@ def test_key_is_linear_and_tells_mirror_images_apart(rows):
     ("arguments", "message"),
     [
         ({"method": "best"}, r"`method` \(='best'\) must be one of"),
+        ({"center": "top"}, r"`center` \(='top'\) must be one of"),
         ({"num": 0}, r"`num` \(=0\) must be a whole number, at least 1"),
         ({"ratio": 0.0}, r"`ratio` \(=0.0\) must be in \(0, 1\]"),
         ({"ratio": 1.5}, r"`ratio` \(=1.5\)"),
         ({"tolerance": -1.0}, r"`tolerance` \(=-1.0\) must be positive"),
         ({"num": 3, "ratio": 0.5}, r"`num` \(=3\) and `ratio` \(=0.5\) are two budgets"),
+        ({"tolerance": 0.1, "center": "mean"}, r"`tolerance` \(=0.1\) bounds.*'medoid'"),
         ({"tolerance": 0.1, "method": "random"}, r"`tolerance` \(=0.1\) needs `method` 'fps'"),
         ({"refine": -1}, r"`refine` \(=-1\) must be a whole number, at least 0"),
         ({"blend": 0}, r"`blend` \(=0\) must be a whole number, at least 1"),
         ({"blend": 16}, r"`blend` \(=16\) must be between 1 and 15"),
         ({"blend": 2, "method": "spatial"}, r"`blend` \(=2\) must be 1 with `method` 'spatial'"),
+        ({"blend": 2, "center": "mean"}, r"must be 1 with .* and `center` 'mean'"),
     ],
 )
 def test_impossible_settings_are_refused(arguments, message):
@@ -181,7 +209,7 @@ def test_impossible_settings_are_refused(arguments, message):
 
 def test_unusable_input_is_refused(rows):
     sampler = FeatureSampler(num=50)
-    with pytest.raises(ArgumentError, match=r"`num` \(=50\) must be at most .* \(=40\); lower it"):
+    with pytest.raises(ArgumentError, match=r"`num` \(=50\) must be at most .* \(=40\) of cloud 0"):
         sampler(rows)
     with pytest.raises(ShapeError, match=r"`embedding` \(=\[5\]\)"):
         sampler(torch.zeros(5))
@@ -191,6 +219,12 @@ def test_unusable_input_is_refused(rows):
         sampler(torch.zeros(0, 3))
     with pytest.raises(DataError, match="NaN or infinite"):
         sampler(torch.full((3, 3), torch.nan))
+    with pytest.raises(ShapeError, match=r"`batch` \(=\[3\]\) must be \[poses\] \(=40\)"):
+        sampler(rows, torch.zeros(3, dtype=torch.long))
+    with pytest.raises(DataError, match="`batch` is not sorted; sort the poses by cloud first"):
+        sampler(rows, torch.arange(40).flip(0))
+    with pytest.raises(DataError, match="`batch` skips cloud 1"):
+        sampler(rows, 2 * (torch.arange(40) // 20))
     with pytest.raises(ArgumentError, match=r"`pos` \(=None\) is needed by `method` 'spatial'"):
         FeatureSampler(num=3, method="spatial")(rows)
 
@@ -215,6 +249,15 @@ def test_the_distance_of_each_pose_is_its_own_where_a_group_does_not_permute(
     own = (x - x[chosen.index[chosen.assignment]]).norm(dim=1)
     torch.testing.assert_close(chosen.distance, own, rtol=0, atol=1e-12)
     assert own.max() <= 0.25 and chosen.num < len(x)
+
+
+def test_spatial_sampling_measures_to_the_means_that_stand_for_clusters(generator):
+    x = torch.randn(60, 5, generator=generator, dtype=torch.float64)
+    pos = torch.randn(60, 3, generator=generator, dtype=torch.float64)
+    found = FeatureSampler(num=6, method="spatial", center="mean")(x, pos=pos)
+    center = cluster_means(x, found.assignment, x[found.index])
+    wanted = (x - center[found.assignment]).norm(dim=1)
+    torch.testing.assert_close(found.distance, wanted)
 
 
 def test_numbers_of_numpy_become_json():

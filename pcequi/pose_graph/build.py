@@ -16,7 +16,7 @@ from pcequi.clouds import ROUNDING, check_cloud
 from pcequi.embedding import geometric_embedding, pair_embedding
 from pcequi.errors import ArgumentError, DataError
 from pcequi.normals import check_normals, estimate_normals, unit_normals
-from pcequi.ops import farthest_point_sampling, turned_rows
+from pcequi.ops import coalesce_rows, farthest_point_sampling, turned_rows
 from pcequi.orbits import basis_turns, group_products
 from pcequi.pose_graph.edges import pose_operator
 from pcequi.pose_graph.graph import LevelGraph, PoseGraph
@@ -263,7 +263,13 @@ class GraphBuilder:
             basis=0,
         )
         if step.number == 0:
-            graph.lift = step.embedding.flatten(0, 1)[chosen.index]
+            rows = step.embedding.flatten(0, 1)
+            if step.level.sampling.center == "mean":
+                total = rows.new_zeros(chosen.num, rows.shape[1])
+                total.index_add_(0, chosen.assignment, rows)
+                graph.lift = total / chosen.multiplicity.clamp_min(1)[:, None]
+            else:
+                graph.lift = rows[chosen.index]
         else:
             graph.basis = step.level.basis
             entries, graph.col, graph.val = step.operator(chosen)
@@ -357,13 +363,21 @@ class LevelStep:
         return (rows[:, None] * k + torch.arange(k, device=rows.device)).flatten()
 
     def operator(self, chosen: Representatives | None = None):
-        """The sparse matrix A of the representatives, as (ptr, col, val); None: of all poses."""
+        """The sparse matrix A of some poses, as (ptr, col, val).
+
+        Rows are (row of ``chosen.index``, basis); None: all poses. With
+        ``center="mean"`` a row is the mean over the members' rows.
+        """
         below = self.builder.below
         if chosen is None:
-            index = torch.arange(self.poses.num, device=self.poses.pos.device)
+            index, target = torch.arange(self.poses.num, device=self.poses.pos.device), None
+            num_rows = self.poses.num
+        elif self.level.sampling.center == "mean" and not self.level.sampling.is_dense:
+            index = torch.arange(self.poses.num, device=chosen.index.device)
+            target, num_rows = chosen.assignment, chosen.num
         else:
-            index = chosen.index
-        turns = orbit_turns(self.builder.levels[self.number - 1], self.level)
+            index, target, num_rows = chosen.index, None, chosen.num
+        turns = None if target is not None else self._orbit_turns()
         if turns is not None:
             index = index[:: self.poses.num_rotations]  # the first pose of each point
         ptr, col, val = pose_operator(
@@ -371,4 +385,14 @@ class LevelStep:
         )
         if turns is not None and self.number not in self.builder.first_only:
             return turned_rows(ptr, col, val, *(t.to(col.device) for t in turns))
-        return ptr, col, val
+        if target is None:
+            return ptr, col, val
+        basis = self.level.basis
+        every = torch.arange(len(ptr) - 1, device=ptr.device)
+        row = torch.repeat_interleave(every, ptr[1:] - ptr[:-1])
+        member = target[row // basis]
+        val = val / chosen.multiplicity.to(val)[member]
+        return coalesce_rows(member * basis + row % basis, col, val, num_rows * basis, below.num)
+
+    def _orbit_turns(self) -> tuple[Tensor, Tensor] | None:
+        return orbit_turns(self.builder.levels[self.number - 1], self.level)

@@ -92,7 +92,7 @@ def level_scene(
         legend = f"representative {highlight} (black) and the points {members} (orange)"
         legend += "; on further shapes the nearest one" * others
     elif coloring == "distance":
-        largest = float(first.sampled.chosen.covering_radius)
+        largest = float(first.sampled.chosen.covering_radius.max())
         nearest = "nearest " * blended
         legend = f"embedding distance to the {nearest}representative; right end: covering radius"
         scale = ("0", f"{largest:.2g}")

@@ -175,7 +175,7 @@ def describe(view: LevelView, highlight: int | None = None) -> dict:
         "representatives": chosen.num,
         "representatives_shown": len(view.shown_names.unique()),
         "mean_distance": float(chosen.distance.mean()),
-        "covering_radius": float(chosen.covering_radius),
+        "covering_radius": float(chosen.covering_radius.max()),
         "highlight": None,
     }
     if view.matched is not None:

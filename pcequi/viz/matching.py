@@ -39,7 +39,7 @@ def match_shape(view: LevelView, other: LevelView) -> LevelView:
     other, mine = _named(view, other), view.centers()
     _, apart = nearest_rows(other.sampled.embedding.flatten(0, 1), mine)
     apart = apart.view_as(other.assignment)
-    limit = float(view.sampled.chosen.covering_radius) + equality_limit(mine)
+    limit = float(view.sampled.chosen.covering_radius.max()) + equality_limit(mine)
     return replace(other, apart=apart, matched=apart <= limit)
 
 

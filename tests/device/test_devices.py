@@ -80,8 +80,9 @@ def test_graphs_built_on_a_gpu_are_those_of_the_cpu(name, generator):
 
 
 @pytest.mark.parametrize("poses", [TangentPoses(4), PairPoses(4), GridPoses("T")], ids=str)
-def test_other_poses(poses, levels_of, make_blob, network):
-    levels = levels_of(poses, num=20, refine=1)
+@pytest.mark.parametrize("center", ["medoid", "mean"])
+def test_other_poses(poses, center, levels_of, make_blob, network):
+    levels = levels_of(poses, num=20, refine=1, center=center)
     pos, model = make_blob(50), network(levels)
     expected = model(build_pose_graph(pos, levels))
     with PretendGPU():

@@ -60,6 +60,19 @@ def test_impossible_settings_are_refused(levels_of):
         preset("huge")
 
 
+def test_a_refined_network_uses_means_where_asked(levels_of, network, make_blob):
+    model = network(levels_of(num=8, refine=1))
+    means = levels_of(num=8, refine=1, center="mean")
+    pos = make_blob(30)
+    medoid, mean = (build_pose_graph(pos, levels) for levels in (model.levels, means))
+    assert mean.levels[1].val.numel() > medoid.levels[1].val.numel()
+    assert (model(mean) - model(medoid)).abs().max() > 1e-6
+    dense = build_pose_graph(pos, levels_of(num=None))
+    total = (dense.levels[0].lift * dense.levels[0].weight[:, None]).sum(0)
+    kept = (mean.levels[0].lift * mean.levels[0].weight[:, None]).sum(0)
+    torch.testing.assert_close(kept, total)  # means keep the sum over all poses
+
+
 def test_a_ratio_and_a_tolerance_run_too(network, make_blob, levels_of):
     model = network(levels_of(num=8))
     for sampling in (FeatureSampler(ratio=0.1), FeatureSampler(tolerance=0.2, num=50)):

@@ -45,7 +45,7 @@ def levels_covered(levels: Sequence[Level]) -> bool:
     It does for frames that all points of a cloud share (``GridPoses`` with the name of a
     group, aligned to the cloud, and ``CentroidPoses`` in the last level), free or in
     orbits, and for ``NormalPoses`` with kernels on pairs; sampled by FPS to a number of
-    fewer poses than there are.
+    medoids of fewer poses than there are.
 
     **Equivariance:** a constant of the settings.
     """
@@ -70,7 +70,8 @@ def _sampled(levels: Sequence[Level], number: int) -> bool:
     # A sampler derived from one of these may put its poses elsewhere.
     if type(poses) not in (GridPoses, NormalPoses) or level.num_points is None:
         return False
-    if sampler.method != "fps" or sampler.num is None or sampler.tolerance is not None:
+    plain = sampler.method == "fps" and sampler.center == "medoid"
+    if not plain or sampler.num is None or sampler.tolerance is not None:
         return False
     turns = 1
     if type(poses) is GridPoses:
