@@ -4,8 +4,9 @@
     python benchmarks/claims/whole.py --source FILE --seeds 0 1 --preset large
 
 The preset ``default`` has 1,024 and 512 poses on its sampled levels, ``large`` 2,048, 1,024
-and 512. Trains and tests them dense and at smaller and smaller budgets; poses share a mean
-of six.
+and 512. Trains and tests them dense and at smaller and smaller budgets, with half as many
+representatives on the last sampled level, and (``default``) with as many on each; poses share
+a mean of six.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ BUDGETS = {
     "default": ((512, 256), (256, 128), (128, 64), (48, 24), (24, 12)),
     "large": ((512, 512, 256), (256, 256, 128), (128, 128, 64), (72, 72, 32), (32, 32, 16)),
 }
+# About as many in all, shared out evenly.
+EVEN = {"default": ((256, 256), (192, 192), (96, 96), (38, 38), (18, 18)), "large": ()}
 
 
 def levels_of(name: str, budget: tuple) -> list:
@@ -38,9 +41,10 @@ def _said(numbers: tuple) -> str:
 def main() -> None:
     args = study.arguments(__doc__, presets=tuple(POSES))
     train, test = study.load(args)
-    poses, budgets = POSES[args.preset], BUDGETS[args.preset]
+    poses, even = POSES[args.preset], EVEN[args.preset]
+    budgets = sorted(BUDGETS[args.preset] + even, key=sum, reverse=True)
     dense = (None,) * len(poses)
-    keys = budgets[2:] if args.quick else (dense, *budgets)
+    keys = budgets[-3:] if args.quick else (dense, *budgets)
     networks = {key: levels_of(args.preset, key) for key in keys}
     channels = preset(args.preset)["channels"]
     graphs, tests = study.stores(args, train, networks), study.stores(args, test, networks)
@@ -72,9 +76,15 @@ def main() -> None:
     head = ["representatives", "of the poses", "accuracy, %", "against dense, points"]
     head += ["training, CPU s", "graph, ms a shape", "kB a shape"]
     figure, (one,) = results.axes()
-    shares = [100 * f["share_of_poses"] for f in found.values()]
-    results.curve(one, shares, list(found.values()), f"{args.preset}, six blended")
-    results.against_share(one, shares, next(iter(found.values()))["accuracy"])
+    shares = {key: 100 * f["share_of_poses"] for key, f in found.items()}
+    halved = [key for key in found if key not in even]
+    curves = [("half as many on the last of them", halved)]
+    curves += [("as many on each sampled level", [key for key in found if key in even])] * bool(
+        even
+    )
+    for (label, own), color in zip(curves, results.COLORS, strict=False):
+        results.curve(one, [shares[k] for k in own], [found[k] for k in own], label, color)
+    results.against_share(one, [shares[k] for k in halved], next(iter(found.values()))["accuracy"])
     figures = {
         "data": study.described(train, test),
         "rows": [
