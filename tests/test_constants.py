@@ -4,12 +4,15 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 import pcequi
-from pcequi.constants import constant
+from pcequi import constants
+from pcequi.constants import constant, group_constant
+from pcequi.rotations import finite_group
 
 FIRST = """
 import torch
@@ -126,3 +129,25 @@ def test_every_public_name_is_there(name):
     module = importlib.import_module(name)
     missing = [one for one in getattr(module, "__all__", ()) if not hasattr(module, one)]
     assert missing == []
+
+
+def test_constants_of_groups_survive_threads_that_clear_each_others(monkeypatch):
+    monkeypatch.setattr(constants, "_MOST", 1)  # each new group clears the table
+    calls = []
+
+    @group_constant
+    def traces(group, shift):
+        calls.append(shift)
+        return group.diagonal(dim1=1, dim2=2).sum(1) + shift
+
+    groups = [finite_group(name, dtype=torch.float64) for name in ("C2", "C3", "D2", "D3")]
+    wanted = [[group.diagonal(dim1=1, dim2=2).sum(1) + n for n in (0, 1)] for group in groups]
+    assert traces(groups[0], 0) is traces(groups[0], 0)
+    assert calls == [0]
+
+    def ask(turn: int) -> bool:
+        place, shift = turn % 4, turn // 4 % 2
+        return torch.equal(traces(groups[place], shift), wanted[place][shift])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(2000)))

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from pcequi import embedding, graph_store, ops, orbits
+from pcequi import graph_store, ops
 from pcequi.errors import ArgumentError, FileError, ShapeError
 from pcequi.graph_store import GraphStore
 from pcequi.kernels import kernel_points, space_basis
@@ -319,20 +319,3 @@ def test_what_the_first_pose_is_given_turns_with_the_others(name, generator):
         given, got = int(code[point, rank]), int(found[point, pose, rank])
         assert got // size == given // size
         torch.testing.assert_close(group[got % size], group[given % size] @ group[pose])
-
-
-class Forgetful(dict):
-    """A table that another thread clears whenever something was written."""
-
-    def __setitem__(self, key, value):
-        super().__setitem__(key, value)
-        self.clear()
-
-
-def test_tables_that_are_cleared_meanwhile_are_no_error(monkeypatch):
-    group = finite_group("D3", dtype=torch.float64)
-    expected = group_products(group), *embedding.turned_points(group, 15)
-    monkeypatch.setattr(orbits, "_PRODUCTS", Forgetful())
-    monkeypatch.setattr(embedding, "_DISTINCT", Forgetful())
-    found = group_products(group), *embedding.turned_points(group, 15)
-    assert all(map(torch.equal, found, expected))
