@@ -1,5 +1,9 @@
 """The same seed gives the same bits, and graphs do not depend on how many threads make them."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -101,3 +105,43 @@ def test_the_same_seed_gives_the_same_bits(model, make_blob, threads):
     one, other = (build_pose_graph(make_blob(100), model.levels) for _ in range(2))
     for (_, a), (_, b) in zip(tensors_of(one), tensors_of(other), strict=True):
         assert torch.equal(a, b)
+
+
+FIRST_USE = """
+import hashlib
+import torch
+from pcequi.models import GroupConvClassifier
+from pcequi.pose_graph import PoseGraph, build_pose_graph
+from pcequi.testing import generic_clouds
+
+clouds = generic_clouds(3, generator=torch.Generator().manual_seed(0))
+content = hashlib.sha256()
+torch.manual_seed(0)
+torch.set_num_threads(1)
+for preset in ("large", "pairs"):
+    model = GroupConvClassifier.from_preset(preset, 3)
+    graph = PoseGraph.batch([build_pose_graph(cloud, model.levels) for cloud in clouds])
+    for level in graph.levels:
+        for value in vars(level).values():
+            if isinstance(value, torch.Tensor):
+                content.update(value.numpy().tobytes())
+    logits = model(graph.to(torch.float32))
+    logits.square().sum().backward()
+    for value in (logits, *(weight.grad for weight in model.parameters())):
+        content.update(value.detach().numpy().tobytes())
+print(content.hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_the_process_that_compiles_gives_the_bits_of_those_that_load(tmp_path):
+    pytest.importorskip("numba")
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONHASHSEED": "0"}
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", FIRST_USE], env=env, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert found[0] == found[1] != ""
+    assert any(tmp_path.rglob("*.nbc"))  # or nothing was compiled

@@ -17,7 +17,7 @@ from pcequi.ops.compiled.flags import REORDER
 __all__ = ["blend"]
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _bound(low, count, sorted_low):
     """A score that at least ``count`` centres do not exceed: the ``count``-th lowest
     of the lanes' lowest; all scores are under it where there are fewer lanes."""
@@ -32,7 +32,7 @@ def _bound(low, count, sorted_low):
     return sorted_low[count - 1]
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _apart(center):
     """Half squared distances between centres [M, M]."""
     num = len(center)
@@ -43,7 +43,7 @@ def _apart(center):
     return out
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _solve(system, order, out):
     """Solve ``system`` out = 1 for a positive definite [order, order] matrix, of
     which the lower half is read, by its factors L D L^T, in place."""
@@ -68,7 +68,7 @@ def _solve(system, order, out):
         out[j] = value
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _weights(half, which, apart, few, penalty, threshold, floor, system, out):
     """Weights of the ``few`` nearest centres, whose half squared distances are
     sorted, the next one's after them; into ``out``."""

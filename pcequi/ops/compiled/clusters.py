@@ -24,7 +24,7 @@ LANES = 16
 _LEAST, _MOST = 1e-25, 1e25
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _centred_rows(x, shift, factor):
     """Rows less ``shift``, times ``factor``, as float32, filled up with zeros to an even number
     of rows and a multiple of four columns; the largest of their squared norms before that,
@@ -43,7 +43,7 @@ def _centred_rows(x, shift, factor):
     return out, largest, norm
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _half_columns(rows, num):
     """Centres as columns [D', M'], and half their squared norms [M'].
 

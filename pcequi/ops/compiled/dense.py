@@ -57,7 +57,7 @@ def fill(entries, col, val, out, columns):
 
 # Walsh-Hadamard transforms of rows; each row by itself, so that the compiler knows that it is
 # contiguous and uses vector registers.
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _transform2(x0, x1, out0, out1, scale):
     for c in range(len(x0)):
         a, b = _wide(x0[c]), _wide(x1[c])
@@ -65,7 +65,7 @@ def _transform2(x0, x1, out0, out1, scale):
         _put(out1, c, scale * (a - b))
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _transform4(x0, x1, x2, x3, out0, out1, out2, out3, scale):
     for c in range(len(x0)):
         a, b, d, e = _wide(x0[c]), _wide(x1[c]), _wide(x2[c]), _wide(x3[c])
@@ -76,7 +76,7 @@ def _transform4(x0, x1, x2, x3, out0, out1, out2, out3, scale):
         _put(out3, c, scale * (b - e))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _transform(size, x, out, scale):
     """Of ``size`` rows, 2 or 4: the first two and the last two, which may be the same."""
     if size == 2:

@@ -16,7 +16,7 @@ _BLOCK = 128
 _LANES = 32
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _in_blocks(x):
     """The rows of ``x`` as columns [blocks, D', _BLOCK], D' a multiple of four."""
     size, dim = x.shape
@@ -27,7 +27,7 @@ def _in_blocks(x):
     return out
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _squares(columns, block, there, total):
     """Squared distances of a block's columns to ``there``, into ``total``."""
     for i in range(_BLOCK):
@@ -40,7 +40,7 @@ def _squares(columns, block, there, total):
             total[i] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _fold(top):
     """The first ``_LANES`` entries become the largest of their lanes; the largest of all."""
     width = _BLOCK
@@ -54,7 +54,7 @@ def _fold(top):
     return worst
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _best_key(d2, top, limit, key, slack):
     """First of the largest keys among rows with ``d2`` of at least ``limit``; row 0 where numbers
     do not compare, as with NaN."""
@@ -74,7 +74,7 @@ def _best_key(d2, top, limit, key, slack):
     return pick if pick < len(d2) else 0
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _farthest(x, keep, zero, noise, key, slack):
     """Squares that are zero, and the first of the largest keys among the rows farthest from
     the mean."""

@@ -40,7 +40,7 @@ def face_moments(pos, radius, degenerate):
     return moments, total
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _step(moments, R, slope):
     """One step of the ascent: R becomes the polar part of the gradient."""
     for a in range(3):
@@ -59,7 +59,7 @@ def _step(moments, R, slope):
             R[a, k] = slope[a, k]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _turned(moments, R, both, half, seen):
     """The moments as seen from a frame, into ``seen`` [9, 9]."""
     for a in range(3):
@@ -79,7 +79,7 @@ def _turned(moments, R, both, half, seen):
                 seen[i, j] += both[k, i] * half[k, j]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _newton_turn(seen, bend, value, axes, turn):
     """The turn to the top of the second-order model; see ``frames._newton_turn``."""
     total = 4 * (seen[0, 0] + seen[4, 4] + seen[8, 8])

@@ -14,7 +14,7 @@ _BLOCK = 32
 _WIDE = 8
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _in_blocks(source):
     """Coordinates [blocks, 3, _BLOCK], infinite where there is no point, and the
     least and largest first coordinate of each block [2, blocks]."""
@@ -33,7 +33,7 @@ def _in_blocks(source):
     return columns, extent
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _near(center, columns, extent, radius, near, square):
     """Points within the radius, in their order, into ``near``, which has room for
     all and a block more; how many. ``square`` [_BLOCK] is scratch."""
@@ -51,7 +51,7 @@ def _near(center, columns, extent, radius, near, square):
     return np.int64(count)
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _offsets(source, near, count, center, offset):
     """Neighbours less the centre, into ``offset`` [3, count]."""
     x, y, z = center[0], center[1], center[2]
@@ -62,7 +62,7 @@ def _offsets(source, near, count, center, offset):
         offset[2, i] = source[s, 2] - z
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _see(offset, count, frame, radius, inverse):
     """Offsets as seen in a frame, in units of the radius, in place, and one less
     their squares times ``inverse`` below them: ``offset`` becomes [4, count]."""
@@ -77,7 +77,7 @@ def _see(offset, count, frame, radius, inverse):
         offset[3, i] = 1 - (u * u + v * v + w * w) * inverse
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _planes(points, width):
     """The space basis as max(1 - |v|^2 / width^2 + planes . (v, 1), 0)^2, [B, 4]."""
     planes = np.zeros((points.shape[0], 4), points.dtype)
@@ -89,7 +89,7 @@ def _planes(points, width):
     return planes
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _space_basis(planes, b, seen, count, phi):
     """One function of the space basis at points that were seen, into ``phi``; their sum."""
     p0, p1, p2, p3 = planes[b, 0], planes[b, 1], planes[b, 2], planes[b, 3]
@@ -135,7 +135,7 @@ def lift(target, frame, source, feature, radius, points, width, slot):
     return out
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _nearest_turns(R, anchors, frames, place, edge, tie, wanted, score, chosen, factor):
     """For each anchor, the first of a place's frames nearest to ``R`` times it,
     into ``chosen``, and how much of it counts, into ``factor``."""
@@ -160,7 +160,7 @@ def _nearest_turns(R, anchors, frames, place, edge, tie, wanted, score, chosen, 
                 break
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _wide_planes(points, width):
     """``_planes`` as columns [4, B'], where B' fills vector registers: functions
     that only fill up are zero everywhere."""

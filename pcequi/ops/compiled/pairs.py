@@ -15,7 +15,7 @@ __all__ = ["lift_pairs", "pair_operator"]
 _WIDE = 8
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _hats(value, count, num, out):
     """Linear hats at ``num`` even places of [0, 1], into ``out`` [num, count]."""
     for h in range(num):
@@ -23,7 +23,7 @@ def _hats(value, count, num, out):
             out[h, i] = max(1 - abs(value[i] * (num - 1) - h), 0.0) if num > 1 else 1.0
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _see_pairs(
     offset, count, near, axes, normal, inverse, pairs, limits, seen, hats, near_hats, far
 ):
@@ -80,7 +80,7 @@ def _see_pairs(
     return mass
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _room(size, pairs, like):
     """Scratch arrays for ``size`` neighbours."""
     hats = max(pairs[0] + pairs[1], pairs[3] + 1)

@@ -13,7 +13,7 @@ __all__ = ["wave_means"]
 _SINE = tuple((-1.0) ** n / math.factorial(2 * n + 1) for n in range(11))
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _sine(x):
     """sin(x) for small x, without the branches of the library's, so that loops
     over it use vector registers."""
