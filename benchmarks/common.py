@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -58,6 +59,15 @@ def _git(folder: Path, command: str) -> str:
     except OSError:  # a copy of the code on a machine without git
         return ""
     return done.stdout.strip()
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """Options of what a benchmark may use of the machine."""
+    parser.add_argument("--threads", type=int, help="by default all cores")
+    parser.add_argument(
+        "--workers", type=int, help="processes that precompute; by default all cores"
+    )
+    parser.add_argument("--cache", help="of precomputed graphs")
 
 
 def decisive(settings: dict) -> dict:

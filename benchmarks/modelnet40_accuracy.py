@@ -14,7 +14,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from common import RESULTS, circumstances, decisive
+from common import RESULTS, add_machine, circumstances, decisive
 
 from pcequi.training.resample import KINDS
 from pcequi.training.run_settings import RunSettings
@@ -34,11 +34,7 @@ def main() -> None:
     parser.add_argument("--start", help="run whose weights the network begins with")
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--bfloat16", action="store_true")
-    parser.add_argument("--threads", type=int, help="by default all cores")
-    parser.add_argument(
-        "--workers", type=int, help="processes that precompute; by default all cores"
-    )
-    parser.add_argument("--cache", help="of precomputed graphs")
+    add_machine(parser)
     args = parser.parse_args()
     set_threads(args.threads)
     for seed in args.seed:

@@ -14,7 +14,7 @@ import argparse
 import json
 from dataclasses import replace
 
-from common import RESULTS, circumstances, decisive
+from common import RESULTS, add_machine, circumstances, decisive
 
 from pcequi.networks import find_network, network_names
 from pcequi.training.evaluate import agreement, evaluate_together
@@ -28,9 +28,7 @@ def main() -> None:
     )
     parser.add_argument("runs", nargs="+", help="folders of the runs")
     parser.add_argument("--source", required=True, help="packed file or folder of ModelNet40")
-    parser.add_argument("--threads", type=int, help="by default all cores")
-    parser.add_argument("--workers", type=int, help="processes that precompute")
-    parser.add_argument("--cache", help="of precomputed graphs")
+    add_machine(parser)
     args = parser.parse_args()
     set_threads(args.threads)
     named = [run for run in args.runs[1:] if run in network_names()]

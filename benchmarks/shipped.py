@@ -14,7 +14,7 @@ import argparse
 import re
 
 import torch
-from common import PAIRS, write
+from common import PAIRS, add_machine, write
 
 from pcequi.networks import FOLDER, load_network, network_names
 from pcequi.training.evaluate import classification_report, evaluate_protocol
@@ -29,9 +29,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--source", required=True, help="packed file or folder of ModelNet40")
-    parser.add_argument("--threads", type=int, help="by default all cores")
-    parser.add_argument("--workers", type=int, help="processes that precompute")
-    parser.add_argument("--cache", help="of precomputed graphs")
+    add_machine(parser)
     args = parser.parse_args()
     set_threads(args.threads)
     test = load_split("modelnet40", False, source=args.source)

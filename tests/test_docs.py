@@ -57,7 +57,8 @@ def unknown_to_script(words):
     """Of `python FILE`: options that neither it nor what it shares with others names."""
     path = ROOT / words[1]
     text = path.read_text()
-    for call, file in (("study.arguments", "study.py"), ("add_training", "modelnet40_accuracy.py")):
+    shared = {"study.arguments": "study.py", "add_training": "modelnet40_accuracy.py"}
+    for call, file in (shared | {"add_machine": "common.py"}).items():
         if call in text:
             text += (path.parent / file).read_text()
     return {word for word in words if word.startswith("--") and f'"{word}"' not in text}

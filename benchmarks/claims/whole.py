@@ -79,9 +79,8 @@ def main() -> None:
     shares = {key: 100 * f["share_of_poses"] for key, f in found.items()}
     halved = [key for key in found if key not in even]
     curves = [("half as many on the last of them", halved)]
-    curves += [("as many on each sampled level", [key for key in found if key in even])] * bool(
-        even
-    )
+    if even:
+        curves.append(("as many on each sampled level", [key for key in found if key in even]))
     for (label, own), color in zip(curves, results.COLORS, strict=False):
         results.curve(one, [shares[k] for k in own], [found[k] for k in own], label, color)
     results.against_share(one, [shares[k] for k in halved], next(iter(found.values()))["accuracy"])

@@ -44,7 +44,7 @@ def line_chart(title: str, series: Sequence[tuple[str, Sequence[tuple[float, flo
     if not points:
         return ""
     x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
-    y_low, y_high = min(0.0, *(y for _, y in points), 0.0), max(y for _, y in points)
+    y_low, y_high = min(0.0, *(y for _, y in points)), max(y for _, y in points)
     y_high = y_high if y_high > y_low else y_low + 1.0
     width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
