@@ -122,7 +122,7 @@ def test_weights_and_their_settings_are_refused(damage, each):
 
 
 def test_settings_of_a_run_are_refused(damage, each):
-    # A setting that is missing has its default value: older runs lack newer ones.
+    # A setting that is missing has its default value: a later pcequi may have more of them.
     kinds = {k: v for k, v in (damage.ANY | damage.JSON).items() if k != "a key missing"}
     for kind, folder, _ in each(kinds, "run/settings.json", "settings of runs"):
         with pytest.raises(FileError, match="settings.json"):
