@@ -22,11 +22,12 @@ _MOST = 61 if sys.platform == "win32" else 10_000
 
 
 @contextmanager
-def worker_map(workers: int) -> Iterator[Callable]:
+def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[Callable]:
     """A ``map`` that several processes share; the plain one for a single process.
 
     Args:
         workers: processes, at least 1.
+        setup: called by each of several processes, with what is ``given``, before its first task.
 
     Raises:
         PcequiError: a worker died.
@@ -39,14 +40,17 @@ def worker_map(workers: int) -> Iterator[Callable]:
     # Spawned, not forked: a fork would inherit the parent's threads' locks.
     context = get_context("spawn")
     with ProcessPoolExecutor(
-        min(workers, _MOST), mp_context=context, initializer=_end_with_parent
+        min(workers, _MOST),
+        mp_context=context,
+        initializer=_begin,
+        initargs=(setup, given),
     ) as pool:
         try:
             yield pool.map
         except BrokenProcessPool as error:
             raise PcequiError(
-                "a worker process died. Out of memory? Run again with fewer `workers`; finished "
-                "chunks are kept. In a script of your own, which workers import, what starts them "
+                "a worker process died. Out of memory? Run again with fewer `workers`; what is "
+                "finished is kept. In a script of your own, which workers import, what starts them "
                 'must stand below `if __name__ == "__main__":`; or take `workers=1`'
             ) from error
 
@@ -63,6 +67,12 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _begin(setup: Callable | None, given: tuple) -> None:
+    _end_with_parent()
+    if setup is not None:
+        setup(*given)
 
 
 def _end_with_parent() -> None:

@@ -19,7 +19,10 @@ from pcequi.cli.common import (
     table,
     terminable,
 )
-from pcequi.errors import ArgumentError, FileError
+from pcequi.errors import ArgumentError, FileError, PcequiError
+
+# Files that are worth starting processes for.
+MANY = 200
 
 
 def predict(
@@ -74,6 +77,14 @@ def predict(
         ),
     ] = None,
     seed: Seed = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes that share the files, on a CPU.",
+            show_default=f"one a core from {MANY} files on, else 1",
+        ),
+    ] = None,
     threads: Threads = None,
     device: Device = "auto",
     json: Json = False,
@@ -94,7 +105,7 @@ def predict(
     from pcequi.training.predictions import csv_text, prediction_table, write_csv
     from pcequi.training.threads import choose_device, set_threads
 
-    set_threads(threads)
+    threads = set_threads(threads)
     printed = str(csv) == "-"
     check_place("csv", None if printed else csv)
     if printed and json:
@@ -130,7 +141,11 @@ def predict(
     checkpoint = [load_network(name) for name in names] if run is None else _network_of(run)
     options = {"top": top, "num_points": num_points, "seed": seed}
     options |= {"drop_outliers": drop_outliers, "device": choose_device(device)}
-    results, interrupted = [], False
+    if workers is None:
+        several = len(files) >= MANY and options["device"].type == "cpu"
+        workers = threads if several else 1
+    options["workers"] = workers
+    results, interrupted, fault = [], False, None
     try:
         with terminable(), progress_bar(f"classifying {len(files)} files") as bar:
             for result in predict_each(checkpoint, files, **options):
@@ -138,13 +153,18 @@ def predict(
                 bar(len(results), len(files))
     except KeyboardInterrupt:
         interrupted = True
+    except PcequiError as error:  # of no file: what is finished is printed
+        if not results:
+            raise
+        fault = error
     failed = sum("error" in result for result in results)
     classified = len(results) - failed
     if json:
         one = names[0] if len(names) == 1 else names
         source = {"network": one} if run is None else {"run": run}
         counts = {"classified": classified, "failed": failed, "interrupted": interrupted}
-        print_json(source | {"files": results} | counts)
+        told = {"error": {"type": type(fault).__name__, "message": str(fault)}} if fault else {}
+        print_json(source | {"files": results} | counts | told)
     elif printed:
         typer.echo(csv_text(*prediction_table(results, top)), nl=False)
     else:
@@ -160,7 +180,9 @@ def predict(
     if interrupted:
         typer.echo(f"Error: interrupted after {len(results)} of {len(files)} files", err=True)
         raise typer.Exit(130)
-    if failed:
+    if fault:
+        typer.echo(f"Error: after {len(results)} of {len(files)} files: {fault}", err=True)
+    if failed or fault:
         raise typer.Exit(1)
 
 

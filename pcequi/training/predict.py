@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import pickle
+import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +17,8 @@ from pcequi.models.classifier import check_head
 from pcequi.outliers import kept_points
 from pcequi.pose_graph import build_pose_graph
 from pcequi.training.checkpoints import Checkpoint
+from pcequi.training.threads import set_threads
+from pcequi.workers import worker_map
 
 __all__ = ["predict_cloud", "predict_each", "predict_files", "sparse_warning", "trained_points"]
 
@@ -71,7 +76,8 @@ def predict_cloud(
         ) from error
     pos = pos[kept_points(pos)] if drop_outliers else pos
     cloud = torch.from_numpy(normalize_cloud(pos.double().numpy(), "pos"))
-    share = sum(_probabilities(network.model, cloud, device) for network in networks)
+    graphs: list = []
+    share = sum(_probabilities(network.model, cloud, device, graphs) for network in networks)
     share, classes = share / len(networks), networks[0].classes
     best = share.topk(min(top, len(share)))
     return [
@@ -101,12 +107,17 @@ def _same_classes(checkpoint: Checkpoint | Sequence[Checkpoint]) -> list[Checkpo
     return networks
 
 
-def _probabilities(model: torch.nn.Module, cloud: Tensor, device) -> Tensor:
+def _probabilities(model: torch.nn.Module, cloud: Tensor, device, graphs: list) -> Tensor:
+    """Of one network; ``graphs`` of the cloud, which networks of equal levels share, grows."""
     # Weights that are kept in 16 bits compute in 32.
     wide = torch.promote_types(model.dtype, torch.float32)
     model = model.to(device, wide).eval()
-    graph = build_pose_graph(cloud, model.levels, dtype=wide)
-    return model(graph.to(device))[0].float().softmax(0).cpu()
+    kind = (model.levels, wide)
+    graph = next((graph for other, graph in graphs if other == kind), None)
+    if graph is None:
+        graph = build_pose_graph(cloud, model.levels, dtype=wide).to(device)
+        graphs.append((kind, graph))
+    return model(graph)[0].float().softmax(0).cpu()
 
 
 def predict_files(
@@ -144,6 +155,7 @@ def predict_each(
     seed: int = 0,
     drop_outliers: bool = False,
     device: torch.device | str = "cpu",
+    workers: int = 1,
 ) -> Iterator[dict]:
     """Classify meshes and point clouds; one that cannot be used does not stop the rest.
 
@@ -157,6 +169,8 @@ def predict_each(
         seed: of the points drawn from a mesh.
         drop_outliers: see ``predict_cloud``.
         device: where the network runs.
+        workers: processes that share the files, which takes the CPU; answers come in the order
+            of the files. Each takes a few seconds to start.
 
     Returns:
         For each file ``file`` and ``predictions`` (see ``predict_cloud``), or
@@ -165,21 +179,53 @@ def predict_each(
         points of training is left, or of which many lie in one place or far from all others.
 
     Raises:
-        ArgumentError: ``top``, ``num_points`` or ``seed`` is out of range, or networks of
-            different classes: that is no file's fault, and raised before the first.
+        ArgumentError: ``top``, ``num_points``, ``seed`` or ``workers`` is out of range, several
+            workers on a GPU, or networks of different classes: that is no file's fault, and
+            raised before the first.
+        PcequiError: a worker died; the answers before it have been handed out.
 
     **Equivariance:** as ``predict_cloud``.
     """
     networks = _same_classes(checkpoint)
     if num_points is None:
         num_points = networks[0].extra.get("num_points") or 1024  # looked at below
-    for name, value, least in (("top", top, 1), ("num_points", num_points, 1), ("seed", seed, 0)):
+    counts = {"top": (top, 1), "num_points": (num_points, 1), "seed": (seed, 0)}
+    for name, (value, least) in (counts | {"workers": (workers, 1)}).items():
         check_count(name, value, least)
-    options = {"top": top, "drop_outliers": drop_outliers, "device": device}
-    return (_predicted(networks, file, num_points, seed, **options) for file in files)
+    if workers > 1 and torch.device(device).type != "cpu":
+        raise ArgumentError(
+            f"`workers` (={workers}) share the files of a CPU; `device` is {str(device)!r}: take "
+            "workers=1 there"
+        )
+    options = {"num_points": num_points, "seed": seed, "top": top}
+    options |= {"drop_outliers": drop_outliers, "device": device}
+    if workers == 1:
+        return (_predicted(networks, file, **options) for file in files)
+    return _shared(networks, files, workers, options)
 
 
-def _predicted(networks, file, num_points, seed, *, top, drop_outliers, device) -> dict:
+def _shared(networks: list[Checkpoint], files, workers: int, options: dict) -> Iterator[dict]:
+    """The answers to all files, by several processes."""
+    # As bytes: tensors that are handed to a process keep a file open each.
+    with worker_map(workers, _set_up, pickle.dumps(networks)) as apply:
+        yield from apply(functools.partial(_predicted_here, options), files)
+
+
+_NETWORKS: list[Checkpoint] = []  # of a worker process
+
+
+def _set_up(networks: bytes) -> None:
+    # Ctrl-C reaches all processes; the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_threads(1)
+    _NETWORKS[:] = pickle.loads(networks)
+
+
+def _predicted_here(options: dict, file) -> dict:
+    return _predicted(_NETWORKS, file, **options)
+
+
+def _predicted(networks, file, *, num_points, seed, top, drop_outliers, device) -> dict:
     """The answer to one file, or its error."""
     from pcequi.datasets.readers import read_points
 

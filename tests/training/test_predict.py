@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import warnings
 
 import numpy as np
@@ -16,7 +17,7 @@ from pcequi.datasets.meshes import sample_mesh
 from pcequi.datasets.shapes import SHAPE_CLASSES, make_shape
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.outliers import kept_points
-from pcequi.training import Checkpoint, save_checkpoint
+from pcequi.training import Checkpoint, predict, save_checkpoint
 from pcequi.training.predict import (
     largest_heap,
     predict_cloud,
@@ -24,6 +25,7 @@ from pcequi.training.predict import (
     predict_files,
     stray_points,
 )
+from pcequi.workers import worker_map
 
 NUM = 30
 
@@ -67,6 +69,29 @@ def test_bad_files_do_not_stop_the_rest(checkpoint, files):
     assert predict_files(checkpoint, files[-1:], top=2) == found[-1:]
 
 
+def test_several_processes_give_the_same_answers(checkpoint, files):
+    alone = predict_files(checkpoint, files, top=2)
+    assert predict_files(checkpoint, files, top=2, workers=2) == alone
+    answers = predict_each(checkpoint, files, workers=2)
+    assert next(answers)["file"] == str(files[0])
+    answers.close()  # ends the processes: nothing waits for the rest
+
+
+def test_networks_of_equal_levels_share_a_graph(tiny, checkpoint, monkeypatch):
+    built, real = [], predict.build_pose_graph
+    monkeypatch.setattr(
+        predict, "build_pose_graph", lambda *a, **k: built.append(a) or real(*a, **k)
+    )
+    other = Checkpoint(tiny.tiny_model().eval(), tiny.CLASSES, {})
+    wide = other.model.with_budget(num=5)
+    cloud = torch.rand(30, 3, generator=torch.Generator().manual_seed(0))
+    together = predict_cloud([checkpoint, other], cloud, top=1)
+    assert len(built) == 1
+    assert together == predict_cloud([checkpoint, other], cloud, top=1)
+    predict_cloud([checkpoint, Checkpoint(wide, tiny.CLASSES, {})], cloud)
+    assert len(built) == 4  # one more for the second call, two for other budgets
+
+
 def test_a_cloud_of_few_points_gets_a_warning(checkpoint, files):
     found = predict_files(checkpoint, [files[1], files[2], files[20]])  # 4, 7 and 61 points
     assert "4 points" in found[0]["warning"] and "24" in found[0]["warning"]
@@ -103,6 +128,10 @@ def test_what_is_no_files_fault_is_an_error_at_once(checkpoint, files):
         predict_files(checkpoint, files, seed=-1)
     with pytest.raises(ArgumentError, match=r"`top` \(=0\)"):
         predict_each(checkpoint, files, top=0)  # at once, not with the first answer
+    with pytest.raises(ArgumentError, match=r"`workers` \(=0\)"):
+        predict_each(checkpoint, files, workers=0)
+    with pytest.raises(ArgumentError, match=r"`workers` \(=2\).*CPU.*'cuda'"):
+        predict_each(checkpoint, files, workers=2, device="cuda")
 
 
 def test_the_command_says_it_on_stderr_in_json_and_by_its_exit(checkpoint, files, tmp_path, capsys):
@@ -129,6 +158,26 @@ def test_the_command_says_it_on_stderr_in_json_and_by_its_exit(checkpoint, files
     assert code == 0 and "2 files classified, 0 cannot be used" in out and "Error" not in err
     assert err.count("Warning: ") == 1 and f"Warning: {files[0]}: 1 point, where" in err
     assert "%" in out and any(name in out for name in checkpoint.classes)
+
+
+def test_a_worker_that_dies_takes_no_finished_answer_along(checkpoint, files, tmp_path, capsys):
+    save_checkpoint(tmp_path / "run", checkpoint.model, checkpoint.classes, checkpoint.extra)
+
+    def dying(networks, files, *, workers, **options):
+        assert workers == 2
+        yield from predict_each(networks, files[:2], **options)
+        with worker_map(2) as apply:
+            yield from apply(os._exit, [1])
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(predict, "predict_each", dying)
+        named = [files[0], files[1], files[2]]
+        main(["predict", *map(str, [tmp_path / "run", *named]), "--workers", "2", "--json"])
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert stop.value.code == 1 and found["classified"] == 2 and not found["interrupted"]
+    assert "a worker process died" in found["error"]["message"]
+    assert "Error: after 2 of 3 files: a worker process died" in err
 
 
 def test_answers_are_a_table_for_spreadsheets(checkpoint, files, tmp_path, capsys):
