@@ -22,8 +22,8 @@ class DeviceGraphs:
     """Graphs of many clouds on a device, A as dense blocks.
 
     A batch is a few copies inside the device, with nothing for the host to do
-    or to wait for. Positions and frames of the representatives are left out: no
-    network reads them. Made by ``load`` or ``collect``.
+    or to wait for. Positions and frames of the representatives are left out but on the first
+    level, where they say how the clouds lie (``models.orders``). Made by ``load`` or ``collect``.
 
     Args:
         levels: of the network.
@@ -130,7 +130,8 @@ class DeviceGraphs:
             each, characters = int(values["count"]), store.characters[number]
             points = each if characters is None else each // characters.size
             total += 4 * each + width * points * store.levels[number].basis * below
-            total += values["lift"].nbytes if number == 0 else 0
+            if number == 0:
+                total += sum(4 * values[name].numel() for name in ("lift", "pos", "rot"))
             below = each
         return total * len(store)
 
@@ -142,7 +143,7 @@ class DeviceGraphs:
             out: of an earlier batch of as many clouds, whose memory is filled again.
 
         Returns:
-            A ``PoseGraph`` with ``blocks``, without ``pos`` and ``rot``.
+            A ``PoseGraph`` with ``blocks``, above the first level without ``pos`` and ``rot``.
         """
         levels = []
         for number, (tensors, each) in enumerate(zip(self._tensors, self._each)):
@@ -156,7 +157,8 @@ class DeviceGraphs:
             if old is None:
                 count = torch.full((len(rows),), each, dtype=torch.long, device=self.device)
                 basis = self.levels[number].basis if "blocks" in found else 0
-                old = LevelGraph(count, found.pop("weight"), None, None, basis, **found)
+                found = {"pos": None, "rot": None} | found
+                old = LevelGraph(count=count, basis=basis, **found)
                 old.characters, old.each = self._characters[number], each
             levels.append(old)
         return PoseGraph(levels)
@@ -169,7 +171,9 @@ def _from_graph(graph: PoseGraph, levels: Sequence[Level], dtype) -> list[dict[s
         below = part[-1]["weight"].shape[1] if part else 0
         part.append({"weight": level.weight.float().view(clouds, each)})
         if below == 0:
-            part[0]["lift"] = level.lift.float().view(clouds, each, -1)
+            for name in ("lift", "pos", "rot"):
+                value = getattr(level, name).float()
+                part[0][name] = value.view(clouds, each, *value.shape[1:])
             continue
         if level.blocks is not None:
             part[-1]["blocks"] = level.blocks

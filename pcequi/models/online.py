@@ -12,7 +12,7 @@ from pcequi.clouds import check_cloud
 from pcequi.embedding import feature_projection
 from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.ops import grouped_spmm
-from pcequi.pose_graph import GraphBuilder, LevelStep, batch_levels
+from pcequi.pose_graph import GraphBuilder, LevelGraph, LevelStep, PoseGraph, batch_levels
 
 
 def forward_online(
@@ -48,6 +48,37 @@ def forward_online(
     """
     pairs = _pairs(clouds, normals)
     model.check_clouds(len(pairs))
+    levels, features = _run(model, pairs, projection, generator)
+    pooled = [model.pool(x, level) for x, level in zip(features[1:], levels[1:])]
+    return model.head(torch.cat(pooled, 1))
+
+
+@torch.no_grad()
+def online_graph(
+    model,
+    clouds: Data | Sequence[Tensor],
+    normals: Sequence[Tensor | None] | None = None,
+    projection: int = 8,
+    generator: torch.Generator | None = None,
+) -> PoseGraph:
+    """The graph that ``forward_online`` samples and runs on, from which the network gives the same
+    logits.
+
+    Args:
+        model, clouds, normals, projection, generator: as ``forward_online`` takes.
+
+    Raises:
+        ArgumentError, ShapeError, DataError: as ``forward_online``.
+
+    **Equivariance:** as ``build_pose_graph``.
+    """
+    return PoseGraph(_run(model, _pairs(clouds, normals), projection, generator)[0])
+
+
+def _run(
+    model, pairs, projection: int, generator: torch.Generator | None
+) -> tuple[list[LevelGraph], list[Tensor]]:
+    """Levels sampled on the features below them, and the features of each."""
     # Values of A stay in at least 32 bits, as in graphs that are loaded.
     dtype, device = torch.promote_types(model.dtype, torch.float32), model.device
     builders = [
@@ -56,7 +87,9 @@ def forward_online(
         )
         for pos, normal in pairs
     ]
-    x, pooled, below = None, [], None
+    levels: list[LevelGraph] = []
+    features: list[Tensor] = []
+    below = None
     for number in range(len(model.levels)):
         parts, first = [], 0
         for cloud, builder in enumerate(builders):
@@ -64,14 +97,14 @@ def forward_online(
             embedding = None
             if number > 0 and not step.level.sampling.is_dense:
                 size = int(below[cloud])
-                embedding = feature_embedding(step, x[first : first + size], projection)
+                embedding = feature_embedding(step, features[-1][first : first + size], projection)
                 first += size
             parts.append(builder.finish(step, step.sample(embedding, generator=generator)))
         level = batch_levels(parts).to(dtype)
-        x = model.run_level(number, x, level, below)
-        pooled.append(model.pool(x, level))
+        features.append(model.run_level(number, features[-1] if number else None, level, below))
+        levels.append(level)
         below = level.count
-    return model.head(torch.cat(pooled[1:], 1))
+    return levels, features
 
 
 def _pairs(clouds, normals) -> list[tuple[Tensor, Tensor | None]]:

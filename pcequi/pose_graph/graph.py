@@ -85,6 +85,27 @@ class LevelGraph:
 
         return LevelGraph(**{name: move(value) for name, value in vars(self).items()})
 
+    def take(self, clouds: Tensor) -> LevelGraph:
+        """The level of some clouds [P], in their order; what their points read stays behind."""
+        counts, which = self.count.tolist(), clouds.tolist()
+
+        def some(value: Tensor | None, sizes: list[int]) -> Tensor | None:
+            if value is None:
+                return None
+            parts = value.split(sizes)
+            return torch.cat([parts[cloud] for cloud in which])
+
+        values = {name: some(getattr(self, name), counts) for name in _OF_REPRESENTATIVES}
+        if self.entries is not None:
+            rows = [count * self.basis for count in counts]
+            values["entries"] = some(self.entries, rows)
+            sizes = torch.stack([part.sum() for part in self.entries.split(rows)]).tolist()
+            values |= {"col": some(self.col, sizes), "val": some(self.val, sizes)}
+        count = self.count.index_select(0, clouds)
+        blocks = None if self.blocks is None else self.blocks.index_select(0, clouds)
+        kept = {"blocks": blocks, "characters": self.characters, "each": self.each}
+        return LevelGraph(count=count, basis=self.basis, **values, **kept)
+
 
 def batch_levels(parts: list[LevelGraph]) -> LevelGraph:
     """The same level of several clouds as one; columns stay counted within a cloud.
@@ -136,7 +157,8 @@ def check_entries(level: LevelGraph) -> None:
 
 
 _KEY = re.compile(r"graph\d+_.*")
-TENSORS = ("count", "weight", "pos", "rot", "lift", "entries", "col", "val")
+_OF_REPRESENTATIVES = ("weight", "pos", "rot", "lift")
+TENSORS = ("count", *_OF_REPRESENTATIVES, "entries", "col", "val")
 _POINTS = tuple(field.name for field in fields(PointRows))
 
 
@@ -232,6 +254,14 @@ class PoseGraph:
     def cuda(self, device: torch.device | int | str | None = None) -> PoseGraph:
         """The same on a GPU, by default the current one."""
         return self.to("cuda" if device is None else device)
+
+    def take(self, clouds: Tensor) -> PoseGraph:
+        """The graph of some clouds of a batch, without what their points read.
+
+        Args:
+            clouds: their numbers [P], in any order.
+        """
+        return PoseGraph([level.take(clouds) for level in self.levels])
 
     def to_points(self, x: Tensor, level: int) -> Tensor:
         """Features of every point of the clouds [N, C] from those of a level's

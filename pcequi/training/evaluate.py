@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pcequi.errors import ArgumentError, DataError, ShapeError, check_count
-from pcequi.models import forward_online
+from pcequi.models import averaged_logits, online_graph
 from pcequi.models.classifier import check_head
 from pcequi.pose_graph import build_pose_graph
 from pcequi.progress import progress_bar
@@ -276,11 +276,10 @@ def _run(
     for done, cloud in enumerate(clouds, 1):
         start = time.perf_counter()
         if mode == "online":
-            logits = forward_online(model, [cloud.to(device)])
+            graph = online_graph(model, [cloud.to(device)])
         else:
-            graph = build_pose_graph(cloud, model.levels, dtype=torch.float32)
-            logits = model(graph.to(device))
-        out.append(logits.float().cpu())
+            graph = build_pose_graph(cloud, model.levels, dtype=torch.float32).to(device)
+        out.append(averaged_logits(model, graph).float().cpu())
         seconds += time.perf_counter() - start
         if bar:
             bar(done, len(clouds))

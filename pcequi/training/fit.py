@@ -15,6 +15,7 @@ from pcequi.errors import ArgumentError, DataError
 from pcequi.graph_device import DeviceGraphs
 from pcequi.graph_store import GraphStore
 from pcequi.models.classifier import check_head
+from pcequi.models.orders import averaged_logits
 from pcequi.progress import progress_bar
 from pcequi.ranks import ALONE, Ranks
 from pcequi.training.epoch import EpochRunner
@@ -61,7 +62,8 @@ def predict_logits(
     progress: Callable[[int, int], None] | None = None,
     ranks: Ranks = ALONE,
 ) -> Tensor:
-    """Logits of precomputed clouds. Several processes share them, and each returns all.
+    """Logits of precomputed clouds, averaged over the orders of their axes (``models.orders``).
+    Several processes share them, and each returns all.
 
     Args:
         model: a ``GroupConvClassifier``.
@@ -89,7 +91,7 @@ def predict_logits(
     out, done = [torch.zeros(0, model.settings["num_classes"])], 0
     load = functools.partial(load_batch, model, store, device=device)
     for graph in prefetch(load, own.split(batch_size) if len(own) else ()):
-        out.append(model(graph).float().cpu())
+        out.append(averaged_logits(model, graph).float().cpu())
         done += len(out[-1])
         if progress:
             progress(done, len(own))

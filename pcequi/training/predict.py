@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError, PcequiError, ScaleWarning, ShapeError, check_count
 from pcequi.models.classifier import check_head
+from pcequi.models.orders import averaged_logits
 from pcequi.outliers import kept_points
 from pcequi.pose_graph import build_pose_graph
 from pcequi.training.checkpoints import Checkpoint
@@ -117,7 +118,7 @@ def _probabilities(model: torch.nn.Module, cloud: Tensor, device, graphs: list) 
     if graph is None:
         graph = build_pose_graph(cloud, model.levels, dtype=wide).to(device)
         graphs.append((kind, graph))
-    return model(graph)[0].float().softmax(0).cpu()
+    return averaged_logits(model, graph)[0].float().softmax(0).cpu()
 
 
 def predict_files(

@@ -20,7 +20,7 @@ from pcequi.pose_graph.batched.covered import least_points, level_points, levels
 from pcequi.pose_graph.batched.frames import MOST_POINTS
 from pcequi.pose_graph.batched.levels import BatchBuilder
 from pcequi.pose_graph.build import build_pose_graph
-from pcequi.pose_graph.graph import LevelGraph, PoseGraph
+from pcequi.pose_graph.graph import PoseGraph
 from pcequi.pose_graph.level import Level
 from pcequi.pose_graph.scale import warn_of_scale
 from pcequi.poses import CentroidPoses
@@ -129,24 +129,6 @@ def _in_order(parts: list[tuple[list[int], PoseGraph]]) -> PoseGraph:
     """Graphs of clouds with these numbers as one batch, in the order of the numbers."""
     if len(parts) == 1:
         return parts[0][1]
-    if all(a[-1] < b[0] for (a, _), (b, _) in zip(parts, parts[1:])):
-        return PoseGraph.batch([graph for _, graph in parts])
-    single = {}
-    for numbers, graph in parts:
-        each = [_split(level) for level in graph.levels]
-        single.update(zip(numbers, map(list, zip(*each, strict=True)), strict=True))
-    return PoseGraph.batch([PoseGraph(single[c]) for c in sorted(single)])
-
-
-def _split(level: LevelGraph) -> list[LevelGraph]:
-    """A level of a batch as levels of single clouds."""
-    counts = level.count.tolist()
-    names = ["weight", "pos", "rot"] + ["lift"] * (level.lift is not None)
-    values = {name: getattr(level, name).split(counts) for name in names}
-    values["count"] = level.count.split(1)
-    if level.entries is not None:
-        values["entries"] = level.entries.split([level.basis * count for count in counts])
-        sizes = torch.stack([entries.sum() for entries in values["entries"]]).tolist()
-        values["col"], values["val"] = level.col.split(sizes), level.val.split(sizes)
-    rows = zip(*values.values(), strict=True)
-    return [LevelGraph(basis=level.basis, **dict(zip(values, row, strict=True))) for row in rows]
+    numbers = torch.tensor([c for some, _ in parts for c in some])
+    joined = PoseGraph.batch([graph for _, graph in parts])
+    return joined.take(numbers.argsort().to(joined.levels[0].count.device))

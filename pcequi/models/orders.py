@@ -1,0 +1,203 @@
+"""The order of a frame's axes where a cloud leaves it in doubt, and the mean over the orders.
+
+The frames "manhattan" and "principal" number their axes by the cloud's variance along them, the
+half turns "D2" cover their signs. Where two variances are nearly equal the order is an
+accident, and a network that saw a table with its legs along the third axis may meet one with
+them along the second. The kernels' points are closed under a change of the order, so that the
+same graph serves all six: the network with the functions of its kernels exchanged sees what it
+would see of the cloud with its axes exchanged.
+
+An order (i, j, k) has the share of a Plackett-Luce model with the scores s = variance ** (1 / w),
+
+    s_i / (s_i + s_j + s_k) * s_j / (s_j + s_k),
+
+less a threshold below which it is left out. What the network pools is averaged with these
+shares. They are continuous, and belong to axes, not to their numbers: where two variances
+cross, the numbers change and the mean does not.
+
+Sources: Dym, Lawrence and Siegel, "Equivariant frames and the impossibility of continuous
+canonicalization", ICML 2024, for weighted frames; Plackett, Applied Statistics, 1975.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from pcequi.constants import constant
+from pcequi.errors import ArgumentError
+from pcequi.orbits import basis_turns
+from pcequi.pose_graph import Level, PoseGraph
+from pcequi.poses import CentroidPoses, GridPoses
+
+__all__ = ["averaged_logits", "averaged_pooled", "axis_orders", "order_shares"]
+
+# Chosen on 1,969 held-out shapes of ModelNet40's training split (docs/decisions.md, 31).
+WIDTH = 0.3
+LEAST = 0.1
+# Variances below this share of the largest count as one: flat clouds have none.
+_FLAT = 1e-4
+
+
+@constant
+def axis_orders() -> Tensor:
+    """Rotations [6, 3, 3] that number the axes of a frame anew: of frame R the axes of
+    ``R @ axis_orders()[q]`` are those of R, up to signs, in the q-th order. The first is the
+    identity.
+
+    **Equivariance:** a constant.
+    """
+    turns = []
+    for order in itertools.permutations(range(3)):
+        turn = torch.eye(3, dtype=torch.float64)[:, list(order)]
+        turn[:, 2] *= torch.linalg.det(turn).round()
+        turns.append(turn)
+    return torch.stack(turns)
+
+
+def order_turns(levels: Sequence[Level]) -> list[Tensor] | None:
+    """How the axes' orders permute the functions of each level [6, B], so that function b seen
+    from a frame in order q is function ``[q, b]`` seen from the frame itself.
+
+    Returns:
+        None where the order of the axes is not by variance, or is covered by the frames
+        themselves, or the functions are not permuted.
+
+    **Equivariance:** does not apply.
+    """
+    align = getattr(levels[0].poses, "align", None)
+    for level in levels:
+        grid = isinstance(level.poses, (GridPoses, CentroidPoses))
+        if not grid or level.poses.rotations != "D2" or level.poses.align != align:
+            return None
+        if level.pairs is not None or level.kernel_rotations != 1 or level.normals:
+            return None
+    turns = [basis_turns(axis_orders(), level.kernel_points) for level in levels]
+    known = align in ("manhattan", "principal") and all(turn is not None for turn in turns)
+    return turns if known else None
+
+
+def order_shares(graph: PoseGraph) -> Tensor:
+    """Share of each order of the axes [G, 6], those of a cloud add up to one.
+
+    Variances are those of the representatives of the first level, each counted as often as it
+    stands for a pose.
+
+    Args:
+        graph: of G clouds, whose frames have axes that ``order_turns`` knows.
+
+    Raises:
+        ArgumentError: the graph has no positions and frames.
+
+    **Equivariance:** invariant; where the frame's axes are numbered in another order, the shares
+    are.
+    """
+    first = graph.levels[0]
+    if first.pos is None or first.rot is None:
+        raise ArgumentError("`graph` (=without `pos` and `rot`) does not say how the clouds lie")
+    cloud, weight = first.batch, first.weight.double()[:, None]
+    total = weight.new_zeros(len(first.count), 1).index_add_(0, cloud, weight)
+
+    def mean(value: Tensor) -> Tensor:
+        sums = value.new_zeros(len(total), 3).index_add_(0, cloud, value * weight)
+        return sums / total
+
+    offset = first.pos.double()
+    offset = offset - mean(offset)[cloud]
+    # Half turns change no square, so any frame of the point will do.
+    variance = mean((offset[:, None] @ first.rot.double())[:, 0].square())
+    most = variance.amax(1, keepdim=True)
+    variance = torch.where(most > 0, variance / most.where(most > 0, 1), 1).clamp_min(_FLAT)
+    score = variance ** (1 / WIDTH)
+    share = torch.stack([_plackett_luce(score[:, list(o)]) for o in _ORDERS], 1)
+    share = (share - LEAST).clamp_min(0)
+    return share / share.sum(1, keepdim=True)
+
+
+_ORDERS = tuple(itertools.permutations(range(3)))
+
+
+def _plackett_luce(score: Tensor) -> Tensor:
+    """Probability of drawing three things of these scores [G, 3] one after the other."""
+    return score[:, 0] / score.sum(1) * score[:, 1] / (score[:, 1] + score[:, 2])
+
+
+def averaged_pooled(model: nn.Module, data) -> Tensor:
+    """What a network pools, averaged over the orders of the axes that the clouds leave in doubt.
+
+    The network runs once, and once more on the clouds that have a share of another order: two
+    times a cloud on average for ModelNet40.
+
+    Args:
+        model: a ``GroupConvClassifier``.
+        data: a ``Data``, ``Batch`` or ``PoseGraph`` of G clouds.
+
+    Returns:
+        [G, C]; what ``model.pooled`` gives where the levels have no such orders, and while the
+        network trains.
+
+    Raises:
+        ArgumentError: as the network's.
+
+    **Equivariance:** invariant, and continuous where two variances of a cloud cross.
+    """
+    graph = data if isinstance(data, PoseGraph) else PoseGraph.load(data)
+    pooled = model.pooled(graph)
+    turns = None if model.training else order_turns(model.levels)
+    if turns is None:
+        return pooled
+    share = order_shares(graph).to(pooled)
+    out = pooled * share[:, :1]
+    for order in range(1, share.shape[1]):
+        clouds = share[:, order].nonzero()[:, 0]
+        if len(clouds) == 0:
+            continue
+        some = graph.take(clouds) if len(clouds) < len(share) else graph
+        seen = _pooled_in_order(model, some, [turn[order] for turn in turns])
+        out = out.index_add(0, clouds, seen * share[clouds, order, None])
+    return out
+
+
+def averaged_logits(model: nn.Module, data) -> Tensor:
+    """Logits [G, num_classes] from ``averaged_pooled``: what ``pcequi predict`` and ``evaluate`` go
+    by.
+
+    Args:
+        model, data: as ``averaged_pooled`` takes.
+
+    Raises:
+        ArgumentError: as the network's.
+
+    **Equivariance:** as ``averaged_pooled``.
+    """
+    pooled = averaged_pooled(model, data)
+    model.check_clouds(len(pooled))
+    return model.head(pooled)
+
+
+class _Pooled(nn.Module):
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, graph: PoseGraph) -> Tensor:
+        return self.model.pooled(graph)
+
+
+def _pooled_in_order(model: nn.Module, graph: PoseGraph, turns: list[Tensor]) -> Tensor:
+    """What the network pools of the clouds with their axes in another order."""
+    turns = [turn.to(model.device) for turn in turns]
+    first = replace(graph.levels[0], lift=graph.levels[0].lift.index_select(1, turns[0]))
+    weights = {}
+    for number, (block, turn) in enumerate(zip(model.blocks, turns[1:], strict=True)):
+        weight = block.conv.weight  # its functions read others' sums: the other way around
+        seen = weight.view(len(turn), -1, weight.shape[1]).index_select(0, turn.argsort())
+        weights[f"model.blocks.{number}.conv.weight"] = seen.view_as(weight)
+    # A function of the network and these weights: nothing is kept that could grow old.
+    return torch.func.functional_call(
+        _Pooled(model), weights, (PoseGraph([first, *graph.levels[1:]]),)
+    )
