@@ -16,7 +16,9 @@ import re
 import torch
 from common import PAIRS, add_machine, write
 
+from pcequi.models.orders import order_turns
 from pcequi.networks import FOLDER, load_network, network_names
+from pcequi.training.checkpoints import Checkpoint
 from pcequi.training.evaluate import classification_report, evaluate_protocol
 from pcequi.training.splits import load_split
 from pcequi.training.threads import set_threads
@@ -46,7 +48,7 @@ def main() -> None:
         )
         shares[name] = logits.float().softmax(1)
         rows.append(_row([name], report))
-        _correct_card(name, report, checkpoint.classes)
+        _correct_card(name, report, checkpoint)
     for pair in PAIRS:
         logits = torch.stack([shares[name] for name in pair]).mean(0).log()
         rows.append(_row(pair, classification_report(logits, test.labels, test.classes)))
@@ -70,13 +72,15 @@ def _row(names, report: dict) -> dict:
     return row
 
 
-def _correct_card(name: str, report: dict, classes: list[str]) -> None:
+def _correct_card(name: str, report: dict, checkpoint: Checkpoint) -> None:
     """The figures in a card; what was trained how stays."""
     path = FOLDER / f"{name}.md"
     card = path.read_text(encoding="utf-8")
+    how = "no votes, no test-time augmentation"
+    if order_turns(checkpoint.model.levels) is not None:
+        how = "one graph a shape, a mean over the orders of its axes that are in doubt"
     told = {
-        "accuracy": f"{report['accuracy']:.2%} {PROTOCOL} (test split, no votes, no test-time "
-        "augmentation, rounded weights)",
+        "accuracy": f"{report['accuracy']:.2%} {PROTOCOL} (test split, {how}, rounded weights)",
         "mean of the classes": f"{report['mean_class_accuracy']:.2%} {PROTOCOL}",
     }
     for key, value in told.items():
@@ -85,7 +89,7 @@ def _correct_card(name: str, report: dict, classes: list[str]) -> None:
         if found != 1:
             raise SystemExit(f"{path} has {found} rows `{key}`")
     head = card.index("|---|---|---|---|\n") + len("|---|---|---|---|\n")
-    rows = "\n".join(class_rows(report, classes)).replace("%", " %")
+    rows = "\n".join(class_rows(report, checkpoint.classes)).replace("%", " %")
     path.write_text(f"{card[:head]}{rows}\n", encoding="utf-8")
 
 

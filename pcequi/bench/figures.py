@@ -20,7 +20,7 @@ from pcequi.datasets.meshes import normalize_cloud, sample_mesh
 from pcequi.datasets.shapes import SHAPE_CLASSES, make_shape
 from pcequi.graph_build import build_stored_graph, pack
 from pcequi.graph_store import GraphStore
-from pcequi.models import GroupConvClassifier, preset
+from pcequi.models import GroupConvClassifier, averaged_logits, preset
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
 from pcequi.poses import GridPoses
 from pcequi.training.rows import fast_blocks, load_batch
@@ -200,7 +200,7 @@ def _train_and_predict(store, levels, channels, rounds) -> Timing:
     @torch.no_grad()
     def predict():
         model.eval()
-        model(store.batch(rows))
+        averaged_logits(model, store.batch(rows))
 
     steps = {
         "train": training("float32"),
@@ -223,7 +223,7 @@ def _raw_start(name: str) -> None:
 def _raw_classes(clouds: list[Tensor]) -> list[int]:
     model = _RAW["model"]
     graphs = [build_pose_graph(cloud, model.levels, dtype=torch.float32) for cloud in clouds]
-    return model(PoseGraph.batch(graphs)).argmax(1).tolist()
+    return averaged_logits(model, PoseGraph.batch(graphs)).argmax(1).tolist()
 
 
 def _raw(name, clouds, workers, count) -> float:

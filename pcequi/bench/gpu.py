@@ -12,7 +12,7 @@ from pcequi.bench.dgcnn import DGCNN
 from pcequi.bench.figures import default_clouds, with_rotations
 from pcequi.bench.measure import interleaved, summary
 from pcequi.graph_device import DeviceGraphs
-from pcequi.models import GroupConvClassifier, preset
+from pcequi.models import GroupConvClassifier, averaged_logits, preset
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, build_pose_graphs
 from pcequi.training.settings import FitSettings
 from pcequi.training.state import TrainingState
@@ -138,11 +138,11 @@ def gpu_figures(
     @torch.no_grad()
     def predict():
         with torch.autocast("cuda", torch.bfloat16):
-            return model(held.batch(rows)).argmax(1)
+            return averaged_logits(model, held.batch(rows)).argmax(1)
 
     @torch.no_grad()
     def predict_raw():
-        return model(build()).argmax(1)
+        return averaged_logits(model, build()).argmax(1)
 
     figures["predict_shapes_per_s"] = 512 / measure({"predict": predict})["predict"]
     raw = measure({"predict_raw": predict_raw}, rounds=5, warmup=1)["predict_raw"]

@@ -4,7 +4,8 @@ The features x of a representative m of one level speak for a class c by
 
     c(m) = sum over channels of  x(m) * d logit / d x(m),
 
-with the gradient through all that follows: group pooling and the levels above. The
+with the gradient through all that follows: group pooling and the levels above, and with the
+axes of the frames in their first order alone (``models.orders``). The
 poses that take its output share this, each as much as it takes, and a point has the sum over
 its poses.
 
@@ -32,6 +33,7 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError
 from pcequi.models.classifier import check_head
+from pcequi.models.orders import averaged_logits
 from pcequi.ops import check_radius
 from pcequi.pose_graph import PoseGraph, build_pose_graph
 from pcequi.viz.levels import LevelView
@@ -159,7 +161,7 @@ def with_removal(
 
     @torch.no_grad()
     def answer(pos: Tensor) -> Tensor:
-        return model(build_pose_graph(pos, levels).to(torch.float64))[0]
+        return averaged_logits(model, build_pose_graph(pos, levels).to(torch.float64))[0]
 
     whole = answer(view.pos)
     target = _class(target, whole)

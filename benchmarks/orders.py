@@ -1,0 +1,110 @@
+"""What the mean over the orders of a frame's axes adds on rotated ModelNet40.
+
+    python benchmarks/orders.py NETWORK NETWORK ... --source FILE
+
+Each network, the folder of a run or a name of the package, classifies the official test split
+under z/SO3 and the seed of its training, with the first order of each shape's axes alone and
+with the mean over those that are in doubt (``pcequi.models.orders``), from the same graphs.
+Networks of a seed whose presets are ``pairs`` and another are also asked together. Kept in
+``results/orders.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from common import add_machine, write
+
+from pcequi.models.orders import averaged_logits, order_shares, order_turns
+from pcequi.networks import find_network, network_names
+from pcequi.progress import progress_bar
+from pcequi.training.run_settings import load_run_settings
+from pcequi.training.splits import load_split, precompute_shown
+from pcequi.training.threads import set_threads
+
+PROTOCOL, BATCH = "z/SO3", 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("networks", nargs="+", help="folders of runs, or names of the package")
+    parser.add_argument("--source", required=True, help="packed file or folder of ModelNet40")
+    add_machine(parser)
+    args = parser.parse_args()
+    set_threads(args.threads)
+    test = load_split("modelnet40", False, source=args.source)
+    rows, shares = [], []
+    for place in args.networks:
+        about, model = trained(place)
+        store = precompute_shown(
+            test,
+            model.levels,
+            "SO3",
+            "test clouds",
+            seed=about["seed"],
+            cache=args.cache,
+            workers=args.workers,
+        )
+        plain, averaged, orders = both(model, store)
+        shares.append((plain.softmax(1), averaged.softmax(1)))
+        found = [accuracy(one, test.labels) for one in (plain, averaged)]
+        rows.append({**about, "plain": found[0], "averaged": found[1], "orders_a_shape": orders})
+        print(rows[-1], flush=True)
+    together = []
+    for one, first in zip(rows, shares):
+        for other, second in zip(rows, shares):
+            if one["preset"] != "pairs" == other["preset"] and one["seed"] == other["seed"]:
+                found = [accuracy(a + b, test.labels) for a, b in zip(first, second)]
+                names = [one["network"], other["network"]]
+                about = {"networks": names, "seed": one["seed"]}
+                together.append({**about, "plain": found[0], "averaged": found[1]})
+                print(together[-1], flush=True)
+    figures = {
+        "command": "python benchmarks/orders.py NETWORK ... --source FILE",
+        "data": "ModelNet40, official test split, 1,024 points, xyz only",
+        "protocol": PROTOCOL,
+        "shapes": len(test),
+        "rows": rows,
+        "together": together,
+    }
+    print(write("orders", figures))
+
+
+def trained(place: str) -> tuple[dict, torch.nn.Module]:
+    """How a network was trained, and the network."""
+    checkpoint = find_network(place)
+    about = dict(checkpoint.extra)
+    if place not in network_names():
+        settings = load_run_settings(place)
+        about |= {"resamplings": settings.resamplings, "resample_as": settings.resample_as}
+        about |= {"seed": settings.fit.seed, "epochs": settings.fit.epochs}
+    keys = ("preset", "seed", "epochs", "resamplings", "resample_as")
+    name = Path(place).name
+    return {"network": name} | {key: about[key] for key in keys}, checkpoint.model.float().eval()
+
+
+@torch.no_grad()
+def both(model, store) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Logits of the first order and of the mean, and how many orders a shape has on average."""
+    plain, averaged, orders = [], [], 0
+    with progress_bar("classifying", len(store)) as bar:
+        for rows in torch.arange(len(store)).split(BATCH):
+            graph = store.batch(rows)
+            plain.append(model(graph))
+            averaged.append(averaged_logits(model, graph))
+            known = order_turns(model.levels) is not None
+            orders += int((order_shares(graph) > 0).sum()) if known else len(rows)
+            bar(int(rows[-1]) + 1, len(store))
+    return torch.cat(plain), torch.cat(averaged), round(orders / len(store), 3)
+
+
+def accuracy(scores: torch.Tensor, labels: torch.Tensor) -> float:
+    return float((scores.argmax(1) == labels).double().mean())
+
+
+if __name__ == "__main__":
+    main()
