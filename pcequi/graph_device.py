@@ -172,8 +172,8 @@ def _from_graph(graph: PoseGraph, levels: Sequence[Level], dtype) -> list[dict[s
         part.append({"weight": level.weight.float().view(clouds, each)})
         if below == 0:
             for name in ("lift", "pos", "rot"):
-                value = getattr(level, name).float()
-                part[0][name] = value.view(clouds, each, *value.shape[1:])
+                if (value := getattr(level, name)) is not None:
+                    part[0][name] = value.float().view(clouds, each, *value.shape[1:])
             continue
         if level.blocks is not None:
             part[-1]["blocks"] = level.blocks

@@ -21,8 +21,8 @@ from pcequi.cli.common import (
 )
 from pcequi.errors import ArgumentError, FileError, PcequiError
 
-# Files that are worth starting processes for.
-MANY = 200
+# Files that are worth starting processes for, and the most of these, each of half a gigabyte.
+MANY, MOST = 200, 16
 
 
 def predict(
@@ -82,7 +82,7 @@ def predict(
         typer.Option(
             min=1,
             help="Processes that share the files, on a CPU.",
-            show_default=f"one a core from {MANY} files on, else 1",
+            show_default=f"one a core from {MANY} files on, at most {MOST}; else 1",
         ),
     ] = None,
     threads: Threads = None,
@@ -143,7 +143,7 @@ def predict(
     options |= {"drop_outliers": drop_outliers, "device": choose_device(device)}
     if workers is None:
         several = len(files) >= MANY and options["device"].type == "cpu"
-        workers = threads if several else 1
+        workers = min(threads, MOST) if several else 1
     options["workers"] = workers
     results, interrupted, fault = [], False, None
     try:
@@ -152,7 +152,7 @@ def predict(
                 results.append(result)
                 bar(len(results), len(files))
     except KeyboardInterrupt:
-        interrupted = True
+        interrupted = len(results) < len(files)
     except PcequiError as error:  # of no file: what is finished is printed
         if not results:
             raise

@@ -237,21 +237,31 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
                     "take DataLoader(..., drop_last=True), or call model.eval()"
                 )
 
-    def pooled(self, data) -> Tensor:
+    def pooled(self, data, turns: Sequence[Tensor] | None = None) -> Tensor:
         """What the head sees: mean and maximum of each level above the first,
         [G, 2 * sum(channels[1:])].
+
+        Args:
+            data: as ``forward`` takes.
+            turns: see ``level_features``.
 
         **Equivariance:** invariant, as the logits are.
         """
         graph = data if isinstance(data, PoseGraph) else PoseGraph.load(data)
-        features = self.level_features(graph)
+        features = self.level_features(graph, turns)
         pairs = zip(features[1:], graph.levels[1:], strict=True)
         return torch.cat([self.pool(x, level) for x, level in pairs], 1)
 
-    def level_features(self, data) -> list[Tensor]:
+    def level_features(self, data, turns: Sequence[Tensor] | None = None) -> list[Tensor]:
         """Features of the representatives [M, C] of each level, the lifting one first.
 
         ``PoseGraph.to_points`` brings them to the points of the clouds.
+
+        Args:
+            data: as ``forward`` takes.
+            turns: of each level a permutation [B] of its kernel's functions: function b is taken
+                for what the graph has of function ``turn[b]``, as in a cloud that is seen from
+                turned frames, see ``models.orders``.
 
         **Equivariance:** invariant, while the representatives move with the clouds.
         """
@@ -259,7 +269,8 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         self._check_graph(graph)
         features, below = [], None
         for number, level in enumerate(graph.levels):
-            features.append(self.run_level(number, features[-1] if number else None, level, below))
+            x, turn = features[-1] if number else None, None if turns is None else turns[number]
+            features.append(self.run_level(number, x, level, below, turn))
             below = level.count
         return features
 
@@ -275,11 +286,15 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
                 "BuildPoseGraph(model.levels), and process the data set anew if it keeps graphs"
             )
 
-    def run_level(self, number: int, x: Tensor | None, level, sources) -> Tensor:
-        """Features [M, C] of one level; ``x`` and ``sources`` are of the level below."""
+    def run_level(
+        self, number: int, x: Tensor | None, level, sources, turn: Tensor | None = None
+    ) -> Tensor:
+        """Features [M, C] of one level; ``x`` and ``sources`` are of the level below, ``turn`` is
+        that of ``level_features``."""
         if number == 0:
-            return self.lift(level.lift.to(self.dtype))
-        return self.blocks[number - 1](x, level, sources)
+            lift = level.lift if turn is None else level.lift.index_select(1, turn)
+            return self.lift(lift.to(self.dtype))
+        return self.blocks[number - 1](x, level, sources, turn)
 
 
 def _widths(levels: Sequence[Level]) -> list[int]:

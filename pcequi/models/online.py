@@ -61,18 +61,21 @@ def online_graph(
     projection: int = 8,
     generator: torch.Generator | None = None,
 ) -> PoseGraph:
-    """The graph that ``forward_online`` samples and runs on, from which the network gives the same
-    logits.
+    """The graph that ``forward_online`` samples and runs on, from which a network in ``eval()``
+    mode gives the same logits.
 
     Args:
-        model, clouds, normals, projection, generator: as ``forward_online`` takes.
+        model, clouds, normals, projection, generator: as ``forward_online`` takes. A network that
+            trains updates its batch norms.
 
     Raises:
         ArgumentError, ShapeError, DataError: as ``forward_online``.
 
     **Equivariance:** as ``build_pose_graph``.
     """
-    return PoseGraph(_run(model, _pairs(clouds, normals), projection, generator)[0])
+    pairs = _pairs(clouds, normals)
+    model.check_clouds(len(pairs))
+    return PoseGraph(_run(model, pairs, projection, generator)[0])
 
 
 def _run(

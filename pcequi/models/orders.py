@@ -11,9 +11,10 @@ An order (i, j, k) has the share of a Plackett-Luce model with the scores s = va
 
     s_i / (s_i + s_j + s_k) * s_j / (s_j + s_k),
 
-less a threshold below which it is left out. What the network pools is averaged with these
-shares. They are continuous, and belong to axes, not to their numbers: where two variances
-cross, the numbers change and the mean does not.
+less a tenth, and none if that is negative; what is left is scaled to add up to one. What the
+network pools is averaged with these shares. They are continuous, and belong to axes, not to their
+numbers: where two variances cross, the numbers change and the mean does not, as long as the axes
+and the representatives stay (principal axes turn where variances are equal).
 
 Sources: Dym, Lawrence and Siegel, "Equivariant frames and the impossibility of continuous
 canonicalization", ICML 2024, for weighted frames; Plackett, Applied Statistics, 1975.
@@ -23,7 +24,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ def order_turns(levels: Sequence[Level]) -> list[Tensor] | None:
     """
     align = getattr(levels[0].poses, "align", None)
     for level in levels:
-        grid = isinstance(level.poses, (GridPoses, CentroidPoses))
+        grid = type(level.poses) in (GridPoses, CentroidPoses)  # others may order them otherwise
         if not grid or level.poses.rotations != "D2" or level.poses.align != align:
             return None
         if level.pairs is not None or level.kernel_rotations != 1 or level.normals:
@@ -129,8 +129,8 @@ def _plackett_luce(score: Tensor) -> Tensor:
 def averaged_pooled(model: nn.Module, data) -> Tensor:
     """What a network pools, averaged over the orders of the axes that the clouds leave in doubt.
 
-    The network runs once, and once more on the clouds that have a share of another order: two
-    times a cloud on average for ModelNet40.
+    The network runs once, and once more for each other order, on the clouds where that has a
+    share: twice a cloud on average for ModelNet40, six times for a cube.
 
     Args:
         model: a ``GroupConvClassifier``.
@@ -141,9 +141,10 @@ def averaged_pooled(model: nn.Module, data) -> Tensor:
         network trains.
 
     Raises:
-        ArgumentError: as the network's.
+        ArgumentError: as the network's, or the graph does not say how the clouds lie.
 
-    **Equivariance:** invariant, and continuous where two variances of a cloud cross.
+    **Equivariance:** invariant; with Manhattan axes and the same representatives also continuous
+    where two variances of a cloud cross.
     """
     graph = data if isinstance(data, PoseGraph) else PoseGraph.load(data)
     pooled = model.pooled(graph)
@@ -157,7 +158,7 @@ def averaged_pooled(model: nn.Module, data) -> Tensor:
         if len(clouds) == 0:
             continue
         some = graph.take(clouds) if len(clouds) < len(share) else graph
-        seen = _pooled_in_order(model, some, [turn[order] for turn in turns])
+        seen = model.pooled(some, [turn[order].to(pooled.device) for turn in turns])
         out = out.index_add(0, clouds, seen * share[clouds, order, None])
     return out
 
@@ -169,35 +170,14 @@ def averaged_logits(model: nn.Module, data) -> Tensor:
     Args:
         model, data: as ``averaged_pooled`` takes.
 
+    Returns:
+        What ``model.head`` makes of it; ``model(data)`` where there is nothing to average.
+
     Raises:
-        ArgumentError: as the network's.
+        ArgumentError: as ``averaged_pooled``.
 
     **Equivariance:** as ``averaged_pooled``.
     """
-    pooled = averaged_pooled(model, data)
-    model.check_clouds(len(pooled))
-    return model.head(pooled)
-
-
-class _Pooled(nn.Module):
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, graph: PoseGraph) -> Tensor:
-        return self.model.pooled(graph)
-
-
-def _pooled_in_order(model: nn.Module, graph: PoseGraph, turns: list[Tensor]) -> Tensor:
-    """What the network pools of the clouds with their axes in another order."""
-    turns = [turn.to(model.device) for turn in turns]
-    first = replace(graph.levels[0], lift=graph.levels[0].lift.index_select(1, turns[0]))
-    weights = {}
-    for number, (block, turn) in enumerate(zip(model.blocks, turns[1:], strict=True)):
-        weight = block.conv.weight  # its functions read others' sums: the other way around
-        seen = weight.view(len(turn), -1, weight.shape[1]).index_select(0, turn.argsort())
-        weights[f"model.blocks.{number}.conv.weight"] = seen.view_as(weight)
-    # A function of the network and these weights: nothing is kept that could grow old.
-    return torch.func.functional_call(
-        _Pooled(model), weights, (PoseGraph([first, *graph.levels[1:]]),)
-    )
+    if model.training or order_turns(model.levels) is None:
+        return model(data)
+    return model.head(averaged_pooled(model, data))

@@ -40,8 +40,11 @@ class GroupConvBlock(torch.nn.Module):
         for module in (self.conv, self.norm, self.pointwise, self.pointwise_norm):
             module.reset_parameters()
 
-    def forward(self, x: Tensor, level: LevelGraph, sources: Tensor) -> Tensor:
-        x = F.relu(self.norm(self.conv.compressed(x, level, sources, constant=True)))
+    def forward(
+        self, x: Tensor, level: LevelGraph, sources: Tensor, turn: Tensor | None = None
+    ) -> Tensor:
+        x = self.conv.compressed(x, level, sources, constant=True, turn=turn)
+        x = F.relu(self.norm(x))
         return F.relu(x + self.pointwise_norm(self.pointwise(x)))
 
 

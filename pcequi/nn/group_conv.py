@@ -201,7 +201,13 @@ class GroupConv(MessagePassing):
         return torch.cat([mass[:, None], outer], 1) if self.normalize else outer
 
     def compressed(
-        self, x: Tensor, level: LevelGraph, sources: Tensor, *, constant: bool = False
+        self,
+        x: Tensor,
+        level: LevelGraph,
+        sources: Tensor,
+        *,
+        constant: bool = False,
+        turn: Tensor | None = None,
     ) -> Tensor:
         """The same layer on a level of a pose graph.
 
@@ -210,6 +216,7 @@ class GroupConv(MessagePassing):
             level: the level, with its sparse matrix A.
             sources: representatives of each cloud in the level below [G].
             constant: the last of the C_in channels are ones, which ``x`` [S, C_in - 1] leaves out.
+            turn: a permutation [B]: function b is taken for what A has of function ``turn[b]``.
 
         Returns:
             [M, C_out].
@@ -220,10 +227,16 @@ class GroupConv(MessagePassing):
                 kernel.
         """
         self._check_compressed(x, level, constant)
+        weight = self.weight if turn is None else self._turned_weight(turn)
         if not x.is_cuda:
-            return self.combine(sparse_product(x, level, sources, constant=constant))
-        x, weight = filled_up(with_ones(x) if constant else x, self.weight)
+            return self.combine(sparse_product(x, level, sources, constant=constant), weight)
+        x, weight = filled_up(with_ones(x) if constant else x, weight)
         return self.combine(sparse_product(x, level, sources), weight)
+
+    def _turned_weight(self, turn: Tensor) -> Tensor:
+        # The rows of A stay where they are, so the weights go to them: the other way around.
+        each = self.weight.view(len(turn), -1, self.out_channels)
+        return each.index_select(0, turn.argsort()).view_as(self.weight)
 
     def _check_compressed(self, x: Tensor, level: LevelGraph, constant: bool) -> None:
         if level.entries is None and level.blocks is None:

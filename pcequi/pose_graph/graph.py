@@ -86,7 +86,7 @@ class LevelGraph:
         return LevelGraph(**{name: move(value) for name, value in vars(self).items()})
 
     def take(self, clouds: Tensor) -> LevelGraph:
-        """The level of some clouds [P], in their order; what their points read stays behind."""
+        """The level of some clouds [P], in their order; see ``PoseGraph.take``."""
         counts, which = self.count.tolist(), clouds.tolist()
 
         def some(value: Tensor | None, sizes: list[int]) -> Tensor | None:
@@ -259,8 +259,20 @@ class PoseGraph:
         """The graph of some clouds of a batch, without what their points read.
 
         Args:
-            clouds: their numbers [P], in any order.
+            clouds: their numbers [P], int64, in any order, at least one.
+
+        Raises:
+            ArgumentError: ``clouds`` are no such numbers.
+
+        **Equivariance:** clouds do not touch each other.
         """
+        size = len(self.levels[0].count)
+        whole = isinstance(clouds, Tensor) and clouds.dtype == torch.long and clouds.dim() == 1
+        if not whole or not len(clouds) or not 0 <= int(clouds.min()) <= int(clouds.max()) < size:
+            raise ArgumentError(
+                f"`clouds` (={clouds!r:.200}) must be a tensor [P] of int64, at least one number, "
+                f"each from 0 to {size - 1}"
+            )
         return PoseGraph([level.take(clouds) for level in self.levels])
 
     def to_points(self, x: Tensor, level: int) -> Tensor:

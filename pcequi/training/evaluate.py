@@ -211,7 +211,8 @@ def compare_modes(
     """Run one trained network dense, online and precomputed, at several budgets.
 
     Clouds are run one by one and nothing is cached, so that times compare; the first is run
-    once before, so that no row has the time in which kernels are loaded.
+    once before, so that no row has the time in which kernels are loaded. Answers are means over
+    the orders of the axes (``models.orders``); online, the network runs once more to sample.
 
     Args:
         model: a ``GroupConvClassifier``; its weights are used in all ways.

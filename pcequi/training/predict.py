@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import pickle
-import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,8 +16,7 @@ from pcequi.models.orders import averaged_logits
 from pcequi.outliers import kept_points
 from pcequi.pose_graph import build_pose_graph
 from pcequi.training.checkpoints import Checkpoint
-from pcequi.training.threads import set_threads
-from pcequi.workers import worker_map
+from pcequi.training.predict_workers import packed, shared_answers
 
 __all__ = ["predict_cloud", "predict_each", "predict_files", "sparse_warning", "trained_points"]
 
@@ -113,7 +110,7 @@ def _probabilities(model: torch.nn.Module, cloud: Tensor, device, graphs: list) 
     # Weights that are kept in 16 bits compute in 32.
     wide = torch.promote_types(model.dtype, torch.float32)
     model = model.to(device, wide).eval()
-    kind = (model.levels, wide)
+    kind = (model.settings["levels"], wide)
     graph = next((graph for other, graph in graphs if other == kind), None)
     if graph is None:
         graph = build_pose_graph(cloud, model.levels, dtype=wide).to(device)
@@ -135,7 +132,8 @@ def predict_files(
         progress: called with (files done, files in all).
 
     Raises:
-        ArgumentError: as ``predict_each``.
+        ArgumentError, PcequiError: as ``predict_each``, which keeps what is finished where a
+            worker dies.
 
     **Equivariance:** as ``predict_cloud``.
     """
@@ -170,8 +168,9 @@ def predict_each(
         seed: of the points drawn from a mesh.
         drop_outliers: see ``predict_cloud``.
         device: where the network runs.
-        workers: processes that share the files, which takes the CPU; answers come in the order
-            of the files. Each takes a few seconds to start.
+        workers: processes that share the files, on the CPU; answers come in the order of the
+            files. Each takes a few seconds to start and half a gigabyte, and networks are sent to
+            them by ``pickle``.
 
     Returns:
         For each file ``file`` and ``predictions`` (see ``predict_cloud``), or
@@ -181,8 +180,8 @@ def predict_each(
 
     Raises:
         ArgumentError: ``top``, ``num_points``, ``seed`` or ``workers`` is out of range, several
-            workers on a GPU, or networks of different classes: that is no file's fault, and
-            raised before the first.
+            workers on a GPU or for networks that cannot be sent to them, or networks of
+            different classes: that is no file's fault, and raised before the first.
         PcequiError: a worker died; the answers before it have been handed out.
 
     **Equivariance:** as ``predict_cloud``.
@@ -196,34 +195,15 @@ def predict_each(
     if workers > 1 and torch.device(device).type != "cpu":
         raise ArgumentError(
             f"`workers` (={workers}) share the files of a CPU; `device` is {str(device)!r}: take "
-            "workers=1 there"
+            "workers=1 there, or device 'cpu'"
         )
     options = {"num_points": num_points, "seed": seed, "top": top}
     options |= {"drop_outliers": drop_outliers, "device": device}
-    if workers == 1:
-        return (_predicted(networks, file, **options) for file in files)
-    return _shared(networks, files, workers, options)
-
-
-def _shared(networks: list[Checkpoint], files, workers: int, options: dict) -> Iterator[dict]:
-    """The answers to all files, by several processes."""
-    # As bytes: tensors that are handed to a process keep a file open each.
-    with worker_map(workers, _set_up, pickle.dumps(networks)) as apply:
-        yield from apply(functools.partial(_predicted_here, options), files)
-
-
-_NETWORKS: list[Checkpoint] = []  # of a worker process
-
-
-def _set_up(networks: bytes) -> None:
-    # Ctrl-C reaches all processes; the first one ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    set_threads(1)
-    _NETWORKS[:] = pickle.loads(networks)
-
-
-def _predicted_here(options: dict, file) -> dict:
-    return _predicted(_NETWORKS, file, **options)
+    ask = functools.partial(_predicted, **options)
+    workers = min(workers, len(files))
+    if workers <= 1:
+        return (ask(networks, file) for file in files)
+    return shared_answers(ask, packed(networks), files, workers)
 
 
 def _predicted(networks, file, *, num_points, seed, top, drop_outliers, device) -> dict:

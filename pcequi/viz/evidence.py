@@ -77,6 +77,12 @@ def representative_evidence(
     return shares, logits.detach()
 
 
+@torch.no_grad()
+def _answer(model, graph: PoseGraph) -> Tensor:
+    """Logits [num_classes] as ``pcequi predict`` goes by, in double precision."""
+    return averaged_logits(model, graph.to(torch.float64))[0]
+
+
 def _class(target: int | None, logits: Tensor) -> int:
     """The class that is asked about; None: the likeliest one."""
     if target is None:
@@ -108,9 +114,11 @@ def with_evidence(
 
     **Equivariance:** as invariant as the logits; rows follow the points.
     """
+    check_head(model)
     graph, sampled = build_pose_graph(view.pos, levels, embeddings=True)
-    shares, logits = representative_evidence(model, graph, target)
+    logits = _answer(copy.deepcopy(model).cpu().double().eval(), graph)
     target = _class(target, logits)
+    shares, _ = representative_evidence(model, graph, target)
     view = replace(view, sampled=sampled[level - 1])
     chosen = view.sampled.chosen
     each = shares[level - 1] / chosen.multiplicity.clamp_min(1)
@@ -159,9 +167,8 @@ def with_removal(
     check_radius(radius)
     model = copy.deepcopy(model).cpu().double().eval()
 
-    @torch.no_grad()
     def answer(pos: Tensor) -> Tensor:
-        return averaged_logits(model, build_pose_graph(pos, levels).to(torch.float64))[0]
+        return _answer(model, build_pose_graph(pos, levels))
 
     whole = answer(view.pos)
     target = _class(target, whole)

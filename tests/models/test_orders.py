@@ -16,7 +16,7 @@ from pcequi.models import (
     online_graph,
     preset,
 )
-from pcequi.models.orders import _pooled_in_order, axis_orders, order_shares, order_turns
+from pcequi.models.orders import axis_orders, order_shares, order_turns
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
 from pcequi.poses import ALIGNMENTS, CentroidPoses, GridPoses
 from pcequi.rotations import finite_group, random_rotations
@@ -76,7 +76,7 @@ def test_a_network_with_exchanged_functions_sees_the_cloud_with_exchanged_axes(
     levels, cloud = some_levels(align, **sampling), brick(generator)
     model = some_network(levels)
     graph, turns = build_pose_graph(cloud, levels), order_turns(levels)
-    found = _pooled_in_order(model, graph, [turn[order] for turn in turns])
+    found = model.pooled(graph, [turn[order] for turn in turns])
     before, mean = model.pooled(graph), averaged_pooled(model, graph)
     numbered_anew(monkeypatch, align, axis_orders()[order])
     other = build_pose_graph(cloud, levels)

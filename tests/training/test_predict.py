@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import warnings
 
 import numpy as np
@@ -25,7 +24,6 @@ from pcequi.training.predict import (
     predict_files,
     stray_points,
 )
-from pcequi.workers import worker_map
 
 NUM = 30
 
@@ -67,14 +65,6 @@ def test_bad_files_do_not_stop_the_rest(checkpoint, files):
     assert told == [(n + 1, NUM + 1) for n in range(NUM + 1)]
     # A file's answer does not depend on its neighbours.
     assert predict_files(checkpoint, files[-1:], top=2) == found[-1:]
-
-
-def test_several_processes_give_the_same_answers(checkpoint, files):
-    alone = predict_files(checkpoint, files, top=2)
-    assert predict_files(checkpoint, files, top=2, workers=2) == alone
-    answers = predict_each(checkpoint, files, workers=2)
-    assert next(answers)["file"] == str(files[0])
-    answers.close()  # ends the processes: nothing waits for the rest
 
 
 def test_networks_of_equal_levels_share_a_graph(tiny, checkpoint, monkeypatch):
@@ -130,7 +120,7 @@ def test_what_is_no_files_fault_is_an_error_at_once(checkpoint, files):
         predict_each(checkpoint, files, top=0)  # at once, not with the first answer
     with pytest.raises(ArgumentError, match=r"`workers` \(=0\)"):
         predict_each(checkpoint, files, workers=0)
-    with pytest.raises(ArgumentError, match=r"`workers` \(=2\).*CPU.*'cuda'"):
+    with pytest.raises(ArgumentError, match=r"`workers` \(=2\).*'cuda'.*workers=1.*'cpu'"):
         predict_each(checkpoint, files, workers=2, device="cuda")
 
 
@@ -158,26 +148,6 @@ def test_the_command_says_it_on_stderr_in_json_and_by_its_exit(checkpoint, files
     assert code == 0 and "2 files classified, 0 cannot be used" in out and "Error" not in err
     assert err.count("Warning: ") == 1 and f"Warning: {files[0]}: 1 point, where" in err
     assert "%" in out and any(name in out for name in checkpoint.classes)
-
-
-def test_a_worker_that_dies_takes_no_finished_answer_along(checkpoint, files, tmp_path, capsys):
-    save_checkpoint(tmp_path / "run", checkpoint.model, checkpoint.classes, checkpoint.extra)
-
-    def dying(networks, files, *, workers, **options):
-        assert workers == 2
-        yield from predict_each(networks, files[:2], **options)
-        with worker_map(2) as apply:
-            yield from apply(os._exit, [1])
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
-        patch.setattr(predict, "predict_each", dying)
-        named = [files[0], files[1], files[2]]
-        main(["predict", *map(str, [tmp_path / "run", *named]), "--workers", "2", "--json"])
-    out, err = capsys.readouterr()
-    found = json.loads(out)
-    assert stop.value.code == 1 and found["classified"] == 2 and not found["interrupted"]
-    assert "a worker process died" in found["error"]["message"]
-    assert "Error: after 2 of 3 files: a worker process died" in err
 
 
 def test_answers_are_a_table_for_spreadsheets(checkpoint, files, tmp_path, capsys):

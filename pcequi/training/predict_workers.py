@@ -1,0 +1,110 @@
+"""Files that several processes classify."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pcequi.errors import ArgumentError, PcequiError
+from pcequi.training.checkpoints import Checkpoint
+from pcequi.training.threads import set_threads
+from pcequi.workers import worker_map
+
+__all__ = ["packed", "shared_answers"]
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+_HERE: dict = {}  # of a worker process: its networks, or why it has none
+
+
+def packed(networks: list[Checkpoint]) -> bytes:
+    """Networks for other processes: as bytes, since tensors that are handed over keep a file open
+    each.
+
+    Raises:
+        ArgumentError: they hold what cannot be sent.
+
+    **Equivariance:** does not apply.
+    """
+    if any(network.model.device.type != "cpu" for network in networks):
+        networks = copy.deepcopy(networks)
+        for network in networks:
+            network.model.cpu()
+    try:
+        return pickle.dumps(networks)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ArgumentError(
+            f"`checkpoint` holds what cannot be sent to workers ({error}); define classes of your "
+            "own in a module, or take workers=1"
+        ) from error
+
+
+def shared_answers(
+    ask: Callable[[list[Checkpoint], str | Path], dict],
+    networks: bytes,
+    files: Sequence[str | Path],
+    workers: int,
+) -> Iterator[dict]:
+    """Answers to files, in their order, by several processes of one thread each.
+
+    Args:
+        ask: what gives the answer of networks to a file; of a module, so that workers find it.
+        networks: see ``packed``.
+        files: any number.
+        workers: at least two.
+
+    Raises:
+        PcequiError: a worker died, or cannot load the networks; answers before are handed out.
+
+    **Equivariance:** as the networks.
+    """
+    with worker_map(workers, _set_up, networks, ask) as apply:
+        with _uninterrupted():  # inherited: processes that are only beginning would complain
+            answers = apply(_answer, files)
+        for result, told in answers:
+            for text, category in told:
+                warnings.warn(text, category, stacklevel=2)
+            yield result
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C and the like wait, where the system can make them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _set_up(networks: bytes, ask: Callable) -> None:
+    # Ctrl-C reaches all processes; the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    set_threads(1)
+    _HERE["ask"] = ask
+    try:
+        _HERE["networks"] = pickle.loads(networks)
+    except Exception as error:  # told with the first file: here it would pass for a crash
+        _HERE["fault"] = f"{type(error).__name__}: {error}"
+
+
+def _answer(file: str | Path) -> tuple[dict, list]:
+    """A worker's answer to a file, and the warnings that it met."""
+    if "fault" in _HERE:
+        raise PcequiError(
+            f"workers cannot load the network ({_HERE['fault']}); define classes of your own in a "
+            "module that they can import, or take workers=1"
+        )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = _HERE["ask"](_HERE["networks"], file)
+    return result, [(str(one.message), one.category) for one in caught]
