@@ -1,5 +1,6 @@
 """The mean over the orders of a frame's axes: of which order the frame has, nothing is left."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -165,6 +166,19 @@ def test_a_cloud_alone_is_the_same_in_a_batch_however_its_matrices_are_kept(gene
     torch.testing.assert_close(kept, alone, rtol=1e-2, atol=1e-2)  # the store keeps 16 bits
     torch.testing.assert_close(blocks, kept, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(device, blocks, rtol=1e-4, atol=1e-5)
+
+
+def test_threads_share_a_network(generator):
+    levels = some_levels()
+    model = some_network(levels)
+    graphs = [build_pose_graph(brick(generator, (1, 0.95, 0.9)), levels) for _ in range(4)]
+    with torch.no_grad():
+        wanted = [(averaged_logits(model, graph), model(graph)) for graph in graphs]
+        with ThreadPoolExecutor(4) as pool:
+            mean = pool.map(lambda n: averaged_logits(model, graphs[n % 4]), range(40))
+            plain = pool.map(lambda n: model(graphs[n % 4]), range(40))
+            for number, found in enumerate(zip(mean, plain)):
+                assert all(map(torch.equal, found, wanted[number % 4]))
 
 
 def test_gradients_are_those_of_the_mean(generator):
