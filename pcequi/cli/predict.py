@@ -22,7 +22,7 @@ from pcequi.cli.common import (
 from pcequi.errors import ArgumentError, FileError, PcequiError
 
 # Files that are worth starting processes for, and the most of these, each of half a gigabyte.
-MANY, MOST = 200, 16
+MANY, MOST = 400, 16
 
 
 def predict(
