@@ -53,6 +53,9 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
                 "finished is kept. In a script of your own, which workers import, what starts them "
                 'must stand below `if __name__ == "__main__":`; or take `workers=1`'
             ) from error
+        except BaseException:  # leaving waits for tasks, so for no more than have begun
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 @contextmanager

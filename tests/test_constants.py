@@ -58,7 +58,7 @@ torch.set_default_device("meta")
 from torch_geometric.data import Data
 from pcequi import rotations
 from pcequi.kernels import SE3Kernel
-from pcequi.models import GroupConvClassifier, forward_online
+from pcequi.models import GroupConvClassifier, averaged_logits, forward_online
 from pcequi.nn import GroupConv
 from pcequi.pose_graph import Level, build_pose_graph, build_pose_graphs
 from pcequi.poses import GridPoses, PairPoses, TangentPoses
@@ -82,8 +82,9 @@ for name in ("default", "pairs"):
     with torch.device("cpu"):
         model = GroupConvClassifier.from_preset(name, num_classes=3).eval()
         expected = model(build_pose_graph(cloud, model.levels))
+        mean = averaged_logits(model, build_pose_graph(cloud, model.levels))
     built = BuildPoseGraph(model.levels, points=True)(Data(pos=cloud))
-    assert torch.equal(model(built), expected)
+    assert torch.equal(model(built), expected) and torch.equal(averaged_logits(model, built), mean)
     assert forward_online(model, [cloud]).device.type == "cpu"
     assert build_pose_graphs([cloud, cloud], model.levels).levels[0].pos.device.type == "cpu"
 with torch.device("cpu"):

@@ -129,7 +129,7 @@ def _in_order(parts: list[tuple[list[int], PoseGraph]]) -> PoseGraph:
     """Graphs of clouds with these numbers as one batch, in the order of the numbers."""
     if len(parts) == 1:
         return parts[0][1]
-    numbers = torch.tensor([c for some, _ in parts for c in some])
+    numbers = torch.tensor([c for some, _ in parts for c in some], device="cpu")
     joined = PoseGraph.batch([graph for _, graph in parts])
     if (numbers[1:] > numbers[:-1]).all():
         return joined
