@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pcequi.errors import ArgumentError
 from pcequi.graph_store import GraphStore
 from pcequi.models.presets import preset
 from pcequi.pose_graph import TENSORS, PoseGraph, build_pose_graph
@@ -38,3 +39,14 @@ def test_dense_blocks_go_along(name, make_blob, tmp_path):
     blocks = found.levels[1].blocks
     assert blocks is not None and torch.equal(blocks, wanted.levels[1].blocks)
     assert (found.levels[1].characters is None) == (wanted.levels[1].characters is None)
+
+
+@pytest.mark.parametrize(
+    "clouds",
+    [torch.tensor([2]), torch.tensor([-1]), torch.tensor([]).long(), torch.tensor(0), [0],
+     torch.tensor([0.0]), torch.tensor([True, False])],
+)  # fmt: skip
+def test_what_names_no_clouds_is_an_error(clouds, levels_of, make_blob):
+    graph = build_pose_graph(make_blob(9), levels_of(num=4))
+    with pytest.raises(ArgumentError, match=r"`clouds`.*from 0 to 1"):
+        PoseGraph.batch([graph, graph]).take(clouds)
