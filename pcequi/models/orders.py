@@ -34,13 +34,14 @@ from pcequi.orbits import basis_turns
 from pcequi.pose_graph import Level, PoseGraph
 from pcequi.poses import CentroidPoses, GridPoses
 
-__all__ = ["averaged_logits", "averaged_pooled", "axis_orders", "order_shares"]
+__all__ = ["averaged_logits", "averaged_pooled", "axis_orders", "order_shares", "order_turns"]
 
 # Chosen on 1,969 held-out shapes of ModelNet40's training split (docs/decisions.md, 31).
 WIDTH = 0.3
 LEAST = 0.1
 # Variances below this share of the largest count as one: flat clouds have none.
 _FLAT = 1e-4
+_ORDERS = tuple(itertools.permutations(range(3)))
 
 
 @constant
@@ -52,7 +53,7 @@ def axis_orders() -> Tensor:
     **Equivariance:** a constant.
     """
     turns = []
-    for order in itertools.permutations(range(3)):
+    for order in _ORDERS:
         turn = torch.eye(3, dtype=torch.float64)[:, list(order)]
         turn[:, 2] *= torch.linalg.det(turn).round()
         turns.append(turn)
@@ -63,9 +64,12 @@ def order_turns(levels: Sequence[Level]) -> list[Tensor] | None:
     """How the axes' orders permute the functions of each level [6, B], so that function b seen
     from a frame in order q is function ``[q, b]`` seen from the frame itself.
 
+    Args:
+        levels: of a network.
+
     Returns:
-        None where the order of the axes is not by variance, or is covered by the frames
-        themselves, or the functions are not permuted.
+        One a level; None where the order of the axes is not by variance, or is covered by the
+        frames themselves, or the functions are not permuted.
 
     **Equivariance:** does not apply.
     """
@@ -98,7 +102,10 @@ def order_shares(graph: PoseGraph) -> Tensor:
     """
     first = graph.levels[0]
     if first.pos is None or first.rot is None:
-        raise ArgumentError("`graph` (=without `pos` and `rot`) does not say how the clouds lie")
+        raise ArgumentError(
+            "`graph` (=without `pos` and `rot` on its first level) does not say how the clouds lie; "
+            "build it by `build_pose_graph`, or take `model(graph)`, the first order alone"
+        )
     cloud, weight = first.batch, first.weight.double()[:, None]
     total = weight.new_zeros(len(first.count), 1).index_add_(0, cloud, weight)
 
@@ -116,9 +123,6 @@ def order_shares(graph: PoseGraph) -> Tensor:
     share = torch.stack([_plackett_luce(score[:, list(o)]) for o in _ORDERS], 1)
     share = (share - LEAST).clamp_min(0)
     return share / share.sum(1, keepdim=True)
-
-
-_ORDERS = tuple(itertools.permutations(range(3)))
 
 
 def _plackett_luce(score: Tensor) -> Tensor:
