@@ -103,7 +103,7 @@ def order_shares(graph: PoseGraph) -> Tensor:
     first = graph.levels[0]
     if first.pos is None or first.rot is None:
         raise ArgumentError(
-            "`graph` (=without `pos` and `rot` on its first level) does not say how the clouds lie; "
+            "`graph` (=without `pos` or `rot` on its first level) does not say how clouds lie; "
             "build it by `build_pose_graph`, or take `model(graph)`, the first order alone"
         )
     cloud, weight = first.batch, first.weight.double()[:, None]
