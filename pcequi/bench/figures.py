@@ -45,6 +45,10 @@ EXPLANATIONS = {
     "dense_24_memory_ratio": "peak memory of those two steps",
     "dense_24_bfloat16_time_ratio": "24 frames, ours with casts, dense in its faster precision",
     "dense_24_bfloat16_memory_ratio": "peak memory, dense in the precision that takes less",
+    "dense_64_time_ratio": "with 64 rotations a point, float32 (not with --quick)",
+    "dense_64_memory_ratio": "peak memory of those two steps",
+    "dense_64_bfloat16_time_ratio": "64 rotations, ours with casts, dense in its faster precision",
+    "dense_64_bfloat16_memory_ratio": "peak memory, dense in the precision that takes less",
     "rotation_scaling_ratio": "training step, 64 rotations a point over 8, equal budgets",
     "dgcnn_time_ratio": "training step of DGCNN, neighbour search in it, over ours from graphs",
 }
@@ -97,7 +101,7 @@ def bench_figures(
 
     Returns:
         The figures named in ``EXPLANATIONS``, None where a network has no rotations that
-        could be changed; and, under ``rounds``, the median
+        could be changed, or ``quick`` leaves them out; and, under ``rounds``, the median
         and spread of what they come from, in seconds.
 
     **Equivariance:** does not apply.
@@ -132,6 +136,8 @@ def bench_figures(
     dense = [("dense", levels, 8)]
     if turning:
         dense.append(("dense_24", with_rotations(levels, "O"), 4 if quick else 8))
+        if not quick:  # half a minute
+            dense.append(("dense_64", with_rotations(levels, 64), 8))
     for label, own, size in dense:
         some = clouds[:size]
         found, timing = _against_dense(label, own, some, channels, 2 if quick else 5)
