@@ -41,7 +41,9 @@ _OTHER_WAVES = ((1.3, 2.7, -0.9), (-2.6, 0.7, 1.9), (0.8, -1.4, 3.3))
 _CHUNK = 2**20
 
 
-def canonical_pose(pos: Tensor, group: Tensor | None, normal: Tensor | None = None):
+def canonical_pose(
+    pos: Tensor, group: Tensor | None, normal: Tensor | None = None, x: Tensor | None = None
+):
     """The canonical frame and order of a centred cloud.
 
     Args:
@@ -50,10 +52,11 @@ def canonical_pose(pos: Tensor, group: Tensor | None, normal: Tensor | None = No
             order and sign (degenerate axes: toward all points that qualify, or where the
             points leave a turn open, as on a line, along all normals that do).
         normal: unit normals [N, 3], where they are given.
+        x: numbers of the points that no rotation changes [N, C], where they are given.
 
     Returns:
-        ``frame`` [3, 3]; ``rows`` [N], the canonical order; and the cloud and
-        its normals (or None) in that frame, in that order.
+        ``frame`` [3, 3]; ``rows`` [N], the canonical order; and the cloud, its
+        normals and its numbers (or None) in that frame, in that order.
 
     **Equivariance:** the turned cloud is the same for all copies under SE(3)
     (under ``group`` where that is given) and under the order of the points,
@@ -65,16 +68,20 @@ def canonical_pose(pos: Tensor, group: Tensor | None, normal: Tensor | None = No
     else:
         frames = _principal_candidates(pos, normal) if group is None else group
         unit = pos / size if size > 0 else pos
+        scaled = None if x is None else x / x.abs().amax().clamp_min(torch.finfo(x.dtype).tiny)
         for waves in (WAVES, _OTHER_WAVES):
-            frames = frames[_largest(_score(unit, normal, frames, waves))]
+            frames = frames[_largest(_score(unit, normal, frames, waves, scaled))]
         frame = frames[0]
     turned = pos @ frame
     turned_normal = None if normal is None else normal @ frame
     values = _rounded(turned, size * ORDER)
     if normal is not None:
         values = torch.cat([values, _rounded(turned_normal, ORDER)], 1)
+    if x is not None:
+        values = torch.cat([values, x], 1)
     rows = _lexicographic(values)
-    return frame, rows, turned[rows], None if normal is None else turned_normal[rows]
+    found = (None if one is None else one[rows] for one in (turned, turned_normal, x))
+    return frame, rows, *found
 
 
 def _lexicographic(values: Tensor) -> Tensor:
@@ -96,7 +103,9 @@ def _largest(value: Tensor) -> Tensor:
     return value >= value.max() - SAME * (1 + value.abs().max())
 
 
-def _score(pos: Tensor, normal: Tensor | None, frames: Tensor, waves=WAVES) -> Tensor:
+def _score(
+    pos: Tensor, normal: Tensor | None, frames: Tensor, waves=WAVES, x: Tensor | None = None
+) -> Tensor:
     """A generic function of the cloud seen from each frame [F]: no symmetry but
     the cloud's own leaves it unchanged."""
     wave, phase = pos.new_tensor(waves), pos.new_tensor(PHASE)
@@ -104,6 +113,10 @@ def _score(pos: Tensor, normal: Tensor | None, frames: Tensor, waves=WAVES) -> T
     if normal is not None:
         pos = torch.cat([pos, normal], 1)
         turned = torch.cat([turned, (frames @ wave.flip(0).T).mT], 2)
+    if x is not None:  # the same from all frames, and other numbers for each wave and column
+        steps = torch.arange(1, x.shape[1] + 1, dtype=pos.dtype, device=pos.device)
+        same = (wave[:, :1] * steps.sqrt()).expand(len(frames), -1, -1)
+        pos, turned = torch.cat([pos, x], 1), torch.cat([turned, same], 2)
     if HAS_NUMBA and pos.device.type == "cpu":
         from pcequi.ops.compiled import waves
 

@@ -25,12 +25,13 @@ def geometric_embedding(
     radius: float,
     num_points: int = 15,
     normal: Tensor | None = None,
+    x: Tensor | None = None,
 ) -> Tensor:
     """Kernel-point averages of the raw geometry, seen from every pose.
 
     z_b(x, R) = sum_y phi_b(R^T (y - x) / r) f(y) / sum_y sum_b phi_b, where
-    f(y) is 1 and, if ``normal`` is given, R^T n(y). The support is all points
-    of the cloud within the radius, with no cap on their number.
+    f(y) is 1, then R^T n(y) if ``normal`` is given, then row y of ``x``. The support is
+    all points of the cloud within the radius, with no cap on their number.
 
     Args:
         poses: poses of one cloud, [N] points with K rotations.
@@ -38,15 +39,17 @@ def geometric_embedding(
         radius: of the support, in the units of ``pos``.
         num_points: kernel points B, one of ``kernels.LAYOUTS``.
         normal: unit normals [S, 3], optional.
+        x: numbers that no rotation changes [S, C], optional.
 
     Returns:
-        [N, K, B * F], F = 1 or 4; the mass entries of a pose sum to one.
+        [N, K, B * F], F = 1, plus 3 with normals, plus C; the mass entries of a pose sum to one.
 
     **Equivariance:** unchanged when cloud and poses move together.
     """
     points, width = kernel_points(num_points)
     points = points.to(pos)
-    feature = pos[:, :0] if normal is None else normal
+    given = [part.to(pos) for part in (normal, x) if part is not None]
+    feature = torch.cat([pos[:, :0], *given], 1)
     if poses.group is None:
         slot = torch.arange(num_points, device=pos.device)[None]
         parts = [
@@ -60,7 +63,7 @@ def geometric_embedding(
         distinct, slot = turned_points(poses.group, num_points)
         z = _lift(poses.pos, poses.rot[:, 0], pos, feature, radius, distinct, width, slot)
     if normal is not None:  # world normals to the frame of each pose
-        z = torch.cat([z[..., :1], z[..., 1:] @ poses.rot], -1)
+        z = torch.cat([z[..., :1], z[..., 1:4] @ poses.rot, z[..., 4:]], -1)
     return z.flatten(2)
 
 

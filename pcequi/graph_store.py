@@ -238,6 +238,7 @@ class GraphStore:
 
         Raises:
             DataError: a cloud is unusable; the message says which one.
+            ArgumentError: the levels take more of a point than its place (``Level.in_channels``).
             FileError: the disk is full, or the folder cannot be written, or is not
                 shared by all machines.
         """
@@ -247,6 +248,11 @@ class GraphStore:
             if not isinstance(cloud, Tensor):  # What is wrong with it otherwise, workers say.
                 kind = type(cloud).__name__
                 raise ShapeError(f"`clouds[{number}]` (={kind}) must be a tensor of shape [N, 3]")
+        if any(level.in_channels for level in levels):
+            raise ArgumentError(
+                "`levels` take numbers of each point (`in_channels`), which stores do not know; "
+                "take BuildPoseGraph(levels) as the `pre_transform` of a PyG data set"
+            )
         if rotations is not None and rotations.shape != (len(clouds), 3, 3):
             raise ShapeError(
                 f"`rotations` (={list(rotations.shape)}) must be one a cloud, of shape "

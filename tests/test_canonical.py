@@ -18,10 +18,10 @@ def copies(pos, generator, rotations):
 
 def test_all_copies_become_one(solid_cloud, generator):
     pos = solid_cloud - solid_cloud.mean(0)
-    _, _, first, _ = canonical_pose(pos, None)
+    _, _, first, *_ = canonical_pose(pos, None)
     turns = random_rotations(6, generator=generator, dtype=torch.float64)
     for _, _, copy in copies(pos, generator, turns):
-        frame, rows, turned, _ = canonical_pose(copy, None)
+        frame, rows, turned, *_ = canonical_pose(copy, None)
         torch.testing.assert_close(turned, first, atol=1e-9, rtol=0)
         torch.testing.assert_close(turned, copy[rows] @ frame)
         torch.testing.assert_close(torch.linalg.det(frame), torch.ones_like(frame[0, 0]))
@@ -31,7 +31,7 @@ def test_all_copies_become_one(solid_cloud, generator):
 def test_a_group_allows_its_own_frames_alone(name, solid_cloud, generator):
     pos = solid_cloud - solid_cloud.mean(0)
     group = finite_group(name, dtype=torch.float64)
-    frame, _, first, _ = canonical_pose(pos, group)
+    frame, _, first, *_ = canonical_pose(pos, group)
     assert (group - frame).abs().amax((1, 2)).min() == 0
     for _, _, copy in copies(pos, generator, group[:6]):
         torch.testing.assert_close(canonical_pose(copy, group)[2], first, atol=1e-12, rtol=0)
@@ -47,10 +47,10 @@ def test_a_mirror_image_is_another_cloud(make_blob):
 def test_normals_decide_where_points_do_not(named_cloud, generator):
     pos = named_cloud("corners")
     normal = torch.nn.functional.normalize(torch.randn(8, 3, generator=generator).double(), dim=1)
-    _, _, first, first_normal = canonical_pose(pos, None, normal)
+    _, _, first, first_normal, _ = canonical_pose(pos, None, normal)
     for turn in random_rotations(6, generator=generator, dtype=torch.float64):
         order = torch.randperm(8, generator=generator)
-        _, _, again, again_normal = canonical_pose(
+        _, _, again, again_normal, _ = canonical_pose(
             (pos @ turn.T)[order], None, (normal @ turn.T)[order]
         )
         torch.testing.assert_close(again, first, atol=1e-9, rtol=0)
@@ -70,7 +70,7 @@ def test_directions_are_told_apart_one_by_one(generator):
 
 def test_degenerate_clouds_have_one_too(degenerate_cloud):
     pos = degenerate_cloud - degenerate_cloud.mean(0)
-    frame, rows, turned, _ = canonical_pose(pos, None)
+    frame, rows, turned, *_ = canonical_pose(pos, None)
     assert torch.isfinite(turned).all() and sorted(rows.tolist()) == list(range(len(pos)))
     torch.testing.assert_close(frame.T @ frame, torch.eye(3, dtype=frame.dtype))
 

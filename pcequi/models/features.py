@@ -121,7 +121,9 @@ class CloudFeatures:
     __repr__ = short_repr
 
 
-def extract_features(model, pos: Tensor, normal: Tensor | None = None) -> CloudFeatures:
+def extract_features(
+    model, pos: Tensor, normal: Tensor | None = None, x: Tensor | None = None
+) -> CloudFeatures:
     """Run a network on one cloud and keep what every level computed.
 
     Gradients flow to the weights; wrap the call in ``torch.no_grad()`` where
@@ -131,6 +133,7 @@ def extract_features(model, pos: Tensor, normal: Tensor | None = None) -> CloudF
         model: a ``GroupConvClassifier``.
         pos: one cloud [N, 3], scaled as in training (unit radius).
         normal: unit normals [N, 3], where the levels take them.
+        x: what the points bring beside their places [N, C], where the levels take it.
 
     Returns:
         Features in the dtype of the weights; positions and frames in float64.
@@ -145,16 +148,16 @@ def extract_features(model, pos: Tensor, normal: Tensor | None = None) -> CloudF
     wide = torch.promote_types(model.dtype, torch.float32)  # of A, as in graphs that are loaded
     pos = pos.to(model.device, torch.float64)
     normal = None if normal is None else normal.to(model.device)
-    graph, sampled = build_pose_graph(pos, model.levels, normal=normal, embeddings=True)
-    levels, pooled, x, below = [], [], None, None
+    graph, sampled = build_pose_graph(pos, model.levels, normal=normal, x=x, embeddings=True)
+    levels, pooled, found, below = [], [], None, None
     for number, (level, seen) in enumerate(zip(graph.levels, sampled, strict=True)):
-        x = model.run_level(number, x, level.to(wide), below)
-        pooled.append(model.pool(x, level))
+        found = model.run_level(number, found, level.to(wide), below)
+        pooled.append(model.pool(found, level))
         below = level.count
         size = seen.poses.rot.shape[:2]
         levels.append(
             LevelFeatures(
-                x=x,
+                x=found,
                 pos=level.pos,
                 rot=level.rot,
                 assignment=seen.chosen.assignment.view(size),

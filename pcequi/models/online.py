@@ -30,8 +30,9 @@ def forward_online(
 
     Args:
         model: a ``GroupConvClassifier``.
-        clouds: a ``Data`` or ``Batch`` with ``pos``, and with ``normal`` where the levels take
-            them; or a list of clouds, each [N, 3], whose sizes may differ.
+        clouds: a ``Data`` or ``Batch`` with ``pos``, and with ``normal`` and ``x`` where the
+            levels take them; or a list of clouds, each [N, 3], whose sizes may differ, of networks
+            that take no ``x``.
         normals: of each cloud of a list, or None; estimated where a level needs them.
         projection: columns of Pi.
         generator: for levels sampled at random.
@@ -46,9 +47,9 @@ def forward_online(
 
     **Equivariance:** as the network on precomputed graphs.
     """
-    pairs = _pairs(clouds, normals)
-    model.check_clouds(len(pairs))
-    levels, features = _run(model, pairs, projection, generator)
+    parts = _parts(model, clouds, normals)
+    model.check_clouds(len(parts))
+    levels, features = _run(model, parts, projection, generator)
     pooled = [model.pool(x, level) for x, level in zip(features[1:], levels[1:])]
     return model.head(torch.cat(pooled, 1))
 
@@ -73,22 +74,22 @@ def online_graph(
 
     **Equivariance:** as ``build_pose_graph``.
     """
-    pairs = _pairs(clouds, normals)
-    model.check_clouds(len(pairs))
-    return PoseGraph(_run(model, pairs, projection, generator)[0])
+    parts = _parts(model, clouds, normals)
+    model.check_clouds(len(parts))
+    return PoseGraph(_run(model, parts, projection, generator)[0])
 
 
 def _run(
-    model, pairs, projection: int, generator: torch.Generator | None
+    model, clouds, projection: int, generator: torch.Generator | None
 ) -> tuple[list[LevelGraph], list[Tensor]]:
     """Levels sampled on the features below them, and the features of each."""
     # Values of A stay in at least 32 bits, as in graphs that are loaded.
     dtype, device = torch.promote_types(model.dtype, torch.float32), model.device
     builders = [
         GraphBuilder(
-            pos.to(device), model.levels, normal=None if normal is None else normal.to(device)
+            pos.to(device), model.levels, normal=None if normal is None else normal.to(device), x=x
         )
-        for pos, normal in pairs
+        for pos, normal, x in clouds
     ]
     levels: list[LevelGraph] = []
     features: list[Tensor] = []
@@ -110,14 +111,17 @@ def _run(
     return levels, features
 
 
-def _pairs(clouds, normals) -> list[tuple[Tensor, Tensor | None]]:
-    """The points of each cloud and their normals, checked."""
+def _parts(model, clouds, normals) -> list[tuple[Tensor, Tensor | None, Tensor | None]]:
+    """The points of each cloud, their normals and what else they bring, checked."""
+    numbers = None
     if isinstance(clouds, Data):
         if normals is not None:
             raise ArgumentError(
                 "`normals` are those of the Data that is given as `clouds`; set `data.normal`"
             )
-        clouds, normals = _parts(clouds)
+        taken = ("normal", *(["x"] if any(lv.in_channels for lv in model.levels) else []))
+        clouds, normals, *numbers = _split(clouds, taken)
+        numbers = numbers[0] if numbers else None
     for name, value in (("clouds", clouds), ("normals", normals)):
         if isinstance(value, Tensor) and value.dim() < 3:
             raise ArgumentError(
@@ -144,17 +148,20 @@ def _pairs(clouds, normals) -> list[tuple[Tensor, Tensor | None]]:
             raise ArgumentError(
                 f"`normals[{number}]` (a {type(normal).__name__}) must be a tensor [N, 3] or None"
             )
-    return list(zip(clouds, normals, strict=True))
+    numbers = [None] * len(clouds) if numbers is None else numbers
+    return list(zip(clouds, normals, numbers, strict=True))
 
 
-def _parts(data: Data) -> tuple[Sequence[Tensor], Sequence[Tensor] | None]:
-    """Points and normals of each cloud of a ``Data`` or ``Batch``."""
-    pos, normal, batch = data.pos, data.get("normal"), data.get("batch")
+def _split(data: Data, names: Sequence[str]) -> list[Sequence[Tensor] | None]:
+    """Points, and what else there is of each cloud of a ``Data`` or ``Batch``; None where there
+    is none of it."""
+    pos, batch = data.pos, data.get("batch")
+    given = {name: data.get(name) for name in names}
     if not isinstance(pos, Tensor):
         raise ArgumentError(f"`clouds.pos` (={pos!r}) is needed; give the Data its points [N, 3]")
     if batch is None:
-        return [pos], None if normal is None else [normal]
-    for name, value in (("normal", normal), ("batch", batch)):
+        return [[pos], *(None if value is None else [value] for value in given.values())]
+    for name, value in (*given.items(), ("batch", batch)):
         if value is not None and len(value) != len(pos):
             raise ShapeError(
                 f"`clouds.{name}` (={list(value.shape)}) must have a row for each of the points "
@@ -163,7 +170,8 @@ def _parts(data: Data) -> tuple[Sequence[Tensor], Sequence[Tensor] | None]:
     if (batch[1:] < batch[:-1]).any():
         raise DataError("`clouds.batch` must be sorted, as Batch.from_data_list makes it")
     count = torch.bincount(batch, minlength=getattr(data, "num_graphs", 0)).tolist()
-    return pos.split(count), None if normal is None else normal.split(count)
+    parts = (None if value is None else value.split(count) for value in given.values())
+    return [pos.split(count), *parts]
 
 
 def feature_embedding(step: LevelStep, x: Tensor, projection: int) -> Tensor:

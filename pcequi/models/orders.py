@@ -81,8 +81,11 @@ def order_turns(levels: Sequence[Level]) -> list[Tensor] | None:
         if level.pairs is not None or level.kernel_rotations != 1 or level.normals:
             return None
     turns = [basis_turns(axis_orders(), level.kernel_points) for level in levels]
-    known = align in ("manhattan", "principal") and all(turn is not None for turn in turns)
-    return turns if known else None
+    if align not in ("manhattan", "principal") or any(turn is None for turn in turns):
+        return None
+    each = 1 + levels[0].in_channels  # numbers of a function that lifts, side by side
+    turns[0] = (turns[0][:, :, None] * each + torch.arange(each)).flatten(1)
+    return turns
 
 
 def order_shares(graph: PoseGraph) -> Tensor:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pcequi import rotations as so3
 from pcequi.canonical import canonical_pose
-from pcequi.clouds import ROUNDING, check_cloud
+from pcequi.clouds import ROUNDING, all_finite, check_cloud
 from pcequi.embedding import geometric_embedding, pair_embedding
-from pcequi.errors import ArgumentError, DataError
+from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.normals import check_normals, estimate_normals, unit_normals
 from pcequi.ops import coalesce_rows, farthest_point_sampling, turned_rows
 from pcequi.orbits import basis_turns, group_products
@@ -47,6 +47,7 @@ def build_pose_graph(
     levels: list[Level] | tuple[Level, ...],
     *,
     normal: Tensor | None = None,
+    x: Tensor | None = None,
     generator: torch.Generator | None = None,
     embeddings: bool = False,
     points: bool = False,
@@ -62,6 +63,7 @@ def build_pose_graph(
         pos: one cloud [N, 3], any floating dtype.
         levels: at least one; the first is the lifting level.
         normal: unit normals [N, 3]; estimated where a level needs them.
+        x: what the points bring beside their places [N, C], of levels with ``in_channels`` = C.
         generator: for levels sampled at random.
         embeddings: also return what each level sampled.
         points: also keep what the points of the cloud read of each level, for
@@ -74,12 +76,13 @@ def build_pose_graph(
 
     Raises:
         ShapeError, DataError: the cloud is unusable.
+        ArgumentError: levels take ``x`` and there is none, or the other way around.
 
     **Equivariance:** with data-driven frames every tensor but ``pos`` and
     ``rot`` is invariant to SE(3) and to the order of the points, and those two
     turn and move with the cloud.
     """
-    builder = GraphBuilder(pos, levels, normal=normal)
+    builder = GraphBuilder(pos, levels, normal=normal, x=x)
     sampled, graphs = [], []
     for number in range(len(builder.levels)):
         step = builder.level(number)
@@ -120,7 +123,9 @@ class GraphBuilder:
     **Equivariance:** as ``build_pose_graph``.
     """
 
-    def __init__(self, pos: Tensor, levels, *, normal: Tensor | None = None):
+    def __init__(
+        self, pos: Tensor, levels, *, normal: Tensor | None = None, x: Tensor | None = None
+    ):
         check_cloud(pos)
         if not levels:
             raise ArgumentError("`levels` (=[]) must hold at least one Level")
@@ -136,12 +141,13 @@ class GraphBuilder:
             check_normals(pos, normal)
             read = any(level.takes_normals for level in self.levels)
             normal = unit_normals(pos, normal, 0).double() if read else None
+        x = check_numbers(x, pos, self.levels)
         centered = _centered(pos, self.origin)
         size = centered.norm(dim=1).median()  # strays say nothing
         warn_of_scale(size, len(centered), self.levels)
         # Rows and frames below are the canonical ones; results are turned back.
-        self.frame, self.rows, self.pos, self.normal = canonical_pose(
-            centered, self._allowed_frames(), normal
+        self.frame, self.rows, self.pos, self.normal, self.x = canonical_pose(
+            centered, self._allowed_frames(), normal, x
         )
         self._estimated: dict[int, Tensor] = {}
         self._frames: dict[str, Tensor] = {}
@@ -211,8 +217,9 @@ class GraphBuilder:
             embedding = pair_embedding(poses, self.pos, axes, level.radius, level.pairs)
         elif number == 0 or not level.sampling.is_dense:
             normal = self.normals(level) if level.normals else None
+            x = self.x if level.in_channels else None
             embedding = geometric_embedding(
-                poses, self.pos, level.radius, level.kernel_points, normal
+                poses, self.pos, level.radius, level.kernel_points, normal, x
             )
         return LevelStep(self, number, level, poses, points, embedding)
 
@@ -279,6 +286,46 @@ class GraphBuilder:
         if points:
             graph.points = point_rows(**vars(self.below), pos=self.pos, rows=self.rows)
         return graph
+
+
+def check_numbers(x: Tensor | None, pos: Tensor, levels: list[Level]) -> Tensor | None:
+    """What points bring beside their places, in float64; None where no level takes it.
+
+    Raises:
+        ArgumentError: levels take other numbers each; ``x`` is missing, or not asked for.
+        ShapeError: ``x`` has not a row for each point, or other columns.
+        DataError: an entry is NaN or infinite.
+
+    **Equivariance:** does not apply.
+    """
+    taken = sorted({level.in_channels for level in levels} - {0})
+    if len(taken) > 1:
+        raise ArgumentError(
+            f"`levels` take {taken} numbers of each point (`in_channels`); all that take any "
+            "take the same"
+        )
+    if not taken and x is None:
+        return None
+    if not taken:
+        raise ArgumentError(
+            "`x` (=given) is taken by no level; make the first with in_channels=x.shape[1], or "
+            "leave it out"
+        )
+    if x is None:
+        raise ArgumentError(
+            f"`x` (=None) is needed: the levels take {taken[0]} numbers of each point "
+            f"(`in_channels`); give a tensor [N, {taken[0]}], of a Data its `x`"
+        )
+    if not isinstance(x, Tensor) or x.shape != (len(pos), taken[0]):
+        shape = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise ShapeError(
+            f"`x` (={shape}) must be a tensor [{len(pos)}, {taken[0]}]: a row for each point, and "
+            "as many columns as the levels' `in_channels`"
+        )
+    x = x.detach().to(pos.device, torch.float64)
+    if not all_finite(x):
+        raise DataError("`x` has entries that are NaN or infinite; remove these points")
+    return x
 
 
 def _takes_frame(sampler) -> bool:

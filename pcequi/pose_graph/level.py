@@ -17,6 +17,7 @@ _KINDS = {
     "rotation_width": float,
     "kernel_points": int,
     "kernel_rotations": int,
+    "in_channels": int,
     "normals": bool,
 }
 
@@ -42,6 +43,12 @@ class Level:
             nearest in rotation to the anchor.
         rotation_width: support about an anchor, radians; see ``kernels.SE3Kernel``.
         normals: whether the geometry at this level includes normals.
+        in_channels: numbers that the points bring beside their places, such as colours, which
+            the poses of this level see as they see the points: means of ``x`` [N, in_channels]
+            around each kernel point. All levels that take any take the same. On the first level
+            they go into the network, and on each they count in the sampling as geometry does, so
+            scale them to about one. No rotation may change them: a velocity is none of them, its
+            length is.
         pairs: take the kernel on pairs of normals instead of kernel points and anchors:
             numbers of its functions, see ``pair_kernel.PairKernel``. The z axes of the
             poses are the normals; one pose a point, as ``NormalPoses`` has.
@@ -61,6 +68,7 @@ class Level:
     rotation_width: float = 3.14159265
     normals: bool = False
     pairs: tuple[int, int, int, int] | None = None
+    in_channels: int = 0
 
     def __post_init__(self):
         check_radius(self.radius)
@@ -79,6 +87,7 @@ class Level:
             raise ArgumentError(f"`rotation_width` (={self.rotation_width}) must be in (0, pi]")
         kernel_points(self.kernel_points, "kernel_points")
         anchor_rotations(self.kernel_rotations, "kernel_rotations")
+        check_count("in_channels", self.in_channels, 0)
         turns = getattr(self.poses, "num_rotations", getattr(self.poses, "rotations", 1))
         grouped = isinstance(self.poses, TangentPoses) or isinstance(turns, str) or turns == 1
         if self.sampling.orbits and not grouped:
@@ -96,6 +105,10 @@ class Level:
                 )
             if self.normals:
                 raise ArgumentError("`normals` (=True) is part of `pairs` already; leave it out")
+            if self.in_channels:
+                raise ArgumentError(
+                    f"`in_channels` (={self.in_channels}) is for kernel points; leave out `pairs`"
+                )
 
         # NumPy's numbers are not for JSON.
         for name, kind in _KINDS.items():
@@ -117,7 +130,7 @@ class Level:
         """Width of the lifting input of this level."""
         if self.pairs is not None:
             return self.basis + 3  # see ``embedding.pair_embedding``
-        return self.kernel_points * (4 if self.normals else 1)
+        return self.kernel_points * (1 + 3 * self.normals + self.in_channels)
 
     @property
     def takes_normals(self) -> bool:
@@ -130,6 +143,8 @@ class Level:
         values["poses"] = sampler_to_dict(self.poses)
         values["sampling"] = vars(self.sampling).copy()
         values["pairs"] = self.pairs and list(self.pairs)
+        if not self.in_channels:  # as in files from before there were any
+            del values["in_channels"]
         return values
 
     @classmethod

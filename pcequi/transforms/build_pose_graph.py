@@ -16,7 +16,8 @@ from pcequi.transforms.checks import points_of_one_cloud
 
 
 class BuildPoseGraph(BaseTransform):
-    """Attach the pose graph of ``data.pos`` (and ``data.normal``, where given).
+    """Attach the pose graph of ``data.pos`` (and ``data.normal``, where given, and ``data.x``
+    where the levels take it: ``Level.in_channels``).
 
     Use it as ``pre_transform`` to pay once, or as ``transform`` to build at
     every access. PyG's own ``DataLoader`` batches the result. It comes last among the transforms
@@ -35,7 +36,8 @@ class BuildPoseGraph(BaseTransform):
 
     Raises:
         ArgumentError: no levels.
-        DataError: ``data`` has no ``pos``, or is a batch of several clouds.
+        DataError: ``data`` has no ``pos``, or is a batch of several clouds; or no ``x`` that
+            fits levels that take it, as ``build_pose_graph`` says.
 
     **Equivariance:** as ``build_pose_graph``.
     """
@@ -52,7 +54,12 @@ class BuildPoseGraph(BaseTransform):
         pos = points_of_one_cloud(data)
         generator = torch.Generator("cpu").manual_seed(self.seed)
         graph = build_pose_graph(
-            pos, self.levels, normal=data.get("normal"), generator=generator, points=self.points
+            pos,
+            self.levels,
+            normal=data.get("normal"),
+            x=data.get("x") if any(level.in_channels for level in self.levels) else None,
+            generator=generator,
+            points=self.points,
         )
         return graph.store(data)
 

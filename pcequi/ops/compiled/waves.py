@@ -30,8 +30,8 @@ def _sine(x):
 def wave_means(columns, waves, phase):
     """Mean of sin(waves . x + phase) over points and waves.
 
-    ``columns`` [D, N], ``waves`` [F, W, D], ``phase`` [W]; result [F]. D is 3, or
-    6 where points have normals.
+    ``columns`` [D, N], ``waves`` [F, W, D], ``phase`` [W]; result [F]. D is 3, plus
+    3 where points have normals, plus the numbers that they bring.
     """
     dim, size = columns.shape
     out, seen = np.zeros(len(waves), columns.dtype), np.empty(size, columns.dtype)
