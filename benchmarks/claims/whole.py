@@ -5,7 +5,8 @@
 
 The preset ``default`` has 1,024 and 512 poses on its sampled levels, ``large`` 2,048, 1,024
 and 512. Trains and tests them dense and at smaller and smaller budgets, with half as many
-representatives on the last sampled level, and with as many on each; poses share a mean of six.
+representatives on the last sampled level, and (``default``) with as many on each; poses share
+a mean of six.
 """
 
 from __future__ import annotations
@@ -24,10 +25,7 @@ BUDGETS = {
     "large": ((512, 512, 256), (256, 256, 128), (128, 128, 64), (72, 72, 32), (32, 32, 16)),
 }
 # About as many in all, shared out evenly.
-EVEN = {
-    "default": ((256, 256), (192, 192), (96, 96), (38, 38), (18, 18)),
-    "large": ((192, 192, 192), (104, 104, 104), (60, 60, 56)),
-}
+EVEN = {"default": ((256, 256), (192, 192), (96, 96), (38, 38), (18, 18)), "large": ()}
 
 
 def levels_of(name: str, budget: tuple) -> list:
