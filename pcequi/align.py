@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError, ShapeError, check_count
 from pcequi.models.features import LevelFeatures, extract_features
+from pcequi.pose_graph.level import check_points_alone
 from pcequi.poses import CentroidPoses
 
 __all__ = ["Alignment", "align_clouds", "kabsch", "match_frames"]
@@ -74,8 +75,8 @@ def align_clouds(
         The ``Alignment``, float64.
 
     Raises:
-        ArgumentError: the network has no frames at the centroid or is in ``train()`` mode, or a
-            number is below 1 (``iterations``: 0).
+        ArgumentError: the network has no frames at the centroid, takes more of a point than its
+            place or is in ``train()`` mode, or a number is below 1 (``iterations``: 0).
         ShapeError, DataError: a cloud is unusable.
 
     **Equivariance:** moves of either cloud change the result as they should.
@@ -87,6 +88,7 @@ def align_clouds(
         )
     if model.training:
         raise ArgumentError("`model` (=in train() mode) must be in eval() mode: call model.eval()")
+    check_points_alone(model.levels, "model")
     for name, value, least in (("candidates", candidates, 1), ("iterations", iterations, 0)):
         check_count(name, value, least)
     ends = [extract_features(model, pos).levels[-1] for pos in (source, target)]

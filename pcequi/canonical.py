@@ -15,6 +15,8 @@ Nothing but ties depends on it: the frames of the poses are the samplers' own.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -66,9 +68,11 @@ def canonical_pose(
     if size == 0 and normal is None:
         frame = torch.eye(3, dtype=pos.dtype, device=pos.device)
     else:
-        frames = _principal_candidates(pos, normal) if group is None else group
+        frames, scaled = _principal_candidates(pos, normal) if group is None else group, None
         unit = pos / size if size > 0 else pos
-        scaled = None if x is None else x / x.abs().amax().clamp_min(torch.finfo(x.dtype).tiny)
+        if x is not None:  # each column from 0 to 1, a constant one zero: the same in all copies
+            low, high = x.aminmax(dim=0)
+            scaled = (x - low) / (high - low).clamp_min(torch.finfo(x.dtype).tiny)
         for waves in (WAVES, _OTHER_WAVES):
             frames = frames[_largest(_score(unit, normal, frames, waves, scaled))]
         frame = frames[0]
@@ -113,9 +117,9 @@ def _score(
     if normal is not None:
         pos = torch.cat([pos, normal], 1)
         turned = torch.cat([turned, (frames @ wave.flip(0).T).mT], 2)
-    if x is not None:  # the same from all frames, and other numbers for each wave and column
+    if x is not None:  # the same from all frames; no sum of some columns' is that of others
         steps = torch.arange(1, x.shape[1] + 1, dtype=pos.dtype, device=pos.device)
-        same = (wave[:, :1] * steps.sqrt()).expand(len(frames), -1, -1)
+        same = (wave[:, :1] * (steps + math.pi).sqrt()).expand(len(frames), -1, -1)
         pos, turned = torch.cat([pos, x], 1), torch.cat([turned, same], 2)
     if HAS_NUMBA and pos.device.type == "cpu":
         from pcequi.ops.compiled import waves

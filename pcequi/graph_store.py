@@ -36,6 +36,7 @@ from pcequi.pose_graph import (
     block_characters,
     stored_turns,
 )
+from pcequi.pose_graph.level import check_points_alone
 from pcequi.ranks import ALONE, Ranks, local_cores
 
 __all__ = ["GraphStore", "store_key"]
@@ -248,11 +249,7 @@ class GraphStore:
             if not isinstance(cloud, Tensor):  # What is wrong with it otherwise, workers say.
                 kind = type(cloud).__name__
                 raise ShapeError(f"`clouds[{number}]` (={kind}) must be a tensor of shape [N, 3]")
-        if any(level.in_channels for level in levels):
-            raise ArgumentError(
-                "`levels` take numbers of each point (`in_channels`), which stores do not know; "
-                "take BuildPoseGraph(levels) as the `pre_transform` of a PyG data set"
-            )
+        check_points_alone(levels)
         if rotations is not None and rotations.shape != (len(clouds), 3, 3):
             raise ShapeError(
                 f"`rotations` (={list(rotations.shape)}) must be one a cloud, of shape "

@@ -8,6 +8,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from pcequi import embedding
+from pcequi.align import align_clouds
 from pcequi.canonical import canonical_pose
 from pcequi.embedding import geometric_embedding
 from pcequi.errors import ArgumentError, DataError, ShapeError
@@ -19,13 +20,18 @@ from pcequi.models import (
     extract_features,
     forward_online,
     online_graph,
+    preset,
 )
 from pcequi.models.orders import axis_orders, order_turns
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, build_pose_graphs
+from pcequi.pose_graph.batched.covered import levels_covered
 from pcequi.poses import ALIGNMENTS, CentroidPoses, GridPoses, NormalPoses, TangentPoses
 from pcequi.rotations import random_rotations
 from pcequi.sampling import FeatureSampler
+from pcequi.training.checkpoints import Checkpoint
+from pcequi.training.predict import predict_cloud, predict_each
 from pcequi.transforms import BuildPoseGraph
+from pcequi.viz.levels import sample_level
 
 WAYS = {
     "half turns": (GridPoses("D2", "manhattan"), {"orbits": True, "blend": 4}),
@@ -173,14 +179,79 @@ def test_the_mean_over_orders_exchanges_them_with_the_functions(make_blob, gener
         torch.testing.assert_close(averaged_pooled(model, other), mean)
 
 
-def test_numbers_decide_where_points_do_not(named_cloud, generator):
-    pos, x = named_cloud("corners"), numbers(8, generator, 1)
+# Of the corners of a cube: what must tell them apart, in ways that a sum of columns would miss.
+MARKS = {
+    "random": lambda g: torch.rand(8, 1, generator=g, dtype=torch.float64),
+    "far from zero": lambda g: 1e4 + (torch.arange(8) == 3).double()[:, None],
+    "a small column": lambda g: torch.stack(
+        [1e5 * (torch.arange(8) % 2), (torch.arange(8) == 3) * 1.0], 1
+    ).double(),
+    "columns alike in sum": lambda g: torch.where(
+        torch.tensor([True, False, False, True, True, False, True, False])[:, None],
+        torch.tensor([1, 0, 0, 1, 0, 0, 0, 0, 0]),  # the roots of 1 and 4 add up to that of 9
+        torch.tensor([0, 0, 0, 0, 0, 0, 0, 0, 1]),
+    ).double(),
+    "columns exchanged": lambda g: torch.eye(2, dtype=torch.float64)[
+        torch.tensor([0, 1, 1, 1, 0, 0, 1, 0])
+    ],
+}
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_numbers_decide_where_points_do_not(mark, named_cloud, generator):
+    pos, x = named_cloud("corners"), MARKS[mark](generator)
     _, _, first, _, values = canonical_pose(pos, None, x=x)
     for turn in random_rotations(6, generator=generator, dtype=torch.float64):
         order = torch.randperm(8, generator=generator)
         _, _, again, _, own = canonical_pose((pos @ turn.T)[order], None, x=x[order])
         torch.testing.assert_close(again, first, atol=1e-9, rtol=0)
         assert torch.equal(own, values)
+
+
+def test_points_in_one_place_are_in_the_order_of_their_numbers(named_cloud, generator):
+    pos, x = named_cloud("corners").repeat(2, 1), numbers(16, generator, 1)
+    *_, values = canonical_pose(pos, None, x=x)
+    for _ in range(3):
+        order = torch.randperm(16, generator=generator)
+        assert torch.equal(canonical_pose(pos[order], None, x=x[order])[-1], values)
+
+
+def test_a_constant_says_nothing_of_the_pose(named_cloud):
+    pos = named_cloud("sphere")
+    plain = canonical_pose(pos, None)[2]
+    for constant in (0.5, 7.0, 1e9):
+        x = torch.full((len(pos), 2), constant, dtype=torch.float64)
+        assert torch.equal(canonical_pose(pos, None, x=x)[2], plain)
+
+
+def test_many_clouds_at_once_are_not_built_without_them(make_blob):
+    plain = preset("small")["levels"]
+    levels = [replace(level, in_channels=3) for level in plain]
+    assert levels_covered(plain) and not levels_covered(levels)
+    with pytest.raises(ArgumentError, match=r"`x` \(=None\)"):
+        build_pose_graphs([make_blob(600)], levels)
+
+
+def test_what_brings_points_alone_says_so(make_blob, tmp_path):
+    levels, pos = levels_of(), make_blob(30)
+    model = network(levels)
+    checkpoint = Checkpoint(model, list("abcd"), {})
+    for ask in (
+        lambda: predict_cloud(checkpoint, pos),
+        lambda: predict_each(checkpoint, ["a.xyz"]),
+        lambda: align_clouds(model, pos, pos),
+        lambda: sample_level(pos, levels),
+        lambda: GraphStore.build(tmp_path, [pos], levels),
+    ):
+        with pytest.raises(ArgumentError, match=r"in_channels=2.*bring none"):
+            ask()
+
+
+def test_levels_of_as_many_numbers_that_see_other_things_are_refused():
+    colored, normals = levels_of(channels=3), levels_of(channels=0, normals=True)
+    assert colored[0].lift_channels == normals[0].lift_channels
+    with pytest.raises(ArgumentError, match="normals=True, in_channels=0.*normals=False, in_ch"):
+        network(colored).with_levels(normals)
 
 
 def test_settings_say_so_only_where_there_are_any():
@@ -191,13 +262,23 @@ def test_settings_say_so_only_where_there_are_any():
     assert with_it.lift_channels == 15 * 4 and replace(with_it, normals=True).lift_channels == 105
 
 
-def test_errors_name_what_is_missing(make_blob, generator, tmp_path):
+def test_errors_name_what_is_missing(make_blob, generator):
     pos, x, levels = make_blob(30), numbers(30, generator), levels_of()
     for wrong in (x[:-1], x[:, :1], x.tolist()):
         with pytest.raises(ShapeError, match=r"`x`.*\[30, 2\]"):
             build_pose_graph(pos, levels, x=wrong)
     with pytest.raises(DataError, match="`x` has entries that are NaN"):
         build_pose_graph(pos, levels, x=x * float("nan"))
+    with pytest.raises(DataError, match="`x` reaches 1e\\+16.*scale it"):
+        build_pose_graph(pos, levels, x=torch.full_like(x, 1e16))
+    for wrong in (x.to(torch.complex64), x.to_sparse()):
+        with pytest.raises(ShapeError, match="dense tensor of real numbers"):
+            build_pose_graph(pos, levels, x=wrong)
+    batch = Batch.from_data_list([Data(pos=pos, x=x)] * 2)
+    for wrong in (x.repeat(2, 1).numpy(), torch.tensor(3.0), x):
+        batch.x = wrong
+        with pytest.raises(ShapeError, match="`clouds.x`.*a row for each of the points"):
+            forward_online(network(levels), batch)
     with pytest.raises(ArgumentError, match=r"`x` \(=None\).*2 numbers of each point"):
         BuildPoseGraph(levels)(Data(pos=pos))
     with pytest.raises(ArgumentError, match=r"`x` \(=None\)"):
@@ -209,8 +290,6 @@ def test_errors_name_what_is_missing(make_blob, generator, tmp_path):
     uneven = [levels[0], replace(levels[1], in_channels=3), levels[2]]
     with pytest.raises(ArgumentError, match=r"`levels` take \[2, 3\] numbers"):
         build_pose_graph(pos, uneven, x=x)
-    with pytest.raises(ArgumentError, match="`pre_transform`"):
-        GraphStore.build(tmp_path, [pos], levels)
     with pytest.raises(ArgumentError, match=r"`in_channels` \(=-1\)"):
         Level(0.5, in_channels=-1)
     with pytest.raises(ArgumentError, match=r"`in_channels` \(=2\) is for kernel points"):

@@ -181,6 +181,12 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
                 f"`levels` (=with {_widths(levels)} basis functions) must have those of the "
                 f"network's own, {_widths(self.levels)}: weights are of kernels, not of poses"
             )
+        seen, own = (f"{lv.normals=}, {lv.in_channels=}" for lv in (levels[0], self.levels[0]))
+        if seen != own:  # of which the widths may be the same
+            raise ArgumentError(
+                f"`levels` (={seen.replace('lv.', '')} on the first) must see what the network's "
+                f"own see: {own.replace('lv.', '')}"
+            )
         other = copy.copy(self)
         other.levels = levels
         other.settings = {**self.settings, "levels": [level.to_dict() for level in levels]}

@@ -162,9 +162,11 @@ def _split(data: Data, names: Sequence[str]) -> list[Sequence[Tensor] | None]:
     if batch is None:
         return [[pos], *(None if value is None else [value] for value in given.values())]
     for name, value in (*given.items(), ("batch", batch)):
-        if value is not None and len(value) != len(pos):
+        rows = isinstance(value, Tensor) and value.dim() > 0 and len(value) == len(pos)
+        if value is not None and not rows:
+            found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ShapeError(
-                f"`clouds.{name}` (={list(value.shape)}) must have a row for each of the points "
+                f"`clouds.{name}` (={found}) must be a tensor with a row for each of the points "
                 f"(={len(pos)})"
             )
     if (batch[1:] < batch[:-1]).any():

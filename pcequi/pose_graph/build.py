@@ -30,6 +30,8 @@ from pcequi.short_repr import short_repr
 
 # Elements of two groups that are this near are the same.
 _SAME = 1e-9
+# What points bring goes to networks in single precision, and is squared there.
+_MOST = 1e15
 
 
 @dataclass
@@ -63,7 +65,8 @@ def build_pose_graph(
         pos: one cloud [N, 3], any floating dtype.
         levels: at least one; the first is the lifting level.
         normal: unit normals [N, 3]; estimated where a level needs them.
-        x: what the points bring beside their places [N, C], of levels with ``in_channels`` = C.
+        x: what the points bring beside their places [N, C], of levels with ``in_channels`` = C;
+            no gradient flows to it.
         generator: for levels sampled at random.
         embeddings: also return what each level sampled.
         points: also keep what the points of the cloud read of each level, for
@@ -75,8 +78,9 @@ def build_pose_graph(
         ``SampledLevel``, one a level.
 
     Raises:
-        ShapeError, DataError: the cloud is unusable.
-        ArgumentError: levels take ``x`` and there is none, or the other way around.
+        ShapeError, DataError: the cloud is unusable, or ``x`` is.
+        ArgumentError: levels take ``x`` and there is none, or the other way around, or they take
+            other numbers of columns.
 
     **Equivariance:** with data-driven frames every tensor but ``pos`` and
     ``rot`` is invariant to SE(3) and to the order of the points, and those two
@@ -293,8 +297,8 @@ def check_numbers(x: Tensor | None, pos: Tensor, levels: list[Level]) -> Tensor 
 
     Raises:
         ArgumentError: levels take other numbers each; ``x`` is missing, or not asked for.
-        ShapeError: ``x`` has not a row for each point, or other columns.
-        DataError: an entry is NaN or infinite.
+        ShapeError: ``x`` has not a row for each point, or other columns, or is complex or sparse.
+        DataError: an entry is NaN, infinite or beyond ``_MOST``.
 
     **Equivariance:** does not apply.
     """
@@ -322,9 +326,16 @@ def check_numbers(x: Tensor | None, pos: Tensor, levels: list[Level]) -> Tensor 
             f"`x` (={shape}) must be a tensor [{len(pos)}, {taken[0]}]: a row for each point, and "
             "as many columns as the levels' `in_channels`"
         )
+    if x.is_complex() or x.layout != torch.strided:
+        raise ShapeError(f"`x` (={x.dtype}, {x.layout}) must be a dense tensor of real numbers")
     x = x.detach().to(pos.device, torch.float64)
     if not all_finite(x):
         raise DataError("`x` has entries that are NaN or infinite; remove these points")
+    if x.abs().max() > _MOST:
+        raise DataError(
+            f"`x` reaches {float(x.abs().max()):.2g}, too far for squares of differences; scale it "
+            "to about one"
+        )
     return x
 
 

@@ -22,6 +22,27 @@ _KINDS = {
 }
 
 
+def check_points_alone(levels, name: str = "levels") -> None:
+    """Whether levels ask for nothing but points, where nothing else is brought.
+
+    Args:
+        levels: of a network.
+        name: of the argument that has them.
+
+    Raises:
+        ArgumentError: one has ``in_channels``.
+
+    **Equivariance:** does not apply.
+    """
+    taken = max((level.in_channels for level in levels), default=0)
+    if taken:
+        raise ArgumentError(
+            f"`{name}` (=with in_channels={taken}) takes {taken} numbers of each point, and here "
+            "points bring none; take BuildPoseGraph, forward_online or extract_features, which "
+            "read them of a Data or as `x`"
+        )
+
+
 @dataclass(frozen=True)
 class Level:
     """One level of a network: where its poses are, what they see, how many stay.
@@ -44,11 +65,11 @@ class Level:
         rotation_width: support about an anchor, radians; see ``kernels.SE3Kernel``.
         normals: whether the geometry at this level includes normals.
         in_channels: numbers that the points bring beside their places, such as colours, which
-            the poses of this level see as they see the points: means of ``x`` [N, in_channels]
-            around each kernel point. All levels that take any take the same. On the first level
-            they go into the network, and on each they count in the sampling as geometry does, so
-            scale them to about one. No rotation may change them: a velocity is none of them, its
-            length is.
+            the poses of this level see as they see the points: sums of ``x`` [N, in_channels]
+            around each kernel point, over the mass of all points seen. All levels that take any
+            take the same. On the first level they go into the network, and on each they count in
+            the sampling as geometry does, so scale them to about one. No rotation may change them:
+            a velocity is none of them, its length is. No gradient flows to them.
         pairs: take the kernel on pairs of normals instead of kernel points and anchors:
             numbers of its functions, see ``pair_kernel.PairKernel``. The z axes of the
             poses are the normals; one pose a point, as ``NormalPoses`` has.

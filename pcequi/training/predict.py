@@ -15,6 +15,7 @@ from pcequi.models.classifier import check_head
 from pcequi.models.orders import averaged_logits
 from pcequi.outliers import kept_points
 from pcequi.pose_graph import build_pose_graph
+from pcequi.pose_graph.level import check_points_alone
 from pcequi.training.checkpoints import Checkpoint
 from pcequi.training.predict_workers import packed, shared_answers
 
@@ -96,6 +97,7 @@ def _same_classes(checkpoint: Checkpoint | Sequence[Checkpoint]) -> list[Checkpo
                 "`load_checkpoint` returns: a network with the names of its classes"
             )
         check_head(one.model)
+        check_points_alone(one.model.levels, "checkpoint")
     for other in networks[1:]:
         if list(other.classes) != list(networks[0].classes):
             raise ArgumentError(

@@ -36,8 +36,8 @@ class BuildPoseGraph(BaseTransform):
 
     Raises:
         ArgumentError: no levels.
-        DataError: ``data`` has no ``pos``, or is a batch of several clouds; or no ``x`` that
-            fits levels that take it, as ``build_pose_graph`` says.
+        DataError: ``data`` has no ``pos``, or is a batch of several clouds.
+        ArgumentError, ShapeError, DataError: of ``x``, as ``build_pose_graph`` says.
 
     **Equivariance:** as ``build_pose_graph``.
     """

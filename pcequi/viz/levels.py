@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError
 from pcequi.pose_graph import SampledLevel, build_pose_graph
+from pcequi.pose_graph.level import check_points_alone
 from pcequi.poses import CentroidPoses
 from pcequi.viz.arrays import as_array
 from pcequi.viz.nearest import first_equals
@@ -109,11 +110,12 @@ def sample_level(pos, levels, level: int = 1, rotation: int = 0) -> LevelView:
 
     Raises:
         ArgumentError: no such level or rotation, or a level with nothing to
-            show (dense, or at the centroid).
+            show (dense, or at the centroid); levels that take more of a point than its place.
 
     **Equivariance:** with data-driven frames embeddings, ids and distances are
     invariant to SE(3); positions and frames move with the cloud.
     """
+    check_points_alone(levels)
     hidden = {number: _why_hidden(levels, number) for number in range(1, len(levels) + 1)}
     shown = ", ".join(str(number) for number, why in hidden.items() if not why)
     if hidden.get(level, "unknown"):

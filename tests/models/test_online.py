@@ -115,7 +115,7 @@ def test_what_is_no_list_of_clouds_is_named(levels_of, network, make_blob):
         r"`clouds\[1\]` \(=str\)": ([pos, "cloud"],),
         r"`clouds.pos` \(=None\) is needed": (Data(),),
         r"`clouds.batch` must be sorted": (Data(pos=pos, batch=batch.flip(0)),),
-        r"`clouds.batch` \(=\[6\]\) must have a row": (Data(pos=pos, batch=batch[:6]),),
+        r"`clouds.batch` \(=\[6\]\) must be a tensor with a row": (Data(pos=pos, batch=batch[:6]),),
         r"`clouds.normal` \(=\[6, 3\]\)": (Data(pos=pos, batch=batch, normal=pos[:6]),),
         r"`clouds\[1\]` .* is empty": (Data(pos=pos, batch=batch * 2),),
     }
