@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError, ShapeError, check_count
 from pcequi.models.features import LevelFeatures, extract_features
-from pcequi.pose_graph.level import check_points_alone
+from pcequi.pose_graph.point_numbers import check_points_alone
 from pcequi.poses import CentroidPoses
 
 __all__ = ["Alignment", "align_clouds", "kabsch", "match_frames"]

@@ -36,7 +36,7 @@ from pcequi.pose_graph import (
     block_characters,
     stored_turns,
 )
-from pcequi.pose_graph.level import check_points_alone
+from pcequi.pose_graph.point_numbers import check_points_alone
 from pcequi.ranks import ALONE, Ranks, local_cores
 
 __all__ = ["GraphStore", "store_key"]

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pcequi import rotations as so3
 from pcequi.canonical import canonical_pose
-from pcequi.clouds import ROUNDING, all_finite, check_cloud
+from pcequi.clouds import ROUNDING, check_cloud
 from pcequi.embedding import geometric_embedding, pair_embedding
-from pcequi.errors import ArgumentError, DataError, ShapeError
+from pcequi.errors import ArgumentError, DataError
 from pcequi.normals import check_normals, estimate_normals, unit_normals
 from pcequi.ops import coalesce_rows, farthest_point_sampling, turned_rows
 from pcequi.orbits import basis_turns, group_products
@@ -22,6 +22,7 @@ from pcequi.pose_graph.edges import pose_operator
 from pcequi.pose_graph.graph import LevelGraph, PoseGraph
 from pcequi.pose_graph.level import Level
 from pcequi.pose_graph.orbit_rows import orbit_turns
+from pcequi.pose_graph.point_numbers import check_numbers
 from pcequi.pose_graph.point_rows import point_rows
 from pcequi.pose_graph.scale import warn_of_scale
 from pcequi.poses import ALIGNMENTS, CentroidPoses, NormalPoses, Poses
@@ -30,8 +31,6 @@ from pcequi.short_repr import short_repr
 
 # Elements of two groups that are this near are the same.
 _SAME = 1e-9
-# What points bring goes to networks in single precision, and is squared there.
-_MOST = 1e15
 
 
 @dataclass
@@ -290,53 +289,6 @@ class GraphBuilder:
         if points:
             graph.points = point_rows(**vars(self.below), pos=self.pos, rows=self.rows)
         return graph
-
-
-def check_numbers(x: Tensor | None, pos: Tensor, levels: list[Level]) -> Tensor | None:
-    """What points bring beside their places, in float64; None where no level takes it.
-
-    Raises:
-        ArgumentError: levels take other numbers each; ``x`` is missing, or not asked for.
-        ShapeError: ``x`` has not a row for each point, or other columns, or is complex or sparse.
-        DataError: an entry is NaN, infinite or beyond ``_MOST``.
-
-    **Equivariance:** does not apply.
-    """
-    taken = sorted({level.in_channels for level in levels} - {0})
-    if len(taken) > 1:
-        raise ArgumentError(
-            f"`levels` take {taken} numbers of each point (`in_channels`); all that take any "
-            "take the same"
-        )
-    if not taken and x is None:
-        return None
-    if not taken:
-        raise ArgumentError(
-            "`x` (=given) is taken by no level; make the first with in_channels=x.shape[1], or "
-            "leave it out"
-        )
-    if x is None:
-        raise ArgumentError(
-            f"`x` (=None) is needed: the levels take {taken[0]} numbers of each point "
-            f"(`in_channels`); give a tensor [N, {taken[0]}], of a Data its `x`"
-        )
-    if not isinstance(x, Tensor) or x.shape != (len(pos), taken[0]):
-        shape = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise ShapeError(
-            f"`x` (={shape}) must be a tensor [{len(pos)}, {taken[0]}]: a row for each point, and "
-            "as many columns as the levels' `in_channels`"
-        )
-    if x.is_complex() or x.layout != torch.strided:
-        raise ShapeError(f"`x` (={x.dtype}, {x.layout}) must be a dense tensor of real numbers")
-    x = x.detach().to(pos.device, torch.float64)
-    if not all_finite(x):
-        raise DataError("`x` has entries that are NaN or infinite; remove these points")
-    if x.abs().max() > _MOST:
-        raise DataError(
-            f"`x` reaches {float(x.abs().max()):.2g}, too far for squares of differences; scale it "
-            "to about one"
-        )
-    return x
 
 
 def _takes_frame(sampler) -> bool:

@@ -22,27 +22,6 @@ _KINDS = {
 }
 
 
-def check_points_alone(levels, name: str = "levels") -> None:
-    """Whether levels ask for nothing but points, where nothing else is brought.
-
-    Args:
-        levels: of a network.
-        name: of the argument that has them.
-
-    Raises:
-        ArgumentError: one has ``in_channels``.
-
-    **Equivariance:** does not apply.
-    """
-    taken = max((level.in_channels for level in levels), default=0)
-    if taken:
-        raise ArgumentError(
-            f"`{name}` (=with in_channels={taken}) takes {taken} numbers of each point, and here "
-            "points bring none; take BuildPoseGraph, forward_online or extract_features, which "
-            "read them of a Data or as `x`"
-        )
-
-
 @dataclass(frozen=True)
 class Level:
     """One level of a network: where its poses are, what they see, how many stay.

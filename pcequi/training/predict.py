@@ -15,7 +15,7 @@ from pcequi.models.classifier import check_head
 from pcequi.models.orders import averaged_logits
 from pcequi.outliers import kept_points
 from pcequi.pose_graph import build_pose_graph
-from pcequi.pose_graph.level import check_points_alone
+from pcequi.pose_graph.point_numbers import check_points_alone
 from pcequi.training.checkpoints import Checkpoint
 from pcequi.training.predict_workers import packed, shared_answers
 

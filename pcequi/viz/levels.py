@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError
 from pcequi.pose_graph import SampledLevel, build_pose_graph
-from pcequi.pose_graph.level import check_points_alone
+from pcequi.pose_graph.point_numbers import check_points_alone
 from pcequi.poses import CentroidPoses
 from pcequi.viz.arrays import as_array
 from pcequi.viz.nearest import first_equals
