@@ -78,8 +78,8 @@ def build_pose_graph(
 
     Raises:
         ShapeError, DataError: the cloud is unusable, or ``x`` is.
-        ArgumentError: levels take ``x`` and there is none, or the other way around, or they take
-            other numbers of columns.
+        ArgumentError: levels take ``x`` and there is none, or the other way around, or they do
+            not agree on C.
 
     **Equivariance:** with data-driven frames every tensor but ``pos`` and
     ``rot`` is invariant to SE(3) and to the order of the points, and those two
