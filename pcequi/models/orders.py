@@ -41,6 +41,8 @@ WIDTH = 0.3
 LEAST = 0.1
 # Variances below this share of the largest count as one: flat clouds have none.
 _FLAT = 1e-4
+# Fewer representatives than this say too little of how a cloud is spread (docs/decisions.md, 32).
+FEWEST = 256
 _ORDERS = tuple(itertools.permutations(range(3)))
 
 
@@ -84,7 +86,7 @@ def order_turns(levels: Sequence[Level]) -> list[Tensor] | None:
     if align not in ("manhattan", "principal") or any(turn is None for turn in turns):
         return None
     each = 1 + levels[0].in_channels  # numbers of a function that lifts, side by side
-    turns[0] = (turns[0][:, :, None] * each + torch.arange(each)).flatten(1)
+    turns[0] = (turns[0][:, :, None] * each + torch.arange(each, device="cpu")).flatten(1)
     return turns
 
 
@@ -92,7 +94,8 @@ def order_shares(graph: PoseGraph) -> Tensor:
     """Share of each order of the axes [G, 6], those of a cloud add up to one.
 
     Variances are those of the representatives of the first level, each counted as often as it
-    stands for a pose.
+    stands for a pose. Of a cloud that keeps fewer than ``FEWEST`` of them, and not all its poses,
+    they say little: it has the first order alone.
 
     Args:
         graph: of G clouds, whose frames have axes that ``order_turns`` knows.
@@ -125,7 +128,16 @@ def order_shares(graph: PoseGraph) -> Tensor:
     score = variance ** (1 / WIDTH)
     share = torch.stack([_plackett_luce(score[:, list(o)]) for o in _ORDERS], 1)
     share = (share - LEAST).clamp_min(0)
-    return share / share.sum(1, keepdim=True)
+    share = share / share.sum(1, keepdim=True)
+    known = (first.count >= FEWEST) | (total[:, 0] == first.count)
+    return torch.where(known[:, None], share, _alone(share))
+
+
+def _alone(share: Tensor) -> Tensor:
+    """The first order for each cloud [G, 6]."""
+    first = torch.zeros_like(share)
+    first[:, 0] = 1
+    return first
 
 
 def _plackett_luce(score: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from pcequi.models import (
     averaged_logits,
     averaged_pooled,
     online_graph,
+    orders,
     preset,
 )
 from pcequi.models.orders import axis_orders, order_shares, order_turns
@@ -23,6 +24,14 @@ from pcequi.poses import ALIGNMENTS, CentroidPoses, GridPoses
 from pcequi.rotations import finite_group, random_rotations
 from pcequi.sampling import FeatureSampler
 from pcequi.transforms import BuildPoseGraph
+
+FEWEST = orders.FEWEST
+
+
+@pytest.fixture(autouse=True)
+def few_representatives_will_do(monkeypatch):
+    """The small networks of the tests are averaged too."""
+    monkeypatch.setattr(orders, "FEWEST", 1)
 
 
 def some_levels(align="manhattan", group="D2", **sampling):
@@ -102,6 +111,23 @@ def test_nothing_jumps_where_two_variances_cross(generator):
     jump = (plain[1] - plain[0]).abs().max()
     assert jump > 0.1
     assert (mean[1] - mean[0]).abs().max() < 0.02 * jump
+
+
+def test_few_representatives_do_not_say_how_a_cloud_is_spread(generator, monkeypatch):
+    monkeypatch.setattr(orders, "FEWEST", FEWEST)
+    cloud = brick(generator, size=100)
+    graphs = {num: build_pose_graph(cloud, some_levels(num=num)) for num in (24, 252, 256, None)}
+    shares = {num: order_shares(graph)[0] for num, graph in graphs.items()}
+    for num in (24, 252):
+        assert shares[num].tolist() == [1, 0, 0, 0, 0, 0]
+        model = some_network(some_levels(num=num))
+        assert torch.equal(averaged_pooled(model, graphs[num]), model.pooled(graphs[num]))
+    for num in (256, None):
+        assert 0 < shares[num][0] < 0.9
+    few = brick(generator, size=20)  # all its poses are fewer, and say all there is to say
+    assert 0 < order_shares(build_pose_graph(few, some_levels(num=100)))[0, 0] < 1
+    both = PoseGraph.batch([graphs[24], build_pose_graph(few, some_levels(num=24))])
+    assert (order_shares(both)[:, 0] == 1).all()
 
 
 def test_shares_are_the_formula_and_add_up_to_one(generator):
