@@ -181,11 +181,13 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
                 f"`levels` (=with {_widths(levels)} basis functions) must have those of the "
                 f"network's own, {_widths(self.levels)}: weights are of kernels, not of poses"
             )
-        seen, own = (f"{lv.normals=}, {lv.in_channels=}" for lv in (levels[0], self.levels[0]))
+        seen, own = (
+            f"normals={lv.normals}, in_channels={lv.in_channels}"
+            for lv in (levels[0], self.levels[0])
+        )
         if seen != own:  # of which the widths may be the same
             raise ArgumentError(
-                f"`levels` (={seen.replace('lv.', '')} on the first) must see what the network's "
-                f"own see: {own.replace('lv.', '')}"
+                f"`levels` (={seen} on the first) must see what the network's own see: {own}"
             )
         other = copy.copy(self)
         other.levels = levels
