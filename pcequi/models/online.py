@@ -42,8 +42,9 @@ def forward_online(
 
     Raises:
         ArgumentError: no clouds, or in training one alone; one tensor in place of a list;
-            ``normals`` beside a ``Data``, or not as many as the clouds.
-        ShapeError, DataError: a cloud is unusable, or ``clouds.batch`` is not sorted.
+            ``normals`` beside a ``Data``, or not as many as the clouds; no ``x`` where the levels
+            take it.
+        ShapeError, DataError: a cloud or its ``x`` is unusable, or ``clouds.batch`` is not sorted.
 
     **Equivariance:** as the network on precomputed graphs.
     """
@@ -119,9 +120,9 @@ def _parts(model, clouds, normals) -> list[tuple[Tensor, Tensor | None, Tensor |
             raise ArgumentError(
                 "`normals` are those of the Data that is given as `clouds`; set `data.normal`"
             )
-        taken = ("normal", *(["x"] if any(lv.in_channels for lv in model.levels) else []))
-        clouds, normals, *numbers = _split(clouds, taken)
-        numbers = numbers[0] if numbers else None
+        takes = any(level.in_channels for level in model.levels)
+        given = {"normal": clouds.get("normal"), "x": clouds.get("x") if takes else None}
+        clouds, normals, numbers = _split(clouds, given)
     for name, value in (("clouds", clouds), ("normals", normals)):
         if isinstance(value, Tensor) and value.dim() < 3:
             raise ArgumentError(
@@ -152,11 +153,10 @@ def _parts(model, clouds, normals) -> list[tuple[Tensor, Tensor | None, Tensor |
     return list(zip(clouds, normals, numbers, strict=True))
 
 
-def _split(data: Data, names: Sequence[str]) -> list[Sequence[Tensor] | None]:
-    """Points, and what else there is of each cloud of a ``Data`` or ``Batch``; None where there
-    is none of it."""
+def _split(data: Data, given: dict[str, Tensor | None]) -> list[Sequence[Tensor] | None]:
+    """The points of each cloud of a ``Data`` or ``Batch``, and what else is given of them, by its
+    name there; None where there is none of it."""
     pos, batch = data.pos, data.get("batch")
-    given = {name: data.get(name) for name in names}
     if not isinstance(pos, Tensor):
         raise ArgumentError(f"`clouds.pos` (={pos!r}) is needed; give the Data its points [N, 3]")
     if batch is None:

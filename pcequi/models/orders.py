@@ -129,15 +129,10 @@ def order_shares(graph: PoseGraph) -> Tensor:
     share = torch.stack([_plackett_luce(score[:, list(o)]) for o in _ORDERS], 1)
     share = (share - LEAST).clamp_min(0)
     share = share / share.sum(1, keepdim=True)
+    alone = torch.zeros_like(share)
+    alone[:, 0] = 1
     known = (first.count >= FEWEST) | (total[:, 0] == first.count)
-    return torch.where(known[:, None], share, _alone(share))
-
-
-def _alone(share: Tensor) -> Tensor:
-    """The first order for each cloud [G, 6]."""
-    first = torch.zeros_like(share)
-    first[:, 0] = 1
-    return first
+    return torch.where(known[:, None], share, alone)
 
 
 def _plackett_luce(score: Tensor) -> Tensor:
@@ -156,14 +151,14 @@ def averaged_pooled(model: nn.Module, data) -> Tensor:
         data: a ``Data``, ``Batch`` or ``PoseGraph`` of G clouds.
 
     Returns:
-        [G, C]; what ``model.pooled`` gives where the levels have no such orders, and while the
-        network trains.
+        [G, C]; what ``model.pooled`` gives where the levels have no such orders or too few
+        representatives (``order_shares``), and while the network trains.
 
     Raises:
         ArgumentError: as the network's, or the graph does not say how the clouds lie.
 
-    **Equivariance:** invariant; with Manhattan axes and the same representatives also continuous
-    where two variances of a cloud cross.
+    **Equivariance:** invariant; with Manhattan axes and the same representatives, enough of
+    them, also continuous where two variances of a cloud cross.
     """
     graph = data if isinstance(data, PoseGraph) else PoseGraph.load(data)
     pooled = model.pooled(graph)

@@ -10,7 +10,6 @@ pose set is left in the graph.
 from pcequi.pose_graph.batched import build_pose_graphs
 from pcequi.pose_graph.build import (
     GraphBuilder,
-    LevelStep,
     SampledLevel,
     build_pose_graph,
 )
@@ -19,6 +18,7 @@ from pcequi.pose_graph.graph import TENSORS, LevelGraph, PoseGraph, batch_levels
 from pcequi.pose_graph.level import Level
 from pcequi.pose_graph.orbit_rows import block_characters, first_rows, orbit_turns, stored_turns
 from pcequi.pose_graph.point_rows import PointRows, read_carriers
+from pcequi.pose_graph.step import LevelStep
 
 __all__ = [
     "TENSORS",

@@ -1,0 +1,118 @@
+"""One level of a cloud while its graph is built: what it samples, and the rows of A."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pcequi.ops import coalesce_rows, turned_rows
+from pcequi.orbits import basis_turns, group_products
+from pcequi.pose_graph.edges import pose_operator
+from pcequi.pose_graph.level import Level
+from pcequi.pose_graph.orbit_rows import orbit_turns
+from pcequi.poses import CentroidPoses, Poses
+from pcequi.sampling import Representatives
+
+if TYPE_CHECKING:
+    from pcequi.pose_graph.build import GraphBuilder
+
+__all__ = ["LevelStep"]
+
+
+@dataclass
+class LevelStep:
+    """A level whose poses are known and whose representatives are not.
+
+    **Equivariance:** as ``build_pose_graph``; in canonical coordinates.
+    """
+
+    builder: GraphBuilder
+    number: int
+    level: Level
+    poses: Poses
+    points: Tensor | None
+    embedding: Tensor | None  # geometric, [N, K, D]
+
+    def sample(self, embedding: Tensor | None = None, generator=None) -> Representatives:
+        """Choose representatives by an embedding [P, D], by default the geometric one."""
+        k = self.poses.num_rotations
+        # Learned features of a point's poses are no permutations of one another.
+        closed = embedding is None and self._turns() is not None
+        if embedding is None:
+            embedding = self.embedding
+            embedding = (
+                embedding.flatten(0, 1)
+                if embedding is not None
+                else self.poses.pos.new_zeros(self.poses.num, 1)
+            )
+        return self.level.sampling(
+            embedding,
+            pos=self.poses.pos.repeat_interleave(k, 0),
+            num_rotations=k,
+            seed_rows=self._seed_rows(),
+            generator=generator,
+            strict=False,  # levels meet clouds of any size
+            products=self._products(),
+            closed=closed,
+        )
+
+    def _products(self) -> Tensor | None:
+        """Of the group of the frames, where orbits are sampled."""
+        asked = self.poses.group is not None and self.level.sampling.orbits
+        return group_products(self.poses.group) if asked else None
+
+    def _turns(self) -> Tensor | None:
+        """How the group of the frames permutes the kernel's functions, where it does."""
+        group = self.poses.group
+        if group is None or self.level.pairs is not None:
+            return None
+        return basis_turns(group, self.level.kernel_points)
+
+    def _seed_rows(self) -> Tensor | None:
+        seeds, k = self.level.sampling.seeds, self.poses.num_rotations
+        if seeds is None or isinstance(self.level.poses, CentroidPoses):
+            return None
+        if seeds >= len(self.poses.pos):
+            return None
+        rows = self.builder.order[:seeds]
+        if self.points is not None:  # the points are a prefix of the same order
+            rows = torch.arange(seeds, device=rows.device)
+        return (rows[:, None] * k + torch.arange(k, device=rows.device)).flatten()
+
+    def operator(self, chosen: Representatives | None = None):
+        """The sparse matrix A of some poses, as (ptr, col, val).
+
+        Rows are (row of ``chosen.index``, basis); None: all poses. With
+        ``center="mean"`` a row is the mean over the members' rows.
+        """
+        below = self.builder.below
+        if chosen is None:
+            index, target = torch.arange(self.poses.num, device=self.poses.pos.device), None
+            num_rows = self.poses.num
+        elif self.level.sampling.center == "mean" and not self.level.sampling.is_dense:
+            index = torch.arange(self.poses.num, device=chosen.index.device)
+            target, num_rows = chosen.assignment, chosen.num
+        else:
+            index, target, num_rows = chosen.index, None, chosen.num
+        turns = None if target is not None else self._orbit_turns()
+        if turns is not None:
+            index = index[:: self.poses.num_rotations]  # the first pose of each point
+        ptr, col, val = pose_operator(
+            *self.poses.at(index), below.poses, below.shared, below.share, below.num, self.level
+        )
+        if turns is not None and self.number not in self.builder.first_only:
+            return turned_rows(ptr, col, val, *(t.to(col.device) for t in turns))
+        if target is None:
+            return ptr, col, val
+        basis = self.level.basis
+        every = torch.arange(len(ptr) - 1, device=ptr.device)
+        row = torch.repeat_interleave(every, ptr[1:] - ptr[:-1])
+        member = target[row // basis]
+        val = val / chosen.multiplicity.to(val)[member]
+        return coalesce_rows(member * basis + row % basis, col, val, num_rows * basis, below.num)
+
+    def _orbit_turns(self) -> tuple[Tensor, Tensor] | None:
+        return orbit_turns(self.builder.levels[self.number - 1], self.level)
