@@ -41,8 +41,9 @@ WIDTH = 0.3
 LEAST = 0.1
 # Variances below this share of the largest count as one: flat clouds have none.
 _FLAT = 1e-4
-# Fewer representatives than this say too little of how a cloud is spread (docs/decisions.md, 32).
-FEWEST = 256
+# Fewer representatives than this say too little of how a cloud is spread: chosen on 1,500 held-out
+# shapes (docs/decisions.md, 32).
+FEWEST = 96
 _ORDERS = tuple(itertools.permutations(range(3)))
 
 

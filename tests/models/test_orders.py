@@ -116,13 +116,13 @@ def test_nothing_jumps_where_two_variances_cross(generator):
 def test_few_representatives_do_not_say_how_a_cloud_is_spread(generator, monkeypatch):
     monkeypatch.setattr(orders, "FEWEST", FEWEST)
     cloud = brick(generator, size=100)
-    graphs = {num: build_pose_graph(cloud, some_levels(num=num)) for num in (24, 252, 256, None)}
+    graphs = {num: build_pose_graph(cloud, some_levels(num=num)) for num in (24, 92, 96, None)}
     shares = {num: order_shares(graph)[0] for num, graph in graphs.items()}
-    for num in (24, 252):
+    for num in (24, 92):
         assert shares[num].tolist() == [1, 0, 0, 0, 0, 0]
         model = some_network(some_levels(num=num))
         assert torch.equal(averaged_pooled(model, graphs[num]), model.pooled(graphs[num]))
-    for num in (256, None):
+    for num in (96, None):
         assert 0 < shares[num][0] < 0.9
     few = brick(generator, size=20)  # all its poses are fewer, and say all there is to say
     assert 0 < order_shares(build_pose_graph(few, some_levels(num=100)))[0, 0] < 1
