@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pcequi.errors import FileError, PcequiError
 from pcequi.files import locked
-from pcequi.graph_chunks import open_chunk, write_chunk
+from pcequi.graph_chunks import open_chunk, tensor_names, write_chunk
 from pcequi.pose_graph import (
     TENSORS,
     GraphBuilder,
@@ -83,7 +83,7 @@ def is_good(job: ChunkJob, say: bool = True) -> bool:
     if not os.path.exists(job.path):
         return False
     try:
-        open_chunk(job.path, len(job.levels), len(job.clouds), job.key).verify()
+        open_chunk(job.path, tensor_names(job.levels), len(job.clouds), job.key).verify()
     except FileError as error:
         if say:
             _LOG.warning("%s; it is made again now", str(error).rpartition(";")[0])

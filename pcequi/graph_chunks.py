@@ -24,7 +24,7 @@ from torch import Tensor
 
 from pcequi.errors import FileError
 from pcequi.files import write_bytes
-from pcequi.pose_graph import TENSORS
+from pcequi.pose_graph import TENSORS, Level, alignment
 from pcequi.tensor_files import (
     DTYPES,
     KINDS,
@@ -38,20 +38,21 @@ from pcequi.tensor_files import (
 
 __all__ = ["Chunk", "open_chunk", "read_graphs", "tensor_names", "write_chunk"]
 
-_LIFTED = ("lift",)
+_LIFTED = ("lift", "spread")
 _SPARSE = ("entries", "col", "val")
 
 
-def tensor_names(num_levels: int) -> list[str]:
+def tensor_names(levels: Sequence[Level]) -> list[str]:
     """Names of the tensors in a chunk, without those that say where clouds begin.
 
     **Equivariance:** does not apply.
     """
+    lifting = _SPARSE if alignment(levels[0]) else (*_SPARSE, "spread")
     return [
         f"{number}.{name}"
-        for number in range(num_levels)
+        for number in range(len(levels))
         for name in TENSORS
-        if name not in (_SPARSE if number == 0 else _LIFTED)
+        if name not in (lifting if number == 0 else _LIFTED)
     ]
 
 
@@ -117,12 +118,12 @@ def write_chunk(path: Path, graphs: Sequence[dict[str, Tensor]], key: str) -> No
     write_bytes(path, save(tensors, {"pcequi": json.dumps({"store": key, "crc32": sums})}))
 
 
-def open_chunk(path: Path, num_levels: int, clouds: int, key: str) -> Chunk:
+def open_chunk(path: Path, names: Sequence[str], clouds: int, key: str) -> Chunk:
     """Read the header of a chunk and check everything that it says.
 
     Args:
         path: of the file.
-        num_levels: of the store.
+        names: ``tensor_names`` of the store's levels.
         clouds: that it must hold.
         key: of the store that it must belong to.
 
@@ -134,7 +135,6 @@ def open_chunk(path: Path, num_levels: int, clouds: int, key: str) -> Chunk:
     with opened(path) as file:
         stamp = stamp_of(file)
         tensors, note = read_header(file, path)
-        names = tensor_names(num_levels)
         if set(tensors) != {full for name in names for full in (name, name + ".ptr")}:
             raise damaged(path, "it does not hold the tensors of this store's levels")
         if note.get("store") != key:

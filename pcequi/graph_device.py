@@ -16,14 +16,17 @@ __all__ = ["DeviceGraphs"]
 
 # Clouds that are read from a store together.
 _STEP = 512
+# Tensors of the first level, and those with a row for each cloud.
+_OF_FIRST = ("lift", "spread")
+_OF_CLOUDS = ("blocks", "spread")
 
 
 class DeviceGraphs:
     """Graphs of many clouds on a device, A as dense blocks.
 
     A batch is a few copies inside the device, with nothing for the host to do
-    or to wait for. Positions and frames of the representatives are left out but on the first
-    level, where they say how the clouds lie (``models.orders``). Made by ``load`` or ``collect``.
+    or to wait for. Positions and frames of the representatives are left out. Made by ``load``
+    or ``collect``.
 
     Args:
         levels: of the network.
@@ -131,7 +134,7 @@ class DeviceGraphs:
             points = each if characters is None else each // characters.size
             total += 4 * each + width * points * store.levels[number].basis * below
             if number == 0:
-                total += sum(4 * values[name].numel() for name in ("lift", "pos", "rot"))
+                total += sum(4 * values[name].numel() for name in _OF_FIRST if name in values)
             below = each
         return total * len(store)
 
@@ -143,7 +146,7 @@ class DeviceGraphs:
             out: of an earlier batch of as many clouds, whose memory is filled again.
 
         Returns:
-            A ``PoseGraph`` with ``blocks``, above the first level without ``pos`` and ``rot``.
+            A ``PoseGraph`` with ``blocks`` and without ``pos`` and ``rot``.
         """
         levels = []
         for number, (tensors, each) in enumerate(zip(self._tensors, self._each)):
@@ -153,12 +156,11 @@ class DeviceGraphs:
                 shape = (len(rows), *tensor.shape[1:])
                 into = None if old is None else getattr(old, name).view(shape)
                 taken = torch.index_select(tensor, 0, rows, out=into)
-                found[name] = taken if name == "blocks" else taken.flatten(0, 1)
+                found[name] = taken if name in _OF_CLOUDS else taken.flatten(0, 1)
             if old is None:
                 count = torch.full((len(rows),), each, dtype=torch.long, device=self.device)
                 basis = self.levels[number].basis if "blocks" in found else 0
-                found = {"pos": None, "rot": None} | found
-                old = LevelGraph(count=count, basis=basis, **found)
+                old = LevelGraph(count=count, pos=None, rot=None, basis=basis, **found)
                 old.characters, old.each = self._characters[number], each
             levels.append(old)
         return PoseGraph(levels)
@@ -171,9 +173,9 @@ def _from_graph(graph: PoseGraph, levels: Sequence[Level], dtype) -> list[dict[s
         below = part[-1]["weight"].shape[1] if part else 0
         part.append({"weight": level.weight.float().view(clouds, each)})
         if below == 0:
-            for name in ("lift", "pos", "rot"):
-                if (value := getattr(level, name)) is not None:
-                    part[0][name] = value.float().view(clouds, each, *value.shape[1:])
+            part[0]["lift"] = level.lift.float().view(clouds, each, -1)
+            if level.spread is not None:
+                part[0]["spread"] = level.spread.float()
             continue
         if level.blocks is not None:
             part[-1]["blocks"] = level.blocks

@@ -43,7 +43,7 @@ __all__ = ["GraphStore", "store_key"]
 
 _LOG = logging.getLogger(__name__)
 # Raise when the content of a store changes for the same settings.
-VERSION = 7
+VERSION = 8
 CHUNK = 64
 # Seconds in which a network folder shows what another machine wrote; NFS keeps names for 60.
 PATIENCE = 90.0
@@ -105,8 +105,9 @@ class GraphStore:
             ) from error
         self.turns = stored_turns(self.levels)
         self.characters = block_characters(self.levels)
+        self._names = tensor_names(self.levels)
         self.chunks: list[Chunk] = [
-            open_chunk(_path(self.folder, start), len(self.levels), count, key)
+            open_chunk(_path(self.folder, start), self._names, count, key)
             for start, count in _spans(self.size)
         ]
 
@@ -157,7 +158,7 @@ class GraphStore:
         if not rows or min(rows) < 0 or max(rows) >= self.size:
             raise ArgumentError(f"`rows` (={rows}) must be at least one, from 0 to {self.size - 1}")
         places = [(self.chunks[row // CHUNK], row % CHUNK) for row in rows]
-        tensors = read_graphs(places, tensor_names(len(self.levels)))
+        tensors = read_graphs(places, self._names)
         levels = []
         for number in range(len(self.levels)):
             names = [name for name in TENSORS if f"{number}.{name}" in tensors]

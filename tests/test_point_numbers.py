@@ -20,7 +20,6 @@ from pcequi.models import (
     extract_features,
     forward_online,
     online_graph,
-    orders,
     preset,
 )
 from pcequi.models.orders import axis_orders, order_turns
@@ -165,7 +164,6 @@ def test_online_reads_them_of_a_batch(make_blob, generator):
 
 
 def test_the_mean_over_orders_exchanges_them_with_the_functions(make_blob, generator, monkeypatch):
-    monkeypatch.setattr(orders, "FEWEST", 1)
     levels, pos, x = levels_of(), make_blob(60), numbers(60, generator)
     model, turns = network(levels), order_turns(levels)
     graph = build_pose_graph(pos, levels, x=x)

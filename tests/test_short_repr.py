@@ -16,7 +16,7 @@ def test_graphs_are_printed_by_their_shapes(levels_of, make_blob):
     level = graph.levels[0]
     assert repr(level) == (
         "LevelGraph(count=[1], weight=[8], pos=[8, 3], rot=[8, 3, 3], basis=0, lift=[8, 15], "
-        "points=PointRows(count=[1], place=[20], entries=[20], "
+        "spread=[1, 3], points=PointRows(count=[1], place=[20], entries=[20], "
         f"col=[{len(level.points.col)}], val=[{len(level.points.val)}]))"
     )
     assert repr(graph) == f"PoseGraph(levels={graph.levels})"

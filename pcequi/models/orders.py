@@ -41,9 +41,6 @@ WIDTH = 0.3
 LEAST = 0.1
 # Variances below this share of the largest count as one: flat clouds have none.
 _FLAT = 1e-4
-# Fewer representatives than this say too little of how a cloud is spread: chosen on 1,500 held-out
-# shapes (docs/decisions.md, 32).
-FEWEST = 96
 _ORDERS = tuple(itertools.permutations(range(3)))
 
 
@@ -94,46 +91,29 @@ def order_turns(levels: Sequence[Level]) -> list[Tensor] | None:
 def order_shares(graph: PoseGraph) -> Tensor:
     """Share of each order of the axes [G, 6], those of a cloud add up to one.
 
-    Variances are those of the representatives of the first level, each counted as often as it
-    stands for a pose. Of a cloud that keeps fewer than ``FEWEST`` of them, and not all its poses,
-    they say little: it has the first order alone.
+    By the variances of all points of a cloud along the axes of its frame, whatever is sampled.
 
     Args:
         graph: of G clouds, whose frames have axes that ``order_turns`` knows.
 
     Raises:
-        ArgumentError: the graph has no positions and frames.
+        ArgumentError: the graph does not say how its clouds are spread.
 
     **Equivariance:** invariant; where the frame's axes are numbered in another order, the shares
     are.
     """
-    first = graph.levels[0]
-    if first.pos is None or first.rot is None:
+    if (spread := graph.levels[0].spread) is None:
         raise ArgumentError(
-            "`graph` (=without `pos` or `rot` on its first level) does not say how clouds lie; "
+            "`graph` (=without `spread` on its first level) does not say how clouds are spread; "
             "build it by `build_pose_graph`, or take `model(graph)`, the first order alone"
         )
-    cloud, weight = first.batch, first.weight.double()[:, None]
-    total = weight.new_zeros(len(first.count), 1).index_add_(0, cloud, weight)
-
-    def mean(value: Tensor) -> Tensor:
-        sums = value.new_zeros(len(total), 3).index_add_(0, cloud, value * weight)
-        return sums / total
-
-    offset = first.pos.double()
-    offset = offset - mean(offset)[cloud]
-    # Half turns change no square, so any frame of the point will do.
-    variance = mean((offset[:, None] @ first.rot.double())[:, 0].square())
+    variance = spread.double()
     most = variance.amax(1, keepdim=True)
     variance = torch.where(most > 0, variance / most.where(most > 0, 1), 1).clamp_min(_FLAT)
     score = variance ** (1 / WIDTH)
     share = torch.stack([_plackett_luce(score[:, list(o)]) for o in _ORDERS], 1)
     share = (share - LEAST).clamp_min(0)
-    share = share / share.sum(1, keepdim=True)
-    alone = torch.zeros_like(share)
-    alone[:, 0] = 1
-    known = (first.count >= FEWEST) | (total[:, 0] == first.count)
-    return torch.where(known[:, None], share, alone)
+    return share / share.sum(1, keepdim=True)
 
 
 def _plackett_luce(score: Tensor) -> Tensor:
@@ -152,14 +132,14 @@ def averaged_pooled(model: nn.Module, data) -> Tensor:
         data: a ``Data``, ``Batch`` or ``PoseGraph`` of G clouds.
 
     Returns:
-        [G, C]; what ``model.pooled`` gives where the levels have no such orders or too few
-        representatives (``order_shares``), and while the network trains.
+        [G, C]; what ``model.pooled`` gives where the levels have no such orders, and while the
+        network trains.
 
     Raises:
-        ArgumentError: as the network's, or the graph does not say how the clouds lie.
+        ArgumentError: as the network's, or the graph does not say how the clouds are spread.
 
-    **Equivariance:** invariant; with Manhattan axes and the same representatives, enough of
-    them, also continuous where two variances of a cloud cross.
+    **Equivariance:** invariant; with Manhattan axes and the same representatives also continuous
+    where two variances of a cloud cross.
     """
     graph = data if isinstance(data, PoseGraph) else PoseGraph.load(data)
     pooled = model.pooled(graph)

@@ -11,6 +11,7 @@ from pcequi.pose_graph.batched import build_pose_graphs
 from pcequi.pose_graph.build import (
     GraphBuilder,
     SampledLevel,
+    alignment,
     build_pose_graph,
 )
 from pcequi.pose_graph.edges import PoseEdges, pose_edges, pose_operator
@@ -30,6 +31,7 @@ __all__ = [
     "PointRows",
     "PoseGraph",
     "SampledLevel",
+    "alignment",
     "batch_levels",
     "build_pose_graph",
     "build_pose_graphs",

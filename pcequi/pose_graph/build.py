@@ -186,12 +186,10 @@ class GraphBuilder:
     def base_frame(self, level: Level) -> Tensor | None:
         """The frame that a level's poses are turned to, found once for all levels;
         None where the sampler needs none."""
-        align = getattr(level.poses, "align", None)
-        if ALIGNMENTS.get(align) is None or not _takes_frame(level.poses):
-            return None  # also samplers of a user's own
-        if align not in self._frames:
+        align = alignment(level)
+        if align is not None and align not in self._frames:
             self._frames[align] = ALIGNMENTS[align](self.pos)
-        return self._frames[align]
+        return self._frames.get(align)
 
     def in_world(self, poses: Poses) -> Poses:
         """Poses of this builder, turned and moved back to where the cloud is."""
@@ -278,6 +276,8 @@ class GraphBuilder:
                 graph.lift = total / chosen.multiplicity.clamp_min(1)[:, None]
             else:
                 graph.lift = rows[chosen.index]
+            if (frame := self.base_frame(step.level)) is not None:
+                graph.spread = ((self.pos - self.pos.mean(0)) @ frame).square().mean(0)[None]
         else:
             graph.basis = step.level.basis
             entries, graph.col, graph.val = step.operator(chosen)
@@ -287,6 +287,17 @@ class GraphBuilder:
         if points:
             graph.points = point_rows(**vars(self.below), pos=self.pos, rows=self.rows)
         return graph
+
+
+def alignment(level: Level) -> str | None:
+    """The name in ``poses.ALIGNMENTS`` of the frame that a level's poses are turned to; None where
+    its sampler needs none, or is a user's own that takes none.
+
+    **Equivariance:** does not apply.
+    """
+    align = getattr(level.poses, "align", None)
+    known = ALIGNMENTS.get(align) is not None and _takes_frame(level.poses)
+    return align if known else None
 
 
 def _takes_frame(sampler) -> bool:

@@ -24,6 +24,8 @@ class LevelGraph:
         pos: position of each representative [M, 3].
         rot: frame of each representative [M, 3, 3].
         lift: geometry seen by each representative [M, B0 * F] (first level only).
+        spread: variances of each cloud's points along the axes of the frame that its poses are
+            turned to [G, 3] (first level only, where there is such a frame).
         entries: entries of each row of A [M * B]; rows are (representative, basis).
         col: column of each entry, counted within its cloud [nnz].
         val: value of each entry [nnz].
@@ -44,6 +46,7 @@ class LevelGraph:
     rot: Tensor | None
     basis: int
     lift: Tensor | None = None
+    spread: Tensor | None = None
     entries: Tensor | None = None
     col: Tensor | None = None
     val: Tensor | None = None
@@ -104,6 +107,7 @@ class LevelGraph:
         count = self.count.index_select(0, clouds)
         blocks = None if self.blocks is None else self.blocks.index_select(0, clouds)
         kept = {"blocks": blocks, "characters": self.characters, "each": self.each}
+        kept["spread"] = None if self.spread is None else self.spread.index_select(0, clouds)
         return LevelGraph(count=count, basis=self.basis, **values, **kept)
 
 
@@ -158,7 +162,7 @@ def check_entries(level: LevelGraph) -> None:
 
 _KEY = re.compile(r"graph\d+_.*")
 _OF_REPRESENTATIVES = ("weight", "pos", "rot", "lift")
-TENSORS = ("count", *_OF_REPRESENTATIVES, "entries", "col", "val")
+TENSORS = ("count", "spread", *_OF_REPRESENTATIVES, "entries", "col", "val")
 _POINTS = tuple(field.name for field in fields(PointRows))
 
 
@@ -170,6 +174,7 @@ def _check_level(level: LevelGraph, number: int) -> None:
     num = len(level.weight)
     sizes = {name: getattr(level, name) for name in ("pos", "rot", "lift")}
     fits = all(value is None or len(value) == num for value in sizes.values())
+    fits = fits and (level.spread is None or len(level.spread) == len(level.count))
     if level.entries is not None:
         fits = fits and len(level.entries) == level.basis * num and len(level.col) == len(level.val)
     if level.count.device.type == "cpu":  # looking would make a GPU wait

@@ -15,7 +15,6 @@ from pcequi.models import (
     averaged_logits,
     averaged_pooled,
     online_graph,
-    orders,
     preset,
 )
 from pcequi.models.orders import axis_orders, order_shares, order_turns
@@ -24,14 +23,6 @@ from pcequi.poses import ALIGNMENTS, CentroidPoses, GridPoses
 from pcequi.rotations import finite_group, random_rotations
 from pcequi.sampling import FeatureSampler
 from pcequi.transforms import BuildPoseGraph
-
-FEWEST = orders.FEWEST
-
-
-@pytest.fixture(autouse=True)
-def few_representatives_will_do(monkeypatch):
-    """The small networks of the tests are averaged too."""
-    monkeypatch.setattr(orders, "FEWEST", 1)
 
 
 def some_levels(align="manhattan", group="D2", **sampling):
@@ -113,26 +104,20 @@ def test_nothing_jumps_where_two_variances_cross(generator):
     assert (mean[1] - mean[0]).abs().max() < 0.02 * jump
 
 
-def test_few_representatives_do_not_say_how_a_cloud_is_spread(generator, monkeypatch):
-    monkeypatch.setattr(orders, "FEWEST", FEWEST)
+def test_shares_do_not_depend_on_what_is_sampled(generator):
     cloud = brick(generator, size=100)
-    graphs = {num: build_pose_graph(cloud, some_levels(num=num)) for num in (24, 92, 96, None)}
-    shares = {num: order_shares(graph)[0] for num, graph in graphs.items()}
-    for num in (24, 92):
-        assert shares[num].tolist() == [1, 0, 0, 0, 0, 0]
-        model = some_network(some_levels(num=num))
-        assert torch.equal(averaged_pooled(model, graphs[num]), model.pooled(graphs[num]))
-    for num in (96, None):
-        assert 0 < shares[num][0] < 0.9
-    few = brick(generator, size=20)  # all its poses are fewer, and say all there is to say
-    assert 0 < order_shares(build_pose_graph(few, some_levels(num=100)))[0, 0] < 1
-    both = PoseGraph.batch([graphs[24], build_pose_graph(few, some_levels(num=24))])
-    assert (order_shares(both)[:, 0] == 1).all()
+    wanted = order_shares(build_pose_graph(cloud, some_levels(num=None)))
+    assert 0 < wanted[0, 0] < 0.9
+    other = {"num": 8}, {"num": 40, "orbits": False, "blend": 1}, {"num": 40, "seeds": 50}
+    graphs = [build_pose_graph(cloud, some_levels(**sampling)) for sampling in other]
+    few = [replace(level, num_points=30) for level in some_levels()]
+    model = some_network(some_levels())
+    for graph in (*graphs, build_pose_graph(cloud, few), online_graph(model, [cloud])):
+        assert torch.equal(order_shares(graph), wanted)
 
 
 def test_shares_are_the_formula_and_add_up_to_one(generator):
-    levels = some_levels(num=None)  # all poses: variances are those of the cloud
-    cloud = brick(generator)
+    levels, cloud = some_levels(num=8), brick(generator)
     found = order_shares(build_pose_graph(cloud, levels))
     local = (cloud - cloud.mean(0)) @ ALIGNMENTS["manhattan"](cloud)
     score = local.square().mean(0) ** (1 / 0.3)
@@ -155,11 +140,11 @@ def test_shares_of_odd_clouds(make_blob):
     # Of a line the two axes across it are alike.
     torch.testing.assert_close(shares[2, :2], torch.full((2,), 0.5, dtype=torch.float64))
     graph = DeviceGraphs.collect([build_pose_graph(make_blob(60), levels)], levels, 1)
-    for level in graph.batch(torch.tensor([0])).levels[1:]:
-        assert level.pos is None
+    for level in graph.batch(torch.tensor([0])).levels:
+        assert level.pos is None and level.rot is None
     without = build_pose_graph(make_blob(60), levels)
-    without.levels[0].rot = None
-    with pytest.raises(ArgumentError, match="`graph`.*`rot`"):
+    without.levels[0].spread = None
+    with pytest.raises(ArgumentError, match="`graph`.*`spread`"):
         order_shares(without)
 
 

@@ -12,7 +12,7 @@ from pcequi.pose_graph.batched.canonical import PaddedClouds
 from pcequi.pose_graph.batched.eigen import eigen, polar, small_turn
 from pcequi.pose_graph.batched.near import local_moments
 
-__all__ = ["FRAMES", "manhattan_frames", "normals", "principal_frames"]
+__all__ = ["FRAMES", "manhattan_frames", "normals", "principal_frames", "variances"]
 
 # Of larger clouds ``frames.manhattan_frame`` takes every n-th point alone.
 MOST_POINTS = one._MOST
@@ -31,6 +31,14 @@ def principal_frames(clouds: PaddedClouds) -> Tensor:
 
 def _centred(clouds: PaddedClouds) -> Tensor:
     return torch.where(clouds.valid[:, :, None], clouds.pos - clouds.mean(), 0.0)
+
+
+def variances(clouds: PaddedClouds, frame: Tensor) -> Tensor:
+    """Of the clouds' points along the columns of frames [B, 3, 3]: [B, 3].
+
+    **Equivariance:** invariant when cloud and frame turn together.
+    """
+    return (_centred(clouds) @ frame).square().sum(1) / clouds.num[:, None]
 
 
 def _right_handed(axes: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from pcequi.normals import any_perpendicular, frames_from_two
 from pcequi.orbits import group_products
 from pcequi.pose_graph.batched.canonical import PaddedClouds
 from pcequi.pose_graph.batched.covered import least_points, level_points, poses_group
-from pcequi.pose_graph.batched.frames import FRAMES, normals
+from pcequi.pose_graph.batched.frames import FRAMES, normals, variances
 from pcequi.pose_graph.batched.lifting import grid_embedding, pair_embedding
 from pcequi.pose_graph.batched.near import rows_at
 from pcequi.pose_graph.batched.operator import grid_rows, pair_rows, to_csr
@@ -75,6 +75,7 @@ class BatchBuilder:
         graph = self._graph(rows_at(pos, point), rot, chosen.weight)
         if number == 0:
             graph.lift = rows_at(z.flatten(1, 2), chosen.index).flatten(0, 1)
+            graph.spread = variances(self.clouds, self.frame)
         else:
             self._grid_operator(graph, number, rows_at(pos, point), rot, turn)
         self.below = _Below(pos, None, chosen.shares)
