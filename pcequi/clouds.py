@@ -18,7 +18,7 @@ ROUNDING = 1e-13
 # Eigenvalues that agree to this share of the largest span one eigenspace, in
 # which a direction is chosen by rule; else rounding would turn the eigenvectors.
 ONE_SPACE = 1e-3
-# A fixed unit vector in no special direction, the last resort of tie rules.
+# A fixed vector, nearly of length one, in no special direction, the last resort of tie rules.
 GENERIC = (0.81, 0.53, 0.2514)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ try:
 except ImportError:  # Windows: work may be done twice there, never wrongly
     fcntl = None
 
-__all__ = ["FULL", "locked", "make_folder", "write_bytes"]
+__all__ = ["FULL", "locked", "make_folder", "sha256_of", "write_bytes"]
 
 #: Error numbers of a full disk: no space, quota used up, larger than a limit on the size of files.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -36,6 +37,24 @@ def make_folder(path: Path) -> None:
         raise FileError(
             f"{path} cannot be made ({error.strerror}); check the folder, or choose another"
         ) from error
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read.
+
+    **Equivariance:** does not apply.
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -51,14 +51,12 @@ def principal_frame(pos: Tensor) -> Tensor:
         return torch.eye(3, dtype=pos.dtype, device=pos.device)
     same = (variance[:-1] - variance[1:]) <= ONE_SPACE * variance[0]
     if same[0]:
-        space = axes if same[1] else axes[:, :2]
-        first = _strongest_direction(centered, space)
-        third = axes[:, 2] if not same[1] else None
-        if third is None:
+        first = _strongest_direction(centered, axes if same[1] else axes[:, :2])
+        if same[1]:
             rest = torch.linalg.svd(first[None]).Vh[1:].T
             second = _strongest_direction(centered, rest)
         else:
-            second = torch.linalg.cross(third, first)
+            second = torch.linalg.cross(axes[:, 2], first)
         axes = torch.stack([first, second, torch.linalg.cross(first, second)], 1)
     elif same[1]:
         second = _strongest_direction(centered, axes[:, 1:])

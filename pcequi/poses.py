@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import numbers
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 
 import torch
 from torch import Tensor
@@ -320,7 +320,7 @@ class CentroidPoses:
     """
 
     rotations: str | int = "O"
-    align: str = field(default="principal")
+    align: str = "principal"
 
     def __post_init__(self):
         grid = GridPoses(self.rotations, self.align)  # which checks both

@@ -322,7 +322,7 @@ class FeatureSampler:
             raise ArgumentError("`pos` (=None) is needed by `method` 'spatial'; pass positions")
         points = max(1, num // num_rotations)
         where = pos.view(-1, num_rotations, 3)[:, 0]
-        chosen, nearest, _ = farthest_point_sampling(where, min(points, len(where)))
+        chosen, nearest, _ = farthest_point_sampling(where, points)
         orbits = Orbits(num_rotations)
         index, assignment = orbits.poses(chosen), orbits.poses(nearest)
         if self.center == "mean":

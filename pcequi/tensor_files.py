@@ -110,9 +110,7 @@ def opened(path: Path):
     try:
         return open(path, "rb", buffering=0)
     except OSError as error:
-        raise FileError(
-            f"{path} is missing or damaged ({error.strerror}); precompute again, which repairs it"
-        ) from error
+        raise damaged(path, error.strerror) from error
 
 
 def read_into(file, start: int, into: memoryview, path: Path) -> None:

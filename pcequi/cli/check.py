@@ -28,7 +28,7 @@ def check(
 
     set_threads(threads)
     check_preset(preset)
-    with progress_bar("checking", 8) as bar:
+    with progress_bar("checking", 9) as bar:
         figures = equivariance_figures(preset, seed, num_clouds=clouds, progress=bar.begin)
     if json:
         print_json(figures)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from pathlib import Path
 
 from pcequi.errors import FileError
+from pcequi.files import sha256_of
 
-__all__ = ["brief", "check_unpacked", "sha256_of", "verify_archive"]
+__all__ = ["brief", "check_unpacked", "verify_archive"]
 
 # Deflate packs a thousand zeros into a byte; meshes and clouds shrink tenfold at most.
 _LARGEST_SHARE = 200
@@ -21,21 +21,6 @@ def brief(reason: object) -> str:
     **Equivariance:** does not apply.
     """
     return str(reason)[:300]
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal.
-
-    Args:
-        path: The file.
-
-    Returns:
-        64 hexadecimal digits.
-
-    **Equivariance:** does not apply.
-    """
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_unpacked(path: Path) -> None:

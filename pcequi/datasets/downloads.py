@@ -7,9 +7,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from pcequi.datasets.archives import sha256_of
 from pcequi.errors import FileError
-from pcequi.files import locked, make_folder
+from pcequi.files import locked, make_folder, sha256_of
 
 __all__ = ["download"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcequi.datasets.archives import brief, sha256_of, verify_archive
+from pcequi.datasets.archives import brief, verify_archive
 from pcequi.datasets.base import Cloud, CloudDataset, broken_files, read_each
 from pcequi.datasets.downloads import download
 from pcequi.datasets.meshes import normalize_cloud, parse_off, read_off, sample_mesh
@@ -18,6 +18,7 @@ from pcequi.datasets.packed import read_packed
 from pcequi.datasets.places import fingerprint
 from pcequi.datasets.roots import default_root
 from pcequi.errors import ArgumentError, DataError, FileError, check_count
+from pcequi.files import sha256_of
 
 __all__ = ["MODELNET_CLASSES", "ModelNet"]
 

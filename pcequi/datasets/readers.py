@@ -150,8 +150,7 @@ def _thin(
 def _check_normals(normals: np.ndarray | None, path: Path) -> np.ndarray:
     if normals is None:
         raise DataError(
-            f"`with_normals` (=True), and `{path}` has no normals (no columns 4 to 6): "
-            "pass with_normals=False"
+            f"`with_normals` (=True), and `{path}` has no normals: pass with_normals=False"
         )
     with np.errstate(over="ignore"):
         length = np.linalg.norm(normals, axis=1, keepdims=True)

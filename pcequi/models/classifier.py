@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError, check_count
 from pcequi.models.hub import HubMixin
+from pcequi.models.presets import preset
 from pcequi.nn.block import GroupConvBlock, LiftBlock
 from pcequi.nn.pooling import GroupPool
 from pcequi.pose_graph import Level, PoseGraph
@@ -145,7 +146,6 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
 
         **Equivariance:** as the class.
         """
-        from pcequi.models.presets import preset
         from pcequi.networks import load_network, network_names
 
         if name in network_names():

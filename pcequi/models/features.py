@@ -149,11 +149,9 @@ def extract_features(
     pos = pos.to(model.device, torch.float64)
     normal = None if normal is None else normal.to(model.device)
     graph, sampled = build_pose_graph(pos, model.levels, normal=normal, x=x, embeddings=True)
-    levels, pooled, found, below = [], [], None, None
-    for number, (level, seen) in enumerate(zip(graph.levels, sampled, strict=True)):
-        found = model.run_level(number, found, level.to(wide), below)
-        pooled.append(model.pool(found, level))
-        below = level.count
+    levels, graph_wide = [], graph.to(wide)
+    features = model.level_features(graph_wide)
+    for found, level, seen in zip(features, graph.levels, sampled, strict=True):
         size = seen.poses.rot.shape[:2]
         levels.append(
             LevelFeatures(
@@ -169,6 +167,7 @@ def extract_features(
                 cloud=pos,
             )
         )
-    every = torch.cat(pooled[1:], 1)
+    pairs = zip(features[1:], graph_wide.levels[1:], strict=True)
+    every = torch.cat([model.pool(x, level) for x, level in pairs], 1)
     without = model.training or isinstance(model.head, torch.nn.Identity)
     return CloudFeatures(levels, every[0], None if without else model.head(every)[0])

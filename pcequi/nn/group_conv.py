@@ -46,7 +46,8 @@ class GroupConv(MessagePassing):
 
     with :math:`m(g)` the sum of the kernel's space functions over N(g). The
     bracket is one sparse product, the rest one dense product. On a CPU it is made of the basis
-    functions that are not zero; where offsets or rotations have gradients, and on a GPU, of
+    functions that are not zero; where offsets or rotations have gradients, on a GPU, when traced,
+    of fewer than ``LEAST_CHANNELS`` channels, and where somebody hooks or overrides a step, of
     messages [E, B * C_in], which take memory.
 
     Give every pose itself as a neighbour (PyG: ``loop=True``): a pose whose only neighbours

@@ -1,6 +1,6 @@
 """Low-level operators: one face each, the fastest backend that is installed.
 
-torch-cluster (neighbour search) and numba (FPS, sparse products on the CPU)
+torch-cluster (neighbour search) and numba (the CPU kernels of ``ops.compiled``)
 are used where they can be imported, pure torch everywhere else. Setting
 ``PCEQUI_NO_TORCH_CLUSTER=1`` or ``PCEQUI_NO_NUMBA=1`` turns one off.
 """

@@ -99,8 +99,8 @@ def farthest_point_sampling(
     return index, assignment, d2.sqrt()
 
 
-def check_rows(x: Tensor, name: str = "x") -> None:
-    """Whether these are rows that can be compared.
+def check_rows(x: Tensor) -> None:
+    """Whether ``x`` are rows that can be compared.
 
     Raises:
         ShapeError: not [P, D] of 32 or 64 bits.
@@ -109,7 +109,7 @@ def check_rows(x: Tensor, name: str = "x") -> None:
     """
     if x.dim() != 2 or x.dtype not in (torch.float32, torch.float64):
         raise ShapeError(
-            f"`{name}` (={list(x.shape)}, {x.dtype}) must be [rows, columns] of float32 or float64"
+            f"`x` (={list(x.shape)}, {x.dtype}) must be [rows, columns] of float32 or float64"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from inspect import signature
+from inspect import isfunction, signature
 
 import torch
 from scipy.spatial import cKDTree
@@ -104,7 +104,7 @@ class SampledLevel:
     Attributes:
         poses: the level's poses, in world coordinates.
         points: row of the cloud of each of its points [N']; None at the centroid.
-        embedding: geometric embedding [N', K, D], or None for a dense level.
+        embedding: geometric embedding [N', K, D]; None for a dense level above the first.
         chosen: representatives, counted as point * K + rotation.
 
     **Equivariance:** ``poses`` move with the cloud, the rest stays.
@@ -301,7 +301,13 @@ def alignment(level: Level) -> str | None:
 
 
 def _takes_frame(sampler) -> bool:
-    named = signature(sampler).parameters
+    method = type(sampler).__call__  # of a function or the like: of its own signature instead
+    return _has_frame(method) if isfunction(method) else _has_frame.__wrapped__(sampler)
+
+
+@functools.lru_cache(maxsize=64)  # a graph asks four times, which would cost a fiftieth of it
+def _has_frame(function) -> bool:
+    named = signature(function).parameters
     return "frame" in named or any(one.kind is one.VAR_KEYWORD for one in named.values())
 
 

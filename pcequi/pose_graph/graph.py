@@ -23,7 +23,7 @@ class LevelGraph:
         weight: poses that each representative stands for [M].
         pos: position of each representative [M, 3].
         rot: frame of each representative [M, 3, 3].
-        lift: geometry seen by each representative [M, B0 * F] (first level only).
+        lift: geometry seen by each representative [M, ``Level.lift_channels``] (first level only).
         spread: variances of each cloud's points along the axes of the frame that its poses are
             turned to [G, 3] (first level only, where there is such a frame).
         entries: entries of each row of A [M * B]; rows are (representative, basis).

@@ -6,7 +6,6 @@ classes, and safetensors holds nothing but numbers.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from torch import nn
 
 from pcequi import __version__
 from pcequi.errors import ArgumentError, FileError, PcequiError
-from pcequi.files import make_folder
+from pcequi.files import make_folder, sha256_of
 from pcequi.models import GroupConvClassifier
 from pcequi.models.classifier import check_head
 from pcequi.models.weights import check_own_weights, check_weights
@@ -87,7 +86,7 @@ def save_checkpoint(
             "settings": model.settings,
             "classes": list(classes),
             "extra": extra or {},
-            "sha256": _digest(weights),
+            "sha256": sha256_of(weights),
         },
     )
     return weights
@@ -134,7 +133,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "install the one that wrote it"
         )
     tensors, _ = read_tensors(weights, _REMEDY)
-    if header.get("sha256") != _digest(weights):
+    if header.get("sha256") != sha256_of(weights):
         raise FileError(f"{weights} does not belong to {about.name} beside it; {_REMEDY}")
     try:
         check_weights(GroupConvClassifier, header["settings"], tensors)
@@ -155,8 +154,3 @@ def _weights_path(path: Path) -> Path:
     if path.suffix in (".safetensors", ".json"):
         return path.with_suffix(".safetensors")
     return path / "model.safetensors"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

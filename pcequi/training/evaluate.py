@@ -47,7 +47,8 @@ def classification_report(logits: Tensor, labels: Tensor, classes: Sequence[str]
         a row for each true class; ``shapes``, n.
 
     Raises:
-        DataError: a label outside the classes.
+        DataError: a label outside the classes, or logits that are NaN.
+        ShapeError: ``logits`` do not fit the labels and classes.
 
     **Equivariance:** as the logits.
     """

@@ -152,7 +152,8 @@ def fit(
     Raises:
         DataError: a label outside the classes; fewer than two clouds.
         ArgumentError: a network without a head; ``labels`` that do not fit the stores;
-            another ``resume``; a batch with fewer clouds than processes.
+            ``resume`` of a state of other settings, or without ``folder``; a batch with fewer
+            clouds than processes.
         FileError: the state is damaged.
         PcequiError: the gradient is not finite.
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pcequi.datasets.meshes import normalize_cloud
+from pcequi.datasets.readers import read_points
 from pcequi.errors import ArgumentError, PcequiError, ScaleWarning, ShapeError, check_count
 from pcequi.models.classifier import check_head
 from pcequi.models.orders import averaged_logits
@@ -62,8 +64,6 @@ def predict_cloud(
     **Equivariance:** invariant to rotation, shift and scale, and to the order of
     the points, as the network.
     """
-    from pcequi.datasets.meshes import normalize_cloud
-
     check_count("top", top)
     networks = _same_classes(checkpoint)
     try:
@@ -210,8 +210,6 @@ def predict_each(
 
 def _predicted(networks, file, *, num_points, seed, top, drop_outliers, device) -> dict:
     """The answer to one file, or its error."""
-    from pcequi.datasets.readers import read_points
-
     result: dict = {"file": str(file)}
     try:
         pos = torch.as_tensor(read_points(file, num_points, seed).pos)

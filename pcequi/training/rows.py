@@ -23,6 +23,8 @@ LEAST_FILL = 0.15
 
 # Share of a GPU's free memory that graphs may take, and bytes that they leave for steps.
 _SHARE, _LEFT = 0.8, 2e9
+# Batches that are made ahead of use.
+_AHEAD = 2
 
 
 def fast_blocks(precision: str, device: torch.device | str) -> torch.dtype | None:
@@ -93,7 +95,7 @@ def device_graphs(
         return store
 
 
-def prefetch(function: Callable, items: Iterable, depth: int = 2) -> Iterator:
+def prefetch(function: Callable, items: Iterable) -> Iterator:
     """Results of ``function`` over ``items``, made ahead of use by one thread.
 
     **Equivariance:** does not apply.
@@ -103,7 +105,7 @@ def prefetch(function: Callable, items: Iterable, depth: int = 2) -> Iterator:
         try:
             for item in items:
                 pending.append(pool.submit(function, item))
-                if len(pending) > depth:
+                if len(pending) > _AHEAD:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

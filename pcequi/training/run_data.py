@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from pcequi.errors import DataError, FileError
+from pcequi.files import sha256_of
 from pcequi.training.files import read_json, write_json
 from pcequi.training.splits import Split
 
@@ -121,8 +122,8 @@ def _contents(files: Iterable[Path]) -> list[str | None]:
     found: list[str | None] = []
     for path in files:
         found.append(None)
-        with suppress(OSError), path.open("rb") as file:
-            found[-1] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        with suppress(OSError):
+            found[-1] = sha256_of(path)[:16]
     return found
 
 

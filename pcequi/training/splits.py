@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pcequi.datasets import FolderClouds, ModelNet, ScanObjectNN, ShapeNetPart, Shapes
+from pcequi.datasets.folder_files import first_of_each
 from pcequi.errors import ArgumentError, DataError, check_count
 from pcequi.graph_store import GraphStore
 from pcequi.pose_graph import Level
@@ -133,9 +135,6 @@ def load_split(
 
     **Equivariance:** clouds come in the pose in which they are stored.
     """
-    # Imported late, as the data sets are: what trains on graphs alone needs none.
-    from pcequi.datasets.folder_files import first_of_each
-
     check_data_name(name)
     check_count("limit", limit, none=True)
     if name != "folder" and test_list is not None:
@@ -149,8 +148,6 @@ def load_split(
             "or modelnet40, or give your own files as `data` 'folder' with `root`"
         )
     if name == "folder":
-        from pcequi.datasets import FolderClouds
-
         if root is None:
             raise ArgumentError(
                 "`root` (=None) must be the folder whose sub-folders are the classes: give it "
@@ -159,22 +156,16 @@ def load_split(
         options = {"test_share": test_share, "test_list": test_list, "seed": seed, "limit": limit}
         dataset = FolderClouds(root, train, num_points=num_points, **options)
     elif name == "shapes":
-        from pcequi.datasets.shapes import Shapes
-
         # Its clouds do not depend on how many are asked for.
         sizes = {} if limit is None else {"num_train": min(80, limit), "num_test": min(20, limit)}
         dataset = Shapes(root, train, num_points=num_points, seed=seed, **sizes)
     elif name in _LOCAL:
-        from pcequi.datasets import ScanObjectNN, ShapeNetPart
-
         if name in _SCANOBJECTNN:
             make = functools.partial(ScanObjectNN, root, _SCANOBJECTNN[name])
         else:
             make = functools.partial(ShapeNetPart, root)
         dataset = make(train=train, num_points=num_points, source=source)
     else:
-        from pcequi.datasets import ModelNet
-
         dataset = ModelNet(
             root,
             name=name.removeprefix("modelnet"),

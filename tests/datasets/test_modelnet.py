@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from pcequi.datasets import ModelNet, default_root, modelnet
-from pcequi.datasets.archives import sha256_of, verify_archive
+from pcequi.datasets.archives import verify_archive
 from pcequi.datasets.downloads import download
 from pcequi.datasets.modelnet import MODELNET_CLASSES
 from pcequi.errors import ArgumentError, DataError, FileError
+from pcequi.files import sha256_of
 
 TEN = MODELNET_CLASSES["10"]
 CUBE = b"OFF8 6 0\n" + b"".join(b"%d %d %d\n" % (i & 1, i >> 1 & 1, i >> 2) for i in range(8))
