@@ -5,8 +5,7 @@
 
 The preset ``default`` has 1,024 and 512 poses on its sampled levels, ``large`` 2,048, 1,024
 and 512. Trains and tests them dense and at smaller and smaller budgets, with half as many
-representatives on the last sampled level, and (``default``) with as many on each; poses share
-a mean of six.
+representatives on the last sampled level, and with as many on each; poses share a mean of six.
 """
 
 from __future__ import annotations
@@ -25,7 +24,10 @@ BUDGETS = {
     "large": ((512, 512, 256), (256, 256, 128), (128, 128, 64), (72, 72, 32), (32, 32, 16)),
 }
 # About as many in all, shared out evenly.
-EVEN = {"default": ((256, 256), (192, 192), (96, 96), (38, 38), (18, 18)), "large": ()}
+EVEN = {
+    "default": ((256, 256), (192, 192), (96, 96), (38, 38), (18, 18)),
+    "large": ((104, 104, 104), (58, 58, 58)),
+}
 
 
 def levels_of(name: str, budget: tuple) -> list:
@@ -78,9 +80,10 @@ def main() -> None:
     figure, (one,) = results.axes()
     shares = {key: 100 * f["share_of_poses"] for key, f in found.items()}
     halved = [key for key in found if key not in even]
-    curves = [("half as many on the last of them", halved)]
-    if even:
-        curves.append(("as many on each sampled level", [key for key in found if key in even]))
+    curves = [
+        ("half as many on the last of them", halved),
+        ("as many on each sampled level", [key for key in found if key in even]),
+    ]
     for (label, own), color in zip(curves, results.COLORS, strict=False):
         results.curve(one, [shares[k] for k in own], [found[k] for k in own], label, color)
     results.against_share(one, [shares[k] for k in halved], next(iter(found.values()))["accuracy"])

@@ -165,7 +165,9 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
     def with_levels(self, levels: Sequence[Level]) -> GroupConvClassifier:
         """The same network for graphs of other levels: other budgets, or other poses.
 
-        The weights are shared, not copied; ``copy.deepcopy`` makes them its own.
+        The modules are shared with their weights, not copied, and so is what changes within them
+        (``train()``, ``eval()``, an entry of ``head``); a module that is put in another's place,
+        or a hook, is its own. ``copy.deepcopy`` makes everything its own.
 
         Args:
             levels: as many, with the same kernels.
@@ -190,6 +192,9 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
                 f"`levels` (={seen} on the first) must see what the network's own see: {own}"
             )
         other = copy.copy(self)
+        for name, value in vars(self).items():  # modules by name, hooks: its own from here on
+            if name.startswith("_") and isinstance(value, dict):
+                setattr(other, name, copy.copy(value))
         other.levels = levels
         other.settings = {**self.settings, "levels": [level.to_dict() for level in levels]}
         other._hub_mixin_config = other.settings
@@ -198,7 +203,7 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
     def with_budget(self, **budget) -> GroupConvClassifier:
         """The same network at another budget; levels at the centroid keep their few poses.
 
-        The weights are shared, not copied.
+        Modules are shared, not copied, as ``with_levels`` does.
 
         Args:
             budget: ``num``, ``ratio`` or ``tolerance`` of ``FeatureSampler``, for every other

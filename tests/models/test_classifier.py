@@ -187,6 +187,17 @@ def test_other_budgets_share_the_weights(network, levels_of, make_blob):
     torch.testing.assert_close(again(build_pose_graph(cloud, dense.levels)), logits[2])
 
 
+def test_another_budget_has_a_head_and_hooks_of_its_own(network, levels_of, make_blob):
+    model, seen = network([*levels_of(num=5)[:2], Level(2.0, CentroidPoses("O"))]), []
+    graph = build_pose_graph(make_blob(30), model.levels)
+    wanted, few = model(graph), model.with_budget(num=3)
+    few.head = torch.nn.Linear(few.head[0].in_features, 7).double()
+    few.register_forward_hook(lambda *_: seen.append(1))
+    assert torch.equal(model(graph), wanted) and not seen
+    assert few(graph).shape == (1, 7) and seen
+    assert few.blocks[0].conv.weight is model.blocks[0].conv.weight
+
+
 def test_weights_are_of_kernels(network, levels_of):
     model = network(levels_of(num=5))
     wider = [model.levels[0], replace(model.levels[1], kernel_points=27), *model.levels[2:]]
