@@ -36,9 +36,8 @@ def test_points_in_one_place_are_in_the_order_of_their_normals(make_blob, genera
 
 
 def test_degenerate_axes_below_the_first_follow_the_points(generator):
-    pos = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0]).double()] * 3) * torch.tensor(
-        [2.0, 1, 1]
-    )
+    corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0]).double()] * 3)
+    pos = corners * torch.tensor([2.0, 1, 1])
     frame, group = principal_frame(pos), finite_group("O", dtype=torch.float64)
     for turn in random_rotations(10, generator=generator, dtype=torch.float64):
         found = principal_frame(pos @ turn.T)

@@ -11,7 +11,6 @@ from pcequi.nn import GroupConvBlock
 from pcequi.normals import estimate_normals
 from pcequi.ops import farthest_point_sampling
 from pcequi.pose_graph import GraphBuilder, Level, build_pose_graph, pose_edges
-from pcequi.pose_graph.level import Level
 from pcequi.pose_graph.scale import warn_of_scale
 from pcequi.poses import GridPoses, TangentPoses
 from pcequi.rotations import finite_group, random_rotations
