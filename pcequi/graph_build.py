@@ -44,7 +44,8 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger(__name__)
-_PACKED = {"entries": torch.int16, "col": torch.int16, "val": torch.float16}
+_PACKED = {"entries": torch.int16, "col": torch.int16}
+_PACKED |= {"val": torch.float16, "bypass": torch.float16}
 
 
 class ChunkJob(NamedTuple):

@@ -47,13 +47,15 @@ def tensor_names(levels: Sequence[Level]) -> list[str]:
 
     **Equivariance:** does not apply.
     """
-    lifting = _SPARSE if alignment(levels[0]) else (*_SPARSE, "spread")
-    return [
-        f"{number}.{name}"
-        for number in range(len(levels))
-        for name in TENSORS
-        if name not in (lifting if number == 0 else _LIFTED)
-    ]
+    names = []
+    for number, level in enumerate(levels):
+        absent = _LIFTED if number else (*_SPARSE, "bypass")
+        if number == 0 and not alignment(level):
+            absent += ("spread",)
+        if number and not level.bypass:
+            absent += ("bypass",)
+        names += [f"{number}.{name}" for name in TENSORS if name not in absent]
+    return names
 
 
 @dataclass

@@ -130,6 +130,8 @@ class DeviceGraphs:
         """
         total, below, width = 0, 0, torch.empty(0, dtype=dtype).element_size()
         for number, values in enumerate(store.packed([0])):
+            if "bypass" in values:
+                total += 4 * values["bypass"].numel()
             each, characters = int(values["count"]), store.characters[number]
             points = each if characters is None else each // characters.size
             total += 4 * each + width * points * store.levels[number].basis * below
@@ -177,6 +179,8 @@ def _from_graph(graph: PoseGraph, levels: Sequence[Level], dtype) -> list[dict[s
             if level.spread is not None:
                 part[0]["spread"] = level.spread.float()
             continue
+        if level.bypass is not None:
+            part[-1]["bypass"] = level.bypass.float().view(clouds, each, -1)
         if level.blocks is not None:
             part[-1]["blocks"] = level.blocks
             continue

@@ -163,8 +163,8 @@ class GraphStore:
         for number in range(len(self.levels)):
             names = [name for name in TENSORS if f"{number}.{name}" in tensors]
             values = {name: tensors[f"{number}.{name}"] for name in names}
-            if "val" in values:
-                values["val"] = values["val"].float()
+            halves = (name for name in ("val", "bypass") if name in values)
+            values |= {name: values[name].float() for name in halves}
             levels.append(values)
         return levels
 

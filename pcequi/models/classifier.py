@@ -90,8 +90,10 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         self._hub_mixin_config = self.settings  # what huggingface_hub writes to config.json
         self.lift = LiftBlock(levels[0].lift_channels, channels[0])
         self.blocks = torch.nn.ModuleList(
-            GroupConvBlock(wide, wider, lv.kernel())
-            for wide, wider, lv in zip(channels, channels[1:], levels[1:], strict=False)
+            GroupConvBlock(wide, wider, level.kernel(), _bypass_channels(below, level))
+            for wide, wider, below, level in zip(
+                channels, channels[1:], levels, levels[1:], strict=False
+            )
         )
         self.pool = GroupPool()
         self.head = torch.nn.Identity()
@@ -184,13 +186,12 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
                 f"network's own, {_widths(self.levels)}: weights are of kernels, not of poses"
             )
         seen, own = (
-            f"normals={lv.normals}, in_channels={lv.in_channels}"
-            for lv in (levels[0], self.levels[0])
+            f"normals={first.normals}, in_channels={first.in_channels} on the first, "
+            f"bypass={[level.bypass for level in rest]} above"
+            for first, *rest in (levels, self.levels)
         )
         if seen != own:  # of which the widths may be the same
-            raise ArgumentError(
-                f"`levels` (={seen} on the first) must see what the network's own see: {own}"
-            )
+            raise ArgumentError(f"`levels` (={seen}) must see what the network's own see: {own}")
         other = copy.copy(self)
         for name, value in vars(self).items():  # modules by name, hooks: its own from here on
             if name.startswith("_") and isinstance(value, dict):
@@ -282,8 +283,8 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         self._check_graph(graph)
         features, below = [], None
         for number, level in enumerate(graph.levels):
-            x, turn = features[-1] if number else None, None if turns is None else turns[number]
-            features.append(self.run_level(number, x, level, below, turn))
+            x = features[-1] if number else None
+            features.append(self.run_level(number, x, level, below, turns))
             below = level.count
         return features
 
@@ -298,16 +299,40 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
                 f"other levels than the network's, which have {own}; build it with "
                 "BuildPoseGraph(model.levels), and process the data set anew if it keeps graphs"
             )
+        for number, (level, own) in enumerate(zip(graph.levels, self.levels, strict=True)):
+            if (level.bypass is not None) != own.bypass:
+                raise ArgumentError(
+                    f"`data` (=a graph {'without' if own.bypass else 'with'} `bypass` on level "
+                    f"{number}) was built with other levels than the network's; build it with "
+                    "BuildPoseGraph(model.levels)"
+                )
 
     def run_level(
-        self, number: int, x: Tensor | None, level, sources, turn: Tensor | None = None
+        self,
+        number: int,
+        x: Tensor | None,
+        level,
+        sources,
+        turns: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """Features [M, C] of one level; ``x`` and ``sources`` are of the level below, ``turn`` is
-        that of ``level_features``."""
+        """Features [M, C] of one level; ``x`` and ``sources`` are of the level below, ``turns``
+        are those of ``level_features``."""
+        turn = None if turns is None else turns[number]
         if number == 0:
             lift = level.lift if turn is None else level.lift.index_select(1, turn)
             return self.lift(lift.to(self.dtype))
-        return self.blocks[number - 1](x, level, sources, turn)
+        if turn is None or level.bypass is None:
+            return self.blocks[number - 1](x, level, sources, turn)
+        # Of the embeddings below, of which each function has several numbers.
+        inner, each = turns[number - 1], 1 + self.levels[number - 1].in_channels
+        if number > 1:
+            inner = (inner[:, None] * each + torch.arange(each, device=inner.device)).flatten()
+        bypass_turn = (turn[:, None] * len(inner) + inner).flatten()
+        return self.blocks[number - 1](x, level, sources, turn, bypass_turn)
+
+
+def _bypass_channels(below: Level, level: Level) -> int:
+    return level.basis * below.lift_channels if level.bypass else 0
 
 
 def _widths(levels: Sequence[Level]) -> list[int]:

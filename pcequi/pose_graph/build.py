@@ -39,6 +39,7 @@ class _Below:
     shared: Tensor  # [N, K, k], see ``Representatives``
     share: Tensor  # [N, K, k]
     num: int
+    seen: Tensor | None  # embeddings of all poses [N * K, D], where the next level bypasses
 
 
 def build_pose_graph(
@@ -104,7 +105,8 @@ class SampledLevel:
     Attributes:
         poses: the level's poses, in world coordinates.
         points: row of the cloud of each of its points [N']; None at the centroid.
-        embedding: geometric embedding [N', K, D]; None for a dense level above the first.
+        embedding: geometric embedding [N', K, D]; None for a dense level above the first, unless
+            the next one bypasses it.
         chosen: representatives, counted as point * K + rotation.
 
     **Equivariance:** ``poses`` move with the cloud, the rest stays.
@@ -133,6 +135,11 @@ class GraphBuilder:
         if isinstance(levels[0].poses, CentroidPoses):
             raise ArgumentError(
                 "`levels[0].poses` cannot be CentroidPoses: it lifts local geometry"
+            )
+        if levels[0].bypass:
+            raise ArgumentError(
+                "`levels[0].bypass` (=True) needs a level below, of which there is none; leave it "
+                "to a level above the first"
             )
         self.levels = list(levels)
         self.first_only: set[int] = set()  # levels of which no other rows are made
@@ -212,15 +219,19 @@ class GraphBuilder:
             if points is not None:
                 poses = poses.select(points)
         embedding = None
-        if (number == 0 or not level.sampling.is_dense) and level.pairs is not None:
-            embedding = pair_embedding(poses, self.pos, axes, level.radius, level.pairs)
-        elif number == 0 or not level.sampling.is_dense:
-            normal = self.normals(level) if level.normals else None
-            x = self.x if level.in_channels else None
-            embedding = geometric_embedding(
-                poses, self.pos, level.radius, level.kernel_points, normal, x
-            )
+        if number == 0 or not level.sampling.is_dense or self._bypassed(number):
+            embedding = self._embedding(level, poses, axes)
         return LevelStep(self, number, level, poses, points, embedding)
+
+    def _bypassed(self, number: int) -> bool:
+        return number + 1 < len(self.levels) and self.levels[number + 1].bypass
+
+    def _embedding(self, level: Level, poses: Poses, axes: Tensor | None) -> Tensor:
+        if level.pairs is not None:
+            return pair_embedding(poses, self.pos, axes, level.radius, level.pairs)
+        normal = self.normals(level) if level.normals else None
+        x = self.x if level.in_channels else None
+        return geometric_embedding(poses, self.pos, level.radius, level.kernel_points, normal, x)
 
     def _everywhere(self, level: Level, frame: Tensor | None) -> Poses:
         """Poses on all points; axes along normals are found once for all levels."""
@@ -282,10 +293,13 @@ class GraphBuilder:
             graph.basis = step.level.basis
             entries, graph.col, graph.val = step.operator(chosen)
             graph.entries = (entries[1:] - entries[:-1]).to(torch.int32)
+            graph.bypass = step.bypass(chosen) if step.level.bypass else None
         size = (*poses.rot.shape[:2], -1)
-        self.below = _Below(poses, chosen.shared.view(size), chosen.share.view(size), chosen.num)
+        seen = step.embedding.flatten(0, 1) if self._bypassed(step.number) else None
+        shared, share = chosen.shared.view(size), chosen.share.view(size)
+        self.below = _Below(poses, shared, share, chosen.num, seen)
         if points:
-            graph.points = point_rows(**vars(self.below), pos=self.pos, rows=self.rows)
+            graph.points = point_rows(poses, shared, share, chosen.num, self.pos, self.rows)
         return graph
 
 

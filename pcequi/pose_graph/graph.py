@@ -26,6 +26,8 @@ class LevelGraph:
         lift: geometry seen by each representative [M, ``Level.lift_channels``] (first level only).
         spread: variances of each cloud's points along the axes of the frame that its poses are
             turned to [G, 3] (first level only, where there is such a frame).
+        bypass: geometry around all poses of the level below, as A sees it where nothing is
+            sampled [M, B * D], D the ``lift_channels`` there (levels with ``bypass`` only).
         entries: entries of each row of A [M * B]; rows are (representative, basis).
         col: column of each entry, counted within its cloud [nnz].
         val: value of each entry [nnz].
@@ -47,6 +49,7 @@ class LevelGraph:
     basis: int
     lift: Tensor | None = None
     spread: Tensor | None = None
+    bypass: Tensor | None = None
     entries: Tensor | None = None
     col: Tensor | None = None
     val: Tensor | None = None
@@ -161,7 +164,7 @@ def check_entries(level: LevelGraph) -> None:
 
 
 _KEY = re.compile(r"graph\d+_.*")
-_OF_REPRESENTATIVES = ("weight", "pos", "rot", "lift")
+_OF_REPRESENTATIVES = ("weight", "pos", "rot", "lift", "bypass")
 TENSORS = ("count", "spread", *_OF_REPRESENTATIVES, "entries", "col", "val")
 _POINTS = tuple(field.name for field in fields(PointRows))
 
@@ -172,7 +175,7 @@ def _check_level(level: LevelGraph, number: int) -> None:
     if torch.compiler.is_compiling() or level.count.device.type == "meta":
         return
     num = len(level.weight)
-    sizes = {name: getattr(level, name) for name in ("pos", "rot", "lift")}
+    sizes = {name: getattr(level, name) for name in ("pos", "rot", "lift", "bypass")}
     fits = all(value is None or len(value) == num for value in sizes.values())
     fits = fits and (level.spread is None or len(level.spread) == len(level.count))
     if level.entries is not None:

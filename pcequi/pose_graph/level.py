@@ -19,6 +19,7 @@ _KINDS = {
     "kernel_rotations": int,
     "in_channels": int,
     "normals": bool,
+    "bypass": bool,
 }
 
 
@@ -49,6 +50,10 @@ class Level:
             take the same. On the first level they go into the network, and on each they count in
             the sampling as geometry does, so scale them to about one. No rotation may change them:
             a velocity is none of them, its length is. No gradient flows to them.
+        bypass: whether the representatives of this level also see, through its kernel, the
+            geometry around *all* poses of the level below, past the sampling there: their
+            embeddings, which nothing has learned. For a level above the first; worth having on
+            the last one where few poses are kept below (docs/claims.md, 1).
         pairs: take the kernel on pairs of normals instead of kernel points and anchors:
             numbers of its functions, see ``pair_kernel.PairKernel``. The z axes of the
             poses are the normals; one pose a point, as ``NormalPoses`` has.
@@ -69,6 +74,7 @@ class Level:
     normals: bool = False
     pairs: tuple[int, int, int, int] | None = None
     in_channels: int = 0
+    bypass: bool = False
 
     def __post_init__(self):
         check_radius(self.radius)
@@ -109,6 +115,8 @@ class Level:
                 raise ArgumentError(
                     f"`in_channels` (={self.in_channels}) is for kernel points; leave out `pairs`"
                 )
+            if self.bypass:
+                raise ArgumentError("`bypass` (=True) is for kernel points; leave out `pairs`")
 
         # NumPy's numbers are not for JSON.
         for name, kind in _KINDS.items():
@@ -143,8 +151,9 @@ class Level:
         values["poses"] = sampler_to_dict(self.poses)
         values["sampling"] = vars(self.sampling).copy()
         values["pairs"] = self.pairs and list(self.pairs)
-        if not self.in_channels:  # as in files from before there were any
-            del values["in_channels"]
+        for name in ("in_channels", "bypass"):
+            if not values[name]:  # as in files from before there were any
+                del values[name]
         return values
 
     @classmethod

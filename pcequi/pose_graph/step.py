@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pcequi.ops import coalesce_rows, turned_rows
+from pcequi.ops import coalesce_rows, grouped_spmm, turned_rows
 from pcequi.orbits import basis_turns, group_products
 from pcequi.pose_graph.edges import pose_operator
 from pcequi.pose_graph.level import Level
@@ -113,6 +113,19 @@ class LevelStep:
         member = target[row // basis]
         val = val / chosen.multiplicity.to(val)[member]
         return coalesce_rows(member * basis + row % basis, col, val, num_rows * basis, below.num)
+
+    def bypass(self, chosen: Representatives) -> Tensor:
+        """What the rows of A of the representatives see of the embeddings of all poses of the
+        level below, as if none were left out there: [M, B * D]."""
+        below = self.builder.below
+        every = torch.arange(below.poses.num, device=self.poses.pos.device)
+        shared = every.view(*below.poses.rot.shape[:2], 1)
+        share = torch.ones_like(shared, dtype=below.share.dtype)
+        ptr, col, val = pose_operator(
+            *self.poses.at(chosen.index), below.poses, shared, share, below.poses.num, self.level
+        )
+        ends = (ptr.new_tensor([0, size]) for size in (len(ptr) - 1, below.poses.num))
+        return grouped_spmm(below.seen, ptr, col, val, *ends).view(chosen.num, -1)
 
     def _orbit_turns(self) -> tuple[Tensor, Tensor] | None:
         return orbit_turns(self.builder.levels[self.number - 1], self.level)

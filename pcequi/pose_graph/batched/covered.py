@@ -49,7 +49,9 @@ def levels_covered(levels: Sequence[Level]) -> bool:
 
     **Equivariance:** a constant of the settings.
     """
-    if not levels or any(lv.normals or lv.in_channels or lv.kernel_rotations > 1 for lv in levels):
+    if not levels or any(lv.normals or lv.in_channels or lv.bypass for lv in levels):
+        return False
+    if any(level.kernel_rotations > 1 for level in levels):
         return False
     *lower, last = levels
     if not all(_sampled(levels, n) for n in range(len(lower))):
