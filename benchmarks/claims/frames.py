@@ -3,8 +3,9 @@
     python benchmarks/claims/frames.py --source FILE --seeds 0 1 2
 
 The small network with 24 frames a point instead of four on its first two levels: 6,144 and
-3,072 poses. Half as many representatives on the second level, and once, at 5 % of the poses, as
-many on each. Graphs of all poses take 12 GB of the cache.
+3,072 poses. Half as many representatives on the second level, or, at 5 % of the poses and below,
+as many on each, also with a last level that sees past the sampling (``Level.bypass``). Graphs of
+all poses take 12 GB of the cache, twice.
 """
 
 from __future__ import annotations
@@ -17,22 +18,28 @@ import study
 from pcequi.poses import GridPoses
 
 POSES = (6144, 3072)
-DENSE = (None, None, 1)
-# Representatives of both levels, and how many of them a pose shares.
+DENSE = (None, None, 1, False)
+# Representatives of both levels, how many of them a pose shares, and whether the last level sees
+# past the sampling.
 BUDGETS = (
     DENSE,
-    (1024, 512, 1),
-    (307, 153, 1),
-    (128, 64, 1),
-    (48, 24, 1),
-    (1024, 512, 6),
-    (307, 153, 6),
-    (230, 230, 6),
+    (1024, 512, 1, False),
+    (307, 153, 1, False),
+    (128, 64, 1, False),
+    (48, 24, 1, False),
+    (1024, 512, 6, False),
+    (307, 153, 6, False),
+    (230, 230, 6, False),
+    (96, 96, 6, False),
+    (None, None, 1, True),
+    (230, 230, 6, True),
+    (96, 96, 6, True),
 )
 
 
-def levels_of(first: int | None, second: int | None, blend: int) -> list:
+def levels_of(first: int | None, second: int | None, blend: int, bypass: bool) -> list:
     *sampled, last = study.budget_levels(None, blend=blend)
+    last = replace(last, bypass=bypass)
     grid = GridPoses("O", align="manhattan")
     return [
         *(
@@ -41,6 +48,11 @@ def levels_of(first: int | None, second: int | None, blend: int) -> list:
         ),
         last,
     ]
+
+
+def _dense(key: tuple, networks: dict) -> tuple:
+    """The densest that there is, with a bypass where this one has it."""
+    return next(other for other in networks if other[3] == key[3])
 
 
 def main() -> None:
@@ -54,8 +66,8 @@ def main() -> None:
         hits[key] = [study.hits(model, tests[key], test) for model, _ in runs]
         found[key] = {
             **results.summary(hits[key]),
-            "share_of_poses": 1.0 if key == DENSE else sum(key[:2]) / sum(POSES),
-            "against_most": results.difference(hits[key], hits[next(iter(networks))]),
+            "share_of_poses": 1.0 if key[0] is None else sum(key[:2]) / sum(POSES),
+            "against_most": results.difference(hits[key], hits[_dense(key, networks)]),
             "train_seconds": sum(seconds for _, seconds in runs) / len(runs),
             "build_ms": study.build_cost(test, levels),
             "kilobytes": study.kilobytes(graphs[key]),
@@ -63,8 +75,9 @@ def main() -> None:
         print(key, results.percent(found[key]), flush=True)
     rows = [
         [
-            "dense (6,144 / 3,072)" if key == DENSE else f"{key[0]:,} / {key[1]}",
-            "" if key == DENSE else study.BLENDS[key[2]],
+            "dense (6,144 / 3,072)" if key[0] is None else f"{key[0]:,} / {key[1]}",
+            "" if key[0] is None else study.BLENDS[key[2]],
+            "yes" if key[3] else "",
             f"{100 * f['share_of_poses']:.1f} %",
             results.percent(f),
             results.points(f["against_most"]),
@@ -74,27 +87,27 @@ def main() -> None:
         ]
         for key, f in found.items()
     ]
-    head = ["representatives", "shared", "of the poses", "accuracy, %", "against dense, points"]
-    head += ["training, CPU s", "graph, ms a shape", "kB a shape"]
+    head = ["representatives", "shared", "bypass", "of the poses", "accuracy, %"]
+    head += ["against dense alike, points", "training, CPU s", "graph, ms a shape", "kB a shape"]
     figure, (one,) = results.axes()
     shares = {key: 100 * f["share_of_poses"] for key, f in found.items()}
-    halved = [key for key in found if key == DENSE or key[0] != key[1]]
-    for color, (blend, name) in zip(results.COLORS, study.BLENDS.items(), strict=False):
-        own = [key for key in halved if key == DENSE or key[2] == blend]
-        results.curve(one, [shares[k] for k in own], [found[k] for k in own], name, color)
-    even = [key for key in found if key not in halved]
-    label = "six blended, as many on each level"
-    if even:
-        x, y = [shares[k] for k in even], [found[k] for k in even]
-        results.curve(one, x, y, label, results.COLORS[2], linestyle="none")
+    curves = {
+        "the nearest": [key for key in found if key == DENSE or key[2:] == (1, False)],
+        "six blended": [key for key in found if key == DENSE or key[2:] == (6, False)],
+        "six blended, bypass": [key for key in found if key[3]],
+    }
+    for color, (label, own) in zip(results.COLORS, curves.items(), strict=False):
+        own.sort(key=shares.get, reverse=True)
+        results.curve(one, [shares[k] for k in own], [found[k] for k in own], label, color)
     top = next(iter(found.values()))["accuracy"]
-    results.against_share(one, [shares[key] for key in halved if key[2] == 1], top)
+    results.against_share(one, [shares[key] for key in curves["the nearest"]], top)
     figures = {
         "data": study.described(train, test),
         "rows": [
             {
-                "representatives": "dense" if key == DENSE else list(key[:2]),
+                "representatives": "dense" if key[0] is None else list(key[:2]),
                 "blend": key[2],
+                "bypass": key[3],
                 **f,
             }
             for key, f in found.items()
