@@ -6,6 +6,8 @@
 The preset ``default`` has 1,024 and 512 poses on its sampled levels, ``large`` 2,048, 1,024
 and 512. Trains and tests them dense and at smaller and smaller budgets, with half as many
 representatives on the last sampled level, and with as many on each; poses share a mean of six.
+``default`` with as many on each is also asked with a last level that sees past the sampling
+(``Level.bypass``).
 """
 
 from __future__ import annotations
@@ -30,10 +32,15 @@ EVEN = {
 }
 
 
-def levels_of(name: str, budget: tuple) -> list:
+# Of these networks also with a bypass, dense and evenly shared out.
+BYPASS = ("default",)
+
+
+def levels_of(name: str, budget: tuple, bypass: bool) -> list:
     *sampled, last = preset(name)["levels"]
     pairs = zip(sampled, budget, strict=True)
-    return [*(replace(one, sampling=replace(one.sampling, num=num)) for one, num in pairs), last]
+    sampled = [replace(one, sampling=replace(one.sampling, num=num)) for one, num in pairs]
+    return [*sampled, replace(last, bypass=bypass)]
 
 
 def _said(numbers: tuple) -> str:
@@ -46,8 +53,10 @@ def main() -> None:
     poses, even = POSES[args.preset], EVEN[args.preset]
     budgets = sorted(BUDGETS[args.preset] + even, key=sum, reverse=True)
     dense = (None,) * len(poses)
-    keys = budgets[-3:] if args.quick else (dense, *budgets)
-    networks = {key: levels_of(args.preset, key) for key in keys}
+    keys = [(one, False) for one in (budgets[-3:] if args.quick else (dense, *budgets))]
+    if args.preset in BYPASS:
+        keys += [(one, True) for one in (even[-2:] if args.quick else (dense, *even))]
+    networks = {key: levels_of(args.preset, *key) for key in keys}
     channels = preset(args.preset)["channels"]
     graphs, tests = study.stores(args, train, networks), study.stores(args, test, networks)
     found, hits = {}, {}
@@ -56,8 +65,10 @@ def main() -> None:
         hits[key] = [study.hits(model, tests[key], test) for model, _ in runs]
         found[key] = {
             **results.summary(hits[key]),
-            "share_of_poses": 1.0 if key == dense else sum(key) / sum(poses),
-            "against_most": results.difference(hits[key], hits[next(iter(networks))]),
+            "share_of_poses": 1.0 if key[0] == dense else sum(key[0]) / sum(poses),
+            "against_most": results.difference(
+                hits[key], hits[next(other for other in networks if other[1] == key[1])]
+            ),
             "train_seconds": sum(seconds for _, seconds in runs) / len(runs),
             "build_ms": study.build_cost(test, levels),
             "kilobytes": study.kilobytes(graphs[key]),
@@ -65,7 +76,8 @@ def main() -> None:
         print(key, results.percent(found[key]), flush=True)
     rows = [
         [
-            f"dense ({_said(poses)})" if key == dense else _said(key),
+            f"dense ({_said(poses)})" if key[0] == dense else _said(key[0]),
+            *(["yes" if key[1] else ""] if args.preset in BYPASS else []),
             f"{100 * f['share_of_poses']:.1f} %",
             results.percent(f),
             results.points(f["against_most"]),
@@ -75,22 +87,25 @@ def main() -> None:
         ]
         for key, f in found.items()
     ]
-    head = ["representatives", "of the poses", "accuracy, %", "against dense, points"]
-    head += ["training, CPU s", "graph, ms a shape", "kB a shape"]
+    head = ["representatives", *(["bypass"] if args.preset in BYPASS else []), "of the poses"]
+    head += ["accuracy, %", "against dense alike, points", "training, CPU s"]
+    head += ["graph, ms a shape", "kB a shape"]
     figure, (one,) = results.axes()
     shares = {key: 100 * f["share_of_poses"] for key, f in found.items()}
-    halved = [key for key in found if key not in even]
+    halved = [key for key in found if key[0] not in even and not key[1]]
     curves = [
         ("half as many on the last of them", halved),
-        ("as many on each sampled level", [key for key in found if key in even]),
+        ("as many on each sampled level", [k for k in found if k[0] in even and not k[1]]),
+        ("as many on each, bypass", [key for key in found if key[1]]),
     ]
     for (label, own), color in zip(curves, results.COLORS, strict=False):
-        results.curve(one, [shares[k] for k in own], [found[k] for k in own], label, color)
+        if own:
+            results.curve(one, [shares[k] for k in own], [found[k] for k in own], label, color)
     results.against_share(one, [shares[k] for k in halved], next(iter(found.values()))["accuracy"])
     figures = {
         "data": study.described(train, test),
         "rows": [
-            {"representatives": "dense" if key == dense else list(key), **f}
+            {"representatives": "dense" if key[0] == dense else list(key[0]), "bypass": key[1], **f}
             for key, f in found.items()
         ],
     }
