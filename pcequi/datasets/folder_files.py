@@ -13,7 +13,7 @@ import numpy as np
 from pcequi.datasets.readers import ENDINGS
 from pcequi.errors import ArgumentError, DataError, FileError, check_count
 
-__all__ = ["SPLITS", "find_files", "first_of_each", "split_files"]
+__all__ = ["SPLITS", "check_no_classes", "find_files", "first_of_each", "split_files"]
 
 Item = TypeVar("Item")
 
@@ -21,6 +21,8 @@ Item = TypeVar("Item")
 SPLITS = ("train", "test")
 # Names of folders that people mean as splits, too; which split, a program cannot know.
 _ALMOST = ("val", "valid", "validation", "training", "testing")
+# Folders of a data set that is made or downloaded, beside which nothing is a class.
+_MADE = ("raw", "processed")
 # What macOS puts beside the folders that it packs.
 _APPLE = "__MACOSX"
 
@@ -119,15 +121,41 @@ def find_files(folder: Path, least: int = 2) -> list[tuple[Path, str, str]]:
     return sorted(files, key=lambda found: found[0].relative_to(folder).as_posix())
 
 
+def check_no_classes(root: str | Path | None, data: str) -> None:
+    """Whether a folder, in which clouds are to be made, holds none of the user's own.
+
+    Args:
+        root: The folder, which need not exist.
+        data: Name of the data set that would be made in it.
+
+    Raises:
+        ArgumentError: Two or more of its sub-folders hold files that could be read.
+
+    **Equivariance:** does not apply: no file is opened.
+    """
+    folder = None if root is None else Path(root).expanduser()
+    if folder is None or not folder.is_dir():
+        return
+    kinds = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    kinds = [path for path in kinds if path.name not in _MADE and not _is_passed_over(path)]
+    held = [path.name for path in kinds if any(map(_is_usable, _all_files(path)))]
+    if len(held) > 1:
+        raise ArgumentError(
+            f"`root` (={str(root)!r}) has sub-folders with files, {held[0]!r} and {held[1]!r}, and "
+            f"{data!r} would be made among them: for a data set of these files give `data` "
+            "'folder' (--data folder), or another root"
+        )
+
+
+def _is_usable(path: Path) -> bool:
+    return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
+
+
 def _find_classes(place: Path, part: str) -> Iterator[tuple[Path, str, str]]:
     for kind in sorted(place.iterdir()):
         if not kind.is_dir() or _is_passed_over(kind):
             continue
-        found = [
-            path
-            for path in sorted(_all_files(kind))
-            if path.suffix.lower() in ENDINGS and not path.name.startswith(".")
-        ]
+        found = list(filter(_is_usable, sorted(_all_files(kind))))
         if not found:
             raise DataError(
                 f"`folder` (={str(place)!r}) has a class {kind.name!r} without files: add some "

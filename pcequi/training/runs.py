@@ -27,7 +27,7 @@ from pcequi.training.predictions import PREDICTIONS, write_predictions
 from pcequi.training.rows import split_rows
 from pcequi.training.run_data import check_data, run_number
 from pcequi.training.run_settings import RunSettings, load_run_settings, load_run_split
-from pcequi.training.splits import Split
+from pcequi.training.splits import Split, check_root
 from pcequi.training.start import start_from
 from pcequi.training.versions import TrainVersions, own_cache
 
@@ -98,6 +98,7 @@ def train_run(
     """
     folder = Path(run).expanduser()
     quiet = quiet or not ranks.first
+    check_root(settings.data, settings.root)  # before the folder of the run is made
     _check_folder(folder, settings, resume, overwrite)
     if resume and not quiet and not (folder / "settings.json").exists():
         print(f"nothing to resume in {folder}: starting", file=sys.stderr)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pcequi.datasets import FolderClouds, ModelNet, ScanObjectNN, ShapeNetPart, Shapes
-from pcequi.datasets.folder_files import first_of_each
+from pcequi.datasets.folder_files import check_no_classes, first_of_each
 from pcequi.errors import ArgumentError, DataError, check_count
 from pcequi.graph_store import GraphStore
 from pcequi.pose_graph import Level
@@ -25,6 +25,7 @@ __all__ = [
     "Split",
     "check_data_name",
     "check_labels",
+    "check_root",
     "default_cache",
     "load_split",
     "precompute",
@@ -103,6 +104,23 @@ def check_data_name(name: str) -> None:
         raise ArgumentError(f"`data` (={name!r}) must be one of {', '.join(DATA)}")
 
 
+def check_root(name: str, root: str | Path | None) -> None:
+    """Whether the shapes that are made would not lie among files of the user's own, as where
+    ``"folder"`` was meant.
+
+    Args:
+        name: of the data set.
+        root: its folder.
+
+    Raises:
+        ArgumentError: they would.
+
+    **Equivariance:** does not apply.
+    """
+    if name == "shapes":
+        check_no_classes(root, name)
+
+
 def load_split(
     name: str,
     train: bool,
@@ -130,12 +148,14 @@ def load_split(
         test_share, test_list: of ``folder``, see ``datasets.FolderClouds``.
 
     Raises:
-        ArgumentError: there is no such data set, or ``limit`` is below 1.
+        ArgumentError: there is no such data set, or ``limit`` is below 1, or shapes would be made
+            in a folder of other files.
         FileError, DataError: the data are missing or damaged.
 
     **Equivariance:** clouds come in the pose in which they are stored.
     """
     check_data_name(name)
+    check_root(name, root)
     check_count("limit", limit, none=True)
     if name != "folder" and test_list is not None:
         raise ArgumentError(

@@ -94,3 +94,11 @@ def test_warnings_are_sentences(command, parts):
     said = [line for line in err.splitlines() if "Warning" in line]
     assert code == 0 and said
     assert all(line.startswith("Warning: ") and "remove one of" in line for line in said), said
+
+
+@pytest.mark.parametrize("name", ["train", "precompute"])
+def test_shapes_are_not_made_in_a_folder_of_files(command, parts, tmp_path, name):
+    before = sorted(tmp_path.rglob("*"))
+    code, _, err = command(name, "--root", "parts", "--preset", "tiny")
+    assert code == 1 and "parts') has sub-folders with files, 'cup' and 'hammer'" in err
+    assert "--data folder" in err and sorted(tmp_path.rglob("*")) == before
