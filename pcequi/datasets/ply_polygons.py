@@ -7,33 +7,14 @@ takes all faces to be as long as the first, and finds wrong ones where the lengt
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from pcequi.datasets.meshes import cut_fan
+from pcequi.datasets.ply_headers import CORNERS, Element, read_header
 
 __all__ = ["read_polygons"]
-
-# Codes of struct, which NumPy understands too.
-_TYPES = {
-    **{"char": "b", "uchar": "B", "short": "h", "ushort": "H", "int": "i", "uint": "I"},
-    **{"int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I"},
-    **{"int64": "q", "uint64": "Q", "float16": "e", "float": "f", "float32": "f"},
-    **{"double": "d", "float64": "d"},
-}
-# Bytes that hold every header.
-_HEAD = 1 << 16
-_CORNERS = ("vertex_index", "vertex_indices")
-
-
-@dataclass
-class _Element:
-    name: str
-    length: int
-    # Name, type, and type of the length where it is a list.
-    properties: list[tuple[str, str, str | None]] = field(default_factory=list)
 
 
 def read_polygons(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None] | None:
@@ -53,11 +34,11 @@ def read_polygons(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None
     **Equivariance:** does not apply.
     """
     with path.open("rb") as file:
-        header = _header(file.read(_HEAD))
+        header = read_header(file.read(1 << 16))
     if header is None:
         return None
     order, elements, place = header
-    if all(not kind for element in elements for _, _, kind in element.properties):
+    if not order or not any(element.lists() for element in elements):
         return None
     content = path.read_bytes()
     found, even = {}, True
@@ -80,34 +61,8 @@ def read_polygons(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None
     return points, np.array(triangles, dtype=np.int64).reshape(-1, 3), normals
 
 
-def _header(content: bytes) -> tuple[str, list[_Element], int] | None:
-    """Byte order, elements, and where the data start; None where it is no binary PLY."""
-    elements: list[_Element] = []
-    order, place, words = None, 0, [b"ply"]
-    if b"ply" not in content[: content.find(b"\n") + 1].lower():
-        return None
-    while b"end_header" not in words:
-        end = content.find(b"\n", place) + 1
-        if not end:
-            return None
-        words, place = content[place:end].split(), end
-        try:
-            match [word.decode("latin-1") for word in words]:
-                case ["format", form, *_] if "ascii" not in form.lower():
-                    order = ">" if "big" in form.lower() else "<"
-                case ["element", name, length]:
-                    elements.append(_Element(name, int(length)))
-                case ["property", "list", count, kind, name]:
-                    elements[-1].properties.append((name, _TYPES[kind], _TYPES[count]))
-                case ["property", kind, name]:
-                    elements[-1].properties.append((name, _TYPES[kind], None))
-        except (ValueError, LookupError):  # trimesh says what
-            return None
-    return None if order is None else (order, elements, place)
-
-
 def _even(
-    content: bytes, place: int, order: str, element: _Element
+    content: bytes, place: int, order: str, element: Element
 ) -> tuple[dict[str, np.ndarray] | None, int]:
     """The columns of an element whose rows are as long as the first; None where they are not."""
     if element.length < 1:
@@ -141,10 +96,10 @@ def _even(
 
 
 def _uneven(
-    content: bytes, place: int, order: str, element: _Element
+    content: bytes, place: int, order: str, element: Element
 ) -> tuple[dict[str, list[tuple]], int]:
     """The lists of an element, row after row."""
-    lists = {name: [] for name, _, count in element.properties if count is not None}
+    lists = {name: [] for name in element.lists()}
     if not lists:
         raise ValueError(f"it ends within its {element.length} rows of {element.name!r}")
     steps = [
@@ -182,9 +137,9 @@ def _faces(found: dict[str, dict]) -> list | np.ndarray:
         for name, values in found.get("face", {}).items()
         if not isinstance(values, np.ndarray) or values.ndim == 2
     }
-    for name in [*_CORNERS, *(lists if len(lists) == 1 else ())]:
+    for name in [*CORNERS, *(lists if len(lists) == 1 else ())]:
         if name in lists:
             return lists[name]
     if lists:
-        raise ValueError(f"of the lists of its faces, none is called {' or '.join(_CORNERS)}")
+        raise ValueError(f"of the lists of its faces, none is called {' or '.join(CORNERS)}")
     return []

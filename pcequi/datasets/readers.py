@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch_geometric.data import Data
 from pcequi.datasets.archives import brief, check_unpacked
 from pcequi.datasets.meshes import check_finite, normalize_cloud, read_off, sample_mesh
 from pcequi.datasets.pcd import read_pcd
+from pcequi.datasets.ply_headers import mend_ply
 from pcequi.datasets.ply_polygons import read_polygons
 from pcequi.datasets.text_clouds import read_text
 from pcequi.errors import DataError, FileError, check_count
@@ -164,21 +167,27 @@ def _check_normals(normals: np.ndarray | None, path: Path) -> np.ndarray:
     return normals / length
 
 
+# What trimesh would misread in silence is put right, or refused, before it reads.
+_MENDED: dict[str, Callable[[Path], bytes | None]] = {".ply": mend_ply}
+
+
 def _load_mesh(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     # Imported here: it takes a third of a second that no other reader needs.
     import trimesh
 
     # As they stand: what trimesh would repair or drop in silence is checked here.
-    options = {"process": False}
-    if path.suffix.lower() in (".obj", ".ply", ".glb"):
+    options, ending = {"process": False}, path.suffix.lower()
+    if ending in (".obj", ".ply", ".glb"):
         # Materials name further files, which are not to be opened.
         options["skip_materials"] = True
     vertices, faces, offset = [], [], 0
     try:
-        if path.suffix.lower() == ".ply" and (polygons := read_polygons(path)) is not None:
+        if ending == ".ply" and (polygons := read_polygons(path)) is not None:
             _check_corners(polygons[1], len(polygons[0]))
             return polygons
-        parts = trimesh.load_scene(path, **options).dump()
+        mended = _MENDED[ending](path) if ending in _MENDED else None
+        opened = path if mended is None else io.BytesIO(mended)
+        parts = trimesh.load_scene(opened, file_type=ending[1:], **options).dump()
         for part in parts:
             points = getattr(part, "vertices", None)
             if points is None or not len(points):
