@@ -12,6 +12,7 @@ import torch
 from torch_geometric.data import Data
 
 from pcequi.datasets.archives import brief, check_unpacked
+from pcequi.datasets.mending import mend_obj, mend_stl
 from pcequi.datasets.meshes import check_finite, normalize_cloud, read_off, sample_mesh
 from pcequi.datasets.pcd import read_pcd
 from pcequi.datasets.ply_headers import mend_ply
@@ -168,7 +169,11 @@ def _check_normals(normals: np.ndarray | None, path: Path) -> np.ndarray:
 
 
 # What trimesh would misread in silence is put right, or refused, before it reads.
-_MENDED: dict[str, Callable[[Path], bytes | None]] = {".ply": mend_ply}
+_MENDED: dict[str, Callable[[Path], bytes | None]] = {
+    ".obj": mend_obj,
+    ".ply": mend_ply,
+    ".stl": mend_stl,
+}
 
 
 def _load_mesh(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -1,0 +1,103 @@
+"""OBJ and STL files that trimesh would misread in silence, put right before it reads them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["mend_obj", "mend_stl"]
+
+# A face, line or point that counts back from what stands above it.
+_RELATIVE = re.compile(rb"(?m)^[ \t]*[flp][ \t](?=[^\n]*-\d)")
+# Lists that such a row refers to, in the order in which its slashes part them.
+_LISTS = (b"v", b"vt", b"vn")
+
+# Of a binary STL: header and number of triangles, and a triangle.
+_STL_HEAD, _TRIANGLE = 84, 50
+
+
+def mend_obj(path: Path) -> bytes | None:
+    """An OBJ file whose faces count from its beginning.
+
+    Negative indices count back from the row of the face. trimesh takes them to count back
+    from the end of the file, so that all objects of a file get the corners of the last.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The content; None where no index is negative.
+
+    Raises:
+        ValueError: An index goes back behind the beginning. The caller names the file.
+        OSError: It cannot be read.
+
+    **Equivariance:** does not apply.
+    """
+    content = path.read_bytes()
+    if b"\\" in content:  # a row that goes on
+        content = re.sub(rb"\\\r?\n", b" ", content)
+    if not _RELATIVE.search(content):
+        return None
+    seen = dict.fromkeys(_LISTS, 0)
+    lines = content.splitlines()
+    for place, line in enumerate(lines):
+        words = line.split()
+        if not words:
+            continue
+        if words[0] in seen:
+            seen[words[0]] += 1
+        elif words[0] in (b"f", b"l", b"p") and b"-" in line:
+            lines[place] = b" ".join([words[0], *(_absolute(word, seen) for word in words[1:])])
+    return b"\n".join(lines)
+
+
+def _absolute(corner: bytes, seen: dict[bytes, int]) -> bytes:
+    parts = corner.split(b"/")
+    for place, (part, kind) in enumerate(zip(parts, _LISTS)):
+        if not part.startswith(b"-"):
+            continue
+        index = seen[kind] + 1 + int(part)
+        if index < 1:
+            shown = corner.decode("latin-1")
+            raise ValueError(f"a face refers to {shown}, and {seen[kind]} stand above it")
+        parts[place] = str(index).encode()
+    return b"/".join(parts)
+
+
+def mend_stl(path: Path) -> bytes | None:
+    """A binary STL file without the bytes that may follow its triangles.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The content; None where the file will do as it is.
+
+    Raises:
+        ValueError: It is cut short. The caller names it.
+        OSError: It cannot be read.
+
+    **Equivariance:** does not apply.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_STL_HEAD)
+    if size < _STL_HEAD:
+        return None
+    number = int(np.frombuffer(head, "<u4", 1, _STL_HEAD - 4)[0])
+    end = _STL_HEAD + number * _TRIANGLE
+    if size == end:
+        return None
+    content = path.read_bytes()
+    text = content.lower() if head.lstrip()[:5].lower() == b"solid" else b""
+    if b"facet normal" in text:
+        if text.rfind(b"facet normal") > text.rfind(b"endsolid"):
+            raise ValueError("its last solid has no end")
+        return None
+    if size < end:
+        held = (size - _STL_HEAD) // _TRIANGLE
+        raise ValueError(f"it announces {number} triangles and holds {held}")
+    return content[:end]
