@@ -296,7 +296,7 @@ def test_check_prints_and_judges(run, monkeypatch, passed):
         (["train", "--threads", 0], "`threads` (=0)"),
         (["train", "--epochs", 0], "`epochs` (=0)"),
         (["evaluate", "nowhere"], "holds no checkpoint"),
-        (["predict", "nowhere", "file.off"], "holds no checkpoint"),
+        (["predict", "nowhere", "file.off"], "no such run"),
         (["precompute", "--preset", "x"], "`preset` (='x')"),
         (["check", "--preset", "x"], "`preset` (='x')"),
     ],

@@ -21,6 +21,9 @@ from pcequi.cli.common import (
 )
 from pcequi.errors import ArgumentError, FileError, PcequiError
 
+# Endings of the files of a run that stand for it.
+_KEPT = (".safetensors", ".json")
+
 # Files that are worth starting processes for, and the most of these, each of half a gigabyte.
 MANY, MOST = 400, 16
 
@@ -112,6 +115,9 @@ def predict(
         raise ArgumentError("`--csv` (='-') and `--json` both print; give one, or --csv FILE")
     files = files or []
     run = str(files.pop(0)) if files and _is_run(files[0], network) else None
+    if run is not None:
+        _check_run(run)
+    _check_order(files, run)
     files += _named(files_from) if files_from else []
     if not files and run is None:
         raise typer.BadParameter("name at least one, or give --files-from LIST", param_hint="FILES")
@@ -136,8 +142,6 @@ def predict(
             raise ArgumentError(
                 f"`network` (={name!r}) must be one of {', '.join(network_names())}"
             )
-    if run in network_names() and not Path(run).exists():
-        raise ArgumentError(f"`files` (={run!r} first) is a trained network: --network {run}")
     checkpoint = [load_network(name) for name in names] if run is None else _network_of(run)
     options = {"top": top, "num_points": num_points, "seed": seed}
     options |= {"drop_outliers": drop_outliers, "device": choose_device(device)}
@@ -200,14 +204,42 @@ def _named(place: Path) -> list[Path]:
 
 def _is_run(path: Path, network: list[str] | None) -> bool:
     """Checkpoints, their folders, names of nothing that have no ending, as no format has, and,
-    where no network is named, any folder: it holds the answer, or an error says what it is."""
+    where no network is named, any folder and names of nothing that end as no format does: no
+    other network may answer in the place of a run whose name has a slip or a dot."""
+    from pcequi.datasets.readers import ENDINGS
+
     path = path.expanduser()
     if path.is_dir():
-        kept = any((path / name).exists() for name in ("settings.json", "model.json"))
-        return kept or not network
+        return _holds_run(path) or not network
     if path.exists():
-        return path.suffix in (".safetensors", ".json")
-    return path.suffix in ("", ".safetensors", ".json")
+        return path.suffix in _KEPT
+    return path.suffix in ("", *_KEPT) or not (network or path.suffix.lower() in ENDINGS)
+
+
+def _holds_run(path: Path) -> bool:
+    return any((path / name).exists() for name in ("settings.json", "model.json"))
+
+
+def _check_run(run: str) -> None:
+    from pcequi.networks import network_names
+
+    if Path(run).expanduser().exists():
+        return
+    if run in network_names():
+        raise ArgumentError(f"`files` (={run!r} first) is a trained network: --network {run}")
+    raise FileError(
+        f"`files` (={run!r} first) ends as no file that can be read does, and there is no such "
+        "run; check the path of the run, or of the file"
+    )
+
+
+def _check_order(files: list[Path], run: str | None) -> None:
+    """A run behind files is not asked, and another would answer."""
+    for file in files:
+        path = file.expanduser()
+        if path.suffix == ".safetensors" or path.is_dir() and _holds_run(path):
+            remedy = "give it first" if run is None else f"and {run!r} is given; leave one out"
+            raise ArgumentError(f"`files` (={str(file)!r} among them) is a run: {remedy}")
 
 
 def _network_of(run: str):

@@ -1,0 +1,41 @@
+"""What `pcequi predict` takes for a run, and for names of files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pcequi.training import save_checkpoint
+
+
+@pytest.fixture
+def kept(tiny, tmp_path):
+    """A run's network, and a file that it can classify."""
+    (tmp_path / "runs" / "v1.2").mkdir(parents=True)
+    save_checkpoint(tmp_path / "runs" / "v1.2", tiny.tiny_model(), tiny.CLASSES, {})
+    np.save(tmp_path / "part.npy", np.random.default_rng(0).normal(size=(64, 3)))
+    return "runs/v1.2"
+
+
+def test_a_run_may_have_a_dot_in_its_name(command, kept):
+    code, out, err = command("predict", kept, "part.npy", "--json", "--threads", 1)
+    assert code == 0, err
+    assert json.loads(out)["run"] == kept
+
+
+@pytest.mark.parametrize("name", ["runs/v1.3", "runs/nothing", "gone.las"])
+def test_no_other_network_answers_for_a_run_that_is_missing(command, kept, name):
+    for files in (["part.npy"], []):
+        code, out, err = command("predict", name, *files, "--threads", 1)
+        assert code == 1 and out == "" and f"{name!r} first) ends as no file" in err
+        assert "there is no such run" in err
+    code, out, _ = command("predict", "gone.npy", "part.npy", "--network", "modelnet40-small")
+    assert code == 1 and "1 files classified, 1 cannot be used" in out
+
+
+def test_a_run_behind_files_is_refused(command, kept):
+    for others, remedy in ((["part.npy"], "give it first"), ([kept], "'runs/v1.2' is given")):
+        for name in (kept, f"{kept}/model.safetensors"):
+            code, out, err = command("predict", *others, name, "--threads", 1)
+            assert code == 1 and out == "" and f"(={name!r} among them) is a run" in err
+            assert remedy in err
