@@ -24,6 +24,8 @@ _OTHER = re.compile(
 )
 # In the first of four columns or more: time, and the number of a row, which pandas leaves unnamed.
 _FIRST = re.compile(r"t?")
+# So many rows that count up by one are no coordinates by chance.
+_ROWS = 4
 
 
 def pick_columns(table: np.ndarray, above: str) -> np.ndarray:
@@ -42,7 +44,8 @@ def pick_columns(table: np.ndarray, above: str) -> np.ndarray:
         does not name each of x, y and z once, or names them in columns 1 to 3.
 
     Raises:
-        ValueError: It names something else where coordinates would be read.
+        ValueError: It names something else where coordinates would be read, or no x, and the
+            first column numbers the rows.
 
     **Equivariance:** does not apply.
     """
@@ -50,6 +53,7 @@ def pick_columns(table: np.ndarray, above: str) -> np.ndarray:
     names, parted = _names(above, columns)
     parted = parted and not above.lstrip().startswith(("#", "/"))  # a comment may hold commas
     if len(names) != columns:
+        _check_unnumbered(table)
         return table
     axes = [_axis(name) for name in names]
     places = _places(names, axes, ("x", "y", "z"))
@@ -60,9 +64,22 @@ def pick_columns(table: np.ndarray, above: str) -> np.ndarray:
                 f"its columns are called {shown}{' ...' if columns > 4 else ''}, which does not "
                 "say where x, y and z stand; call these columns x, y and z"
             )
+        if axes[0] != "x":
+            _check_unnumbered(table)
         return table
     places += _places(names, axes, ("nx", "ny", "nz")) or []
     return table if places == list(range(len(places))) else table[:, places]
+
+
+def _check_unnumbered(table: np.ndarray) -> None:
+    """No column before the coordinates numbers the points, as lists of surveyors do."""
+    if len(table) < _ROWS or table.shape[1] < 4 or (np.diff(table[:, 0]) != 1).any():
+        return
+    raise ValueError(
+        f"its first of {table.shape[1]} columns numbers the rows ({table[0, 0]:g}, "
+        f"{table[1, 0]:g} ...), and no name says where x, y and z stand; leave it out, or call "
+        "the columns x, y and z"
+    )
 
 
 def _names(above: str, columns: int) -> tuple[list[str], bool]:

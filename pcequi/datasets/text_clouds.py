@@ -17,13 +17,20 @@ _COUNT = re.compile(r"\d{1,18}")
 # 0,25 followed by another column: is the comma a decimal one, or does it separate?
 _DECIMAL_COMMA = re.compile(r"\d,\d+(?:[eE][-+]?\d+)?[ \t]+[-+\d]")
 _BESIDE_SEMICOLONS = re.compile(r"\d,\d[^\n]*;|;[^\n]*\d,\d")
+# 0,25,1,05: whole numbers have no such zeros, decimals have.
+_LEADING_ZERO = re.compile(r"(?m)\d,0\d+(?=,|\s|$)")
+# 12,377.19 beside other columns, or parted by blanks that hold numbers together.
+_THOUSANDS = re.compile(
+    r"\d,\d{3}\.\d+[ \t]+[-+\d]|\d[ \t]+[-+]?\d{1,3},\d{3}\.\d|\d[\u00a0\u202f\u2009]\d"
+)
 
 
 def read_text(path: Path) -> np.ndarray:
     """Read a table of numbers.
 
     Lines that start with ``#`` or ``//``, and what follows a ``#``, are left out. At the
-    top there may be the number of points and a line after it, and lines without any number.
+    top there may be the number of points and a line after it, lines without any number, and the
+    numbers of the columns, as pandas writes them over columns without names.
     Where the last of them, comment or not, names all columns, they are picked by these names, see
     ``column_names.pick_columns``.
 
@@ -35,8 +42,9 @@ def read_text(path: Path) -> np.ndarray:
 
     Raises:
         ValueError: A line is no row of numbers, or is longer or shorter than the first, or
-            there are fewer than announced, or names say that columns 1 to 3 are no coordinates
-            and not which are. The caller names the file.
+            there are fewer than announced, or its numbers have decimal commas or thousands
+            separators, or columns 1 to 3 are no coordinates and nothing says which are. The
+            caller names the file.
         OSError: It cannot be read.
 
     **Equivariance:** does not apply.
@@ -47,7 +55,10 @@ def read_text(path: Path) -> np.ndarray:
         raise ValueError("it is no text in UTF-8") from error
     start, announced, above = _first_row(text)
     sample = text[start : start + 65536]
-    if _DECIMAL_COMMA.search(sample) or _BESIDE_SEMICOLONS.search(sample):
+    if _THOUSANDS.search(sample):
+        raise ValueError("its numbers seem to have thousands separators; write them without")
+    doubled = "." not in sample and _LEADING_ZERO.search(sample)
+    if doubled or _DECIMAL_COMMA.search(sample) or _BESIDE_SEMICOLONS.search(sample):
         raise ValueError(
             "its numbers seem to have decimal commas; write points, and separate columns by spaces"
         )
@@ -92,6 +103,8 @@ def _first_row(text: str) -> tuple[int, int, str]:
         if line and not line.startswith("//"):
             if _COUNT.fullmatch(line) and not announced:
                 announced, free = int(line), True
+            elif _counts_columns(line) and "." in text[end:].lstrip().partition("\n")[0]:
+                free = False
             elif _numbers_in(line) or not (free or _wordy(line)):
                 return place, announced, above
             else:
@@ -99,6 +112,12 @@ def _first_row(text: str) -> tuple[int, int, str]:
         above = text[place:end] if text[place:end].strip() else above
         place = end
     return 0, 0, ""
+
+
+def _counts_columns(line: str) -> bool:
+    """0,1,2 and so on: over fractions no point, but the names that pandas gives columns."""
+    words = re.split(r"[\s;,]+", line)
+    return len(words) > 2 and words == [str(number) for number in range(len(words))]
 
 
 def _wordy(line: str) -> bool:

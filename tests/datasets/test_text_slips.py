@@ -1,0 +1,93 @@
+"""Tables that would be read as other numbers than they hold."""
+
+import numpy as np
+import pytest
+import torch
+
+from pcequi.datasets.readers import read_points
+from pcequi.errors import FileError
+
+POINTS = np.random.default_rng(0).normal(size=(6, 3)).round(3) + 5
+
+
+def refused(path, text):
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(FileError, match="cannot be read as a cloud") as error:
+        read_points(path)
+    return str(error.value)
+
+
+def table(header, *columns, separator):
+    rows = [separator.join(f"{value:.15g}" for value in row) for row in zip(*columns)]
+    return "\n".join([*([header] if header else []), *rows, ""])
+
+
+@pytest.mark.parametrize(
+    ("header", "separator"),
+    [("Punkt;Rechtswert;Hochwert;Höhe", ";"), ("", ","), ("", " "), ("# scan of a hall", " ")],
+)
+@pytest.mark.parametrize("first", [0, 1, 1001])
+def test_numbers_of_the_points_are_no_coordinates(tmp_path, header, separator, first):
+    text = table(header, range(first, first + 6), *POINTS.T, separator=separator)
+    said = refused(tmp_path / "cloud.csv", text)
+    assert f"its first of 4 columns numbers the rows ({first}, {first + 1} ...)" in said
+    assert "call the columns x, y and z" in said
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("n,x,y,z", [range(6), *POINTS.T]),
+        ("x,y,z,label", [range(6), *POINTS.T]),
+        ("x,y,height,label", [range(6), *POINTS.T]),
+        ("", [range(6), *POINTS.T[:2]]),
+        ("", [range(0, 12, 2), *POINTS.T]),
+        ("", [[1, 2, 3, 4, 5, 5], *POINTS.T]),
+        ("", [range(3), *POINTS.T]),
+    ],
+)
+def test_coordinates_may_count_up(tmp_path, header, columns):
+    path = tmp_path / "cloud.csv"
+    path.write_text(table(header, *columns, separator=","))
+    start = 1 if header.startswith("n") else 0
+    expected = np.array(list(zip(*columns)))[:, start : start + 3]
+    assert np.allclose(read_points(path, normalize=False).pos, expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "12,377.1907 2,264.2097 2,640.4226\n",
+        "1.5\t2.5\t2,640.4226\n",
+        "377.1907 264.2097 2,640.4226\n",
+        "12\u00a0377.19 2\u00a0264.20 640.4\n",
+        "12\u202f377.19;2\u202f264.20;640.4\n",
+    ],
+)
+def test_thousands_are_not_parted(tmp_path, text):
+    assert "seem to have thousands separators" in refused(tmp_path / "cloud.xyz", 3 * text)
+
+
+def test_a_comma_may_not_have_two_meanings(tmp_path):
+    said = refused(tmp_path / "cloud.csv", "x,y,z\n0,25,1,50,2,75\n0,35,1,05,2,5\n")
+    assert "seem to have decimal commas" in said
+
+
+@pytest.mark.parametrize("text", ["1,200.5,3\n4,500.5,6\n", "1, 200.5, 3\n4, 500.5, 6\n"])
+def test_commas_that_separate_are_no_thousands(tmp_path, text):
+    path = tmp_path / "cloud.csv"
+    path.write_text(text)
+    expected = torch.tensor([[1, 200.5, 3], [4, 500.5, 6]])
+    assert torch.equal(read_points(path, normalize=False).pos, expected)
+
+
+@pytest.mark.parametrize("separator", [",", " ", ";"])
+@pytest.mark.parametrize("columns", [3, 5])
+def test_numbers_of_the_columns_are_no_point(tmp_path, separator, columns):
+    path = tmp_path / "cloud.csv"
+    more = [[7.5] * 6] * (columns - 3)
+    header = separator.join(map(str, range(columns)))
+    path.write_text(table(header, *POINTS.T, *more, separator=separator))
+    assert np.allclose(read_points(path, normalize=False).pos, POINTS)
+    path.write_text(f"0 1 2\n{'3 4 5'}\n")
+    assert read_points(path, normalize=False).pos.tolist() == [[0, 1, 2], [3, 4, 5]]
