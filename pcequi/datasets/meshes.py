@@ -5,6 +5,7 @@ NumPy arrays inside the data sets; tensors appear where a ``Data`` is made.
 
 from __future__ import annotations
 
+import codecs
 import re
 import warnings
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ def parse_off(content: bytes, name: str = "content") -> tuple[np.ndarray, np.nda
             f"`{name}` is not a usable OFF file: {reason}. Download or export the file again"
         )
 
+    content = content.removeprefix(codecs.BOM_UTF8)
     header = _HEADER.match(content)
     if header is None:
         raise damaged("it does not start with OFF")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import re
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +37,7 @@ def read_text(path: Path) -> np.ndarray:
     ``column_names.pick_columns``.
 
     Args:
-        path: The file, UTF-8.
+        path: The file, in UTF-8, UTF-16 with its mark, or Windows' cp1252.
 
     Returns:
         float64 ``[lines, columns]``; no lines: ``[0, 0]``.
@@ -49,10 +51,7 @@ def read_text(path: Path) -> np.ndarray:
 
     **Equivariance:** does not apply.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError("it is no text in UTF-8") from error
+    text = _decoded(path.read_bytes())
     start, announced, above = _first_row(text)
     sample = text[start : start + 65536]
     if _THOUSANDS.search(sample):
@@ -74,6 +73,15 @@ def read_text(path: Path) -> np.ndarray:
     if len(table) < announced:
         raise ValueError(f"it announces {announced} points and holds {len(table)}")
     return pick_columns(table, above) if table.size else np.zeros((0, 0))
+
+
+def _decoded(content: bytes) -> str:
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    # Names of columns may be in cp1252: numbers are the same in all but UTF-16.
+    for encoding in ("utf-16",) if wide else ("utf-8-sig", "cp1252"):
+        with suppress(UnicodeDecodeError):
+            return content.decode(encoding)
+    raise ValueError("it is no text in UTF-8, UTF-16 or cp1252")
 
 
 def _bad_line(text: str, start: int) -> str | None:

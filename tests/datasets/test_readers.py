@@ -148,7 +148,7 @@ def test_lines_that_do_not_fit_are_named(tmp_path):
         ("7\nhalf a file\n1 2 3\n", "announces 7 points and holds 1"),
         ("0,25 0,5 1,75\n", "decimal commas"),
         ("0,25;0,5;1,75\n", "decimal commas"),
-        (b"\xff\xfe1\x00", "no text in UTF-8"),
+        (b"\xff\xfe1\x00\x00", "no text in UTF-8"),
     ):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         with pytest.raises(FileError, match="cannot be read as a cloud") as refused:

@@ -91,3 +91,18 @@ def test_numbers_of_the_columns_are_no_point(tmp_path, separator, columns):
     assert np.allclose(read_points(path, normalize=False).pos, POINTS)
     path.write_text(f"0 1 2\n{'3 4 5'}\n")
     assert read_points(path, normalize=False).pos.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-16"])
+@pytest.mark.parametrize("header", ["Länge x,y,Höhe", "# Prüfstück", "Größe,x,y,z"])
+def test_the_names_above_may_be_in_other_encodings(tmp_path, encoding, header):
+    path = tmp_path / "cloud.csv"
+    columns = [[7.5] * 6] * header.startswith("G") + [*POINTS.T]
+    path.write_text(table(header, *columns, separator=","), encoding=encoding)
+    assert np.allclose(read_points(path, normalize=False).pos, POINTS)
+
+
+def test_an_off_may_begin_with_a_mark(tmp_path):
+    path = tmp_path / "mesh.off"
+    path.write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n", encoding="utf-8-sig")
+    assert len(read_points(path, 20).pos) == 20
