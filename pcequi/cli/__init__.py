@@ -107,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     given = None if arguments is None else list(arguments)
     arguments = sys.argv[1:] if given is None else given
+    if getattr(sys.stdout, "errors", None) == "strict" and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     try:
         app(args=given, prog_name="pcequi")  # on Windows, * is expanded for None alone
     except PcequiError as error:

@@ -193,13 +193,20 @@ def predict(
 def _named(place: Path) -> list[Path]:
     """The files that the lines of a text name."""
     try:
-        text = sys.stdin.read() if str(place) == "-" else place.expanduser().read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = _standard_input() if str(place) == "-" else place.expanduser().read_bytes()
+    except OSError as error:
         raise FileError(
             f"`files_from` (={str(place)!r}) cannot be read ({error}); give a text file with a "
             "path a line, or - for standard input"
         ) from error
-    return [Path(line.strip()) for line in text.splitlines() if line.strip()]
+    # As the system gives names, which may be in any encoding.
+    lines = text.decode("utf-8-sig", "surrogateescape").splitlines()
+    return [Path(line.strip()) for line in lines if line.strip()]
+
+
+def _standard_input() -> bytes:
+    stream = sys.stdin
+    return stream.buffer.read() if hasattr(stream, "buffer") else stream.read().encode()
 
 
 def _is_run(path: Path, network: list[str] | None) -> bool:

@@ -239,8 +239,9 @@ def _split_by_share(folder: Path, files: list, share: float, seed: int) -> list:
 
 def _split_by_list(folder: Path, files: list, test_list: Path) -> list:
     try:
-        lines = test_list.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        # Names of files may be in any encoding.
+        lines = test_list.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    except OSError as error:
         raise FileError(
             f"`test_list` (={str(test_list)!r}) cannot be read ({error}): give a text file with a "
             "path a line"

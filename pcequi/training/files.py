@@ -18,14 +18,15 @@ __all__ = ["read_json", "read_tensors", "write_json", "write_tensors", "write_te
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file aside and move it into place.
+    """Write a text file aside and move it into place, in UTF-8; bytes in names of files that are
+    no text are written out (``\\udcfc``).
 
     Raises:
         FileError: the disk is full, or the folder cannot be written.
 
     **Equivariance:** does not apply.
     """
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value) -> None:

@@ -69,7 +69,7 @@ def plot_confusion(
     axes.set(xlabel="predicted", ylabel="true", title=title)
     legible = len(classes) <= _LEGIBLE
     if legible:
-        ticks, names = range(len(classes)), [name.replace("$", r"\$") for name in classes]
+        ticks, names = range(len(classes)), [_drawn(name) for name in classes]
         axes.set_xticks(ticks, names, rotation=90, fontsize=8)
         axes.set_yticks(ticks, names, fontsize=8)
     for row, counts in enumerate(confusion if legible else ()):
@@ -81,3 +81,8 @@ def plot_confusion(
                 )
     figure.colorbar(image, ax=axes, shrink=0.7, label="% of the true class")
     figure.savefig(path, dpi=120)
+
+
+def _drawn(name: str) -> str:
+    """A name without marks of formulas, nor bytes that are no text, as those of folders may be."""
+    return name.replace("$", r"\$").encode("utf-8", "backslashreplace").decode()
