@@ -119,6 +119,11 @@ def predict(
         _check_run(run)
     _check_order(files, run)
     files += _named(files_from) if files_from else []
+    if not files and files_from is not None:
+        raise ArgumentError(
+            f"`files_from` (={str(files_from)!r}) names no file: the list is empty; check what "
+            "was to fill it"
+        )
     if not files and run is None:
         raise typer.BadParameter("name at least one, or give --files-from LIST", param_hint="FILES")
     if not files:

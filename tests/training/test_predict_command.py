@@ -1,5 +1,6 @@
 """What `pcequi predict` takes for a run, and for names of files."""
 
+import io
 import json
 
 import numpy as np
@@ -39,3 +40,13 @@ def test_a_run_behind_files_is_refused(command, kept):
             code, out, err = command("predict", *others, name, "--threads", 1)
             assert code == 1 and out == "" and f"(={name!r} among them) is a run" in err
             assert remedy in err
+
+
+@pytest.mark.parametrize("text", ["", "\n \n"])
+def test_an_empty_list_is_called_so(command, kept, monkeypatch, tmp_path, text):
+    (tmp_path / "list.txt").write_text(text)
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    for run in ([kept], []):
+        for place in ("-", "list.txt"):
+            code, _, err = command("predict", *run, "--files-from", place, "--threads", 1)
+            assert code == 1 and f"`files_from` (={place!r}) names no file: the list" in err
