@@ -13,7 +13,14 @@ import numpy as np
 from pcequi.datasets.readers import ENDINGS
 from pcequi.errors import ArgumentError, DataError, FileError, check_count
 
-__all__ = ["SPLITS", "check_no_classes", "find_files", "first_of_each", "split_files"]
+__all__ = [
+    "SPLITS",
+    "check_no_classes",
+    "find_files",
+    "first_of_each",
+    "is_searched",
+    "split_files",
+]
 
 Item = TypeVar("Item")
 
@@ -145,6 +152,25 @@ def check_no_classes(root: str | Path | None, data: str) -> None:
             f"{data!r} would be made among them: for a data set of these files give `data` "
             "'folder' (--data folder), or another root"
         )
+
+
+def is_searched(folder: Path, path: Path) -> bool:
+    """Whether files in a place would be taken for those of a class of a folder.
+
+    Args:
+        folder: Whose sub-folders are the classes.
+        path: The place, which need not exist.
+
+    **Equivariance:** does not apply.
+    """
+    folder, path = folder.expanduser().resolve(), path.expanduser().resolve()
+    if not folder.is_dir() or not path.is_relative_to(folder):
+        return False
+    parts = path.relative_to(folder).parts
+    if any(_is_passed_over(Path(part)) for part in parts):
+        return False
+    names = [part.name.lower() for part in folder.iterdir() if part.is_dir()]
+    return not set(SPLITS) <= set(names) or (bool(parts) and parts[0].lower() in SPLITS)
 
 
 def _is_usable(path: Path) -> bool:

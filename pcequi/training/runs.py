@@ -13,6 +13,7 @@ from statistics import median
 import torch
 
 from pcequi import __version__
+from pcequi.datasets.folder_files import is_searched
 from pcequi.errors import ArgumentError, DataError, PcequiError
 from pcequi.files import locked, make_folder
 from pcequi.models import GroupConvClassifier
@@ -98,8 +99,11 @@ def train_run(
     """
     folder = Path(run).expanduser()
     quiet = quiet or not ranks.first
-    check_root(settings.data, settings.root)  # before the folder of the run is made
+    # All before the folder is made.
+    check_root(settings.data, settings.root)
+    _check_place(folder, settings)
     _check_folder(folder, settings, resume, overwrite)
+    overwrite = overwrite or not (resume or _has_begun(folder))
     if resume and not quiet and not (folder / "settings.json").exists():
         print(f"nothing to resume in {folder}: starting", file=sys.stderr)
     options = {"cache": cache, "workers": workers, "quiet": quiet, "ranks": ranks}
@@ -218,10 +222,25 @@ def _check_folder(folder: Path, settings: RunSettings, resume: bool, overwrite: 
                 + ", ".join(f"{key} was {kept.get(key)!r}, not {wanted[key]!r}" for key in changed)
                 + "; give the same ones, or another folder"
             )
-    elif path.exists() and not overwrite:
+    elif _has_begun(folder) and not overwrite:
         raise ArgumentError(
             f"`run` (={str(folder)!r}) holds a run already; go on with it (`resume`, "
             "--resume), throw it away (`overwrite`, --overwrite), or give another folder"
+        )
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether there is anything to lose: a start that failed leaves settings alone."""
+    made = ("state.safetensors", "metrics.jsonl", "model.safetensors", "report.json")
+    return any((folder / name).exists() for name in made)
+
+
+def _check_place(folder: Path, settings: RunSettings) -> None:
+    """No run lies where its own tables would be read as clouds."""
+    if settings.data == "folder" and settings.root and is_searched(Path(settings.root), folder):
+        raise ArgumentError(
+            f"`run` (={str(folder)!r}) is within the folder of the classes, {settings.root!r}, and "
+            "would be read as one of them: give a folder elsewhere (--run elsewhere/mine)"
         )
 
 
@@ -268,6 +287,7 @@ def _flat(settings: RunSettings) -> dict:
 def _alone(folder: Path, ranks: Ranks) -> Iterator[None]:
     """No other training writes the folder meanwhile; the first process holds the lock."""
     with ExitStack() as stack:
+        made = [folder, *(path for path in folder.absolute().parents if not path.exists())]
         if ranks.first:
             make_folder(folder)
             if not stack.enter_context(locked(folder / "run.lock", wait=False)):
@@ -281,7 +301,8 @@ def _alone(folder: Path, ranks: Ranks) -> Iterator[None]:
             stack.close()
             if ranks.first:
                 with suppress(OSError):  # Not empty, as a rule; what failed at once leaves nothing.
-                    folder.rmdir()
+                    for path in made:
+                        path.rmdir()
 
 
 def _start_folder(folder: Path, settings: RunSettings, overwrite: bool) -> None:

@@ -76,7 +76,7 @@ def test_train_predict_and_report(command, parts, tmp_path):
     [
         (["--data", "folder"], "(--root FOLDER)"),
         (["--data", "folder", "--root", "nowhere"], "nowhere') is no folder"),
-        (["--data", "folder", "--root", ".", "--test-share", 2], "`test_share` (=2.0)"),
+        (["--data", "folder", "--root", "nowhere", "--test-share", 2], "`test_share` (=2.0)"),
         (["--test-list", "list.txt"], "list.txt') does not apply to 'shapes'"),
     ],
 )
