@@ -11,6 +11,7 @@ from pathlib import Path
 from pcequi.datasets.base import Cloud, CloudDataset, broken_files, read_each
 from pcequi.datasets.copies import known_copies
 from pcequi.datasets.folder_files import SPLITS, first_of_each, split_files
+from pcequi.datasets.passed_over import say_passed_over
 from pcequi.datasets.readers import read_points
 from pcequi.datasets.roots import default_root
 from pcequi.errors import DataError, check_count
@@ -27,7 +28,8 @@ class FolderClouds(CloudDataset):
     """Meshes and point clouds of your own: a sub-folder a class.
 
     Files end as :func:`~pcequi.datasets.readers.read_points` wants them, others
-    are passed over; folders within that of a class are searched too, but for hidden ones
+    are passed over, and counted in a line on standard error when the clouds to train on are
+    made; folders within that of a class are searched too, but for hidden ones
     (``.name``) and ``__MACOSX``. Which files are tested on is decided by the first that applies:
 
     - folders ``train`` and ``test``, in small or capital letters, above the classes
@@ -99,6 +101,7 @@ class FolderClouds(CloudDataset):
         self.folder = Path(folder).expanduser()
         self.with_normals = bool(with_normals)
         files = split_files(self.folder, test_share=test_share, test_list=test_list, seed=self.seed)
+        self._found = files
         classes = sorted({name for _, name, _ in files})
         split = SPLITS[not train]
         label_of = {name: label for label, name in enumerate(classes)}
@@ -131,6 +134,8 @@ class FolderClouds(CloudDataset):
         return "".join(c if c.isalnum() else "-" for c in self.folder.resolve().name.lower())[:40]
 
     def _clouds(self) -> tuple[int, Iterable[Cloud]]:
+        if self.split == "train":  # once, where both splits are made
+            say_passed_over(self.folder, self._found)
         return len(self.files), self._each()
 
     def _each(self) -> Iterator[Cloud]:

@@ -145,7 +145,7 @@ def check_no_classes(root: str | Path | None, data: str) -> None:
         return
     kinds = [path for path in sorted(folder.iterdir()) if path.is_dir()]
     kinds = [path for path in kinds if path.name not in _MADE and not _is_passed_over(path)]
-    held = [path.name for path in kinds if any(map(_is_usable, _all_files(path)))]
+    held = [path.name for path in kinds if any(map(_is_usable, all_files(path)))]
     if len(held) > 1:
         raise ArgumentError(
             f"`root` (={str(root)!r}) has sub-folders with files, {held[0]!r} and {held[1]!r}, and "
@@ -181,7 +181,7 @@ def _find_classes(place: Path, part: str) -> Iterator[tuple[Path, str, str]]:
     for kind in sorted(place.iterdir()):
         if not kind.is_dir() or _is_passed_over(kind):
             continue
-        found = list(filter(_is_usable, sorted(_all_files(kind))))
+        found = list(filter(_is_usable, sorted(all_files(kind))))
         if not found:
             raise DataError(
                 f"`folder` (={str(place)!r}) has a class {kind.name!r} without files: add some "
@@ -199,10 +199,23 @@ def _is_passed_over(folder: Path) -> bool:
     return folder.name.startswith(".") or folder.name == _APPLE
 
 
-def _all_files(place: Path, seen: set[str] | None = None) -> Iterator[Path]:
+def all_files(
+    place: Path, seen: set[str] | None = None, *, dangling: bool = False
+) -> Iterator[Path]:
     """All files of a folder, but those of hidden folders. Links to folders are followed, after the
     folders themselves; what is reached a second time is passed over, or a cloud could be trained
-    and tested on."""
+    and tested on.
+
+    Args:
+        place: The folder.
+        seen: Folders that were searched, as the system calls them.
+        dangling: Whether links to nothing are files.
+
+    Raises:
+        FileError: A folder cannot be read.
+
+    **Equivariance:** does not apply: no file is opened.
+    """
     seen = set() if seen is None else seen
     real = os.path.realpath(place)
     if real in seen:
@@ -215,9 +228,11 @@ def _all_files(place: Path, seen: set[str] | None = None) -> Iterator[Path]:
             f"{str(place)!r} cannot be read ({error.strerror}): allow it, or move it elsewhere"
         ) from error
     folders = [path for path in entries if path.is_dir() and not _is_passed_over(path)]
-    yield from (path for path in entries if path.is_file())
+    for path in entries:
+        if path.is_file() or (dangling and path.is_symlink() and not path.exists()):
+            yield path
     for path in sorted(folders, key=lambda path: path.is_symlink()):
-        yield from _all_files(path, seen)
+        yield from all_files(path, seen, dangling=dangling)
 
 
 def _split_folders(place: Path, names: Iterable[str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import torch
 
 from pcequi.datasets.base import broken_files, read_each
 from pcequi.datasets.folder_files import find_files, first_of_each
+from pcequi.datasets.passed_over import say_passed_over
 from pcequi.datasets.readers import read_points
 from pcequi.errors import ArgumentError, DataError, check_count
 from pcequi.progress import track
@@ -64,6 +65,7 @@ def load_labelled(
             f"its classes are {', '.join(classes)}; rename sub-folders to these, or move the "
             "others elsewhere"
         )
+    say_passed_over(folder, found)
     files = [(path, list(classes).index(name)) for path, name, _ in found]
     files = first_of_each(files, limit)
     names = [path.relative_to(folder).as_posix() for path, _ in files]
