@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -48,8 +49,9 @@ class FolderClouds(CloudDataset):
     Each ``Data`` has ``pos`` float32 ``[N, 3]``, ``y`` long ``[1]``, ``name``, the
     path within the folder, and ``normal`` float32 ``[N, 3]`` where asked for.
 
-    A warning says so where a file of the test split is a copy of one to train on, or where two
-    classes have the same file, and where a class has no file to test on.
+    A warning says so where a file of the test split is a copy of one to train on, where two
+    classes have the same file, where a class has no file to test on, and where names of classes
+    differ in capital letters alone.
 
     Args:
         folder: Whose sub-folders are the classes; nothing is written into it.
@@ -153,6 +155,8 @@ class FolderClouds(CloudDataset):
             self._warn(torn, "the same in two classes, one of which is wrong")
 
     def _warn_of_classes(self) -> None:
+        if self.split == "test":
+            self._warn_of_likeness()
         tested = {label for _, label in self.files}
         untested = [name for label, name in enumerate(self.classes) if label not in tested]
         if self.split == "test" and untested:
@@ -162,6 +166,20 @@ class FolderClouds(CloudDataset):
                 f"({', '.join(map(repr, untested[:_SHOWN]))}{more}) have no file to test on, so "
                 "accuracy says nothing about them: add files, or test on others (`test_list`)",
                 stacklevel=3,
+            )
+
+    def _warn_of_likeness(self) -> None:
+        of_name: dict[str, list[str]] = {}
+        for name in self.classes:
+            of_name.setdefault(unicodedata.normalize("NFC", name).casefold(), []).append(name)
+        alike = [names for names in of_name.values() if len(names) > 1]
+        if alike:
+            more = ", and others," if len(alike) > 1 else ""
+            warnings.warn(
+                f"the classes {' and '.join(map(ascii, alike[0]))}{more} of {str(self.folder)!r} "
+                "differ in capital letters alone, or in how accents are stored: if they are one "
+                "class, put its files into one folder",
+                stacklevel=4,
             )
 
     def _warn(self, pairs: list[tuple[Path, Path]], what: str) -> None:
