@@ -365,9 +365,9 @@ def test_ctrl_c_is_answered(run, monkeypatch):
 
 
 def test_ctrl_c_leaves_the_answers_that_are_there(run, trained, tmp_path, monkeypatch):
-    from pcequi.datasets import readers
+    from pcequi.training import predict
 
-    read, files = readers.read_points, [tmp_path / f"{n}.npy" for n in range(3)]
+    read, files = predict.read_points, [tmp_path / f"{n}.npy" for n in range(3)]
     for n, file in enumerate(files):
         np.save(file, np.random.default_rng(n).normal(size=(64, 3)))
 
@@ -376,7 +376,7 @@ def test_ctrl_c_leaves_the_answers_that_are_there(run, trained, tmp_path, monkey
             raise KeyboardInterrupt
         return read(file, *args)
 
-    monkeypatch.setattr(readers, "read_points", stop_at_the_last)
+    monkeypatch.setattr(predict, "read_points", stop_at_the_last)
     code, out, err = run("predict", "runs/one", *files, "--json", *QUICK)
     found = json.loads(out)
     assert code == 130 and "interrupted after 2 of 3 files" in err and found["interrupted"]
@@ -385,9 +385,9 @@ def test_ctrl_c_leaves_the_answers_that_are_there(run, trained, tmp_path, monkey
 
 
 def test_a_termination_leaves_the_answers_that_are_there(run, trained, tmp_path, monkeypatch):
-    from pcequi.datasets import readers
+    from pcequi.training import predict
 
-    read, before = readers.read_points, signal.getsignal(signal.SIGTERM)
+    read, before = predict.read_points, signal.getsignal(signal.SIGTERM)
     np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(64, 3)))
 
     def terminated_at_the_second(file, *args):
@@ -395,7 +395,7 @@ def test_a_termination_leaves_the_answers_that_are_there(run, trained, tmp_path,
             os.kill(os.getpid(), signal.SIGTERM)
         return read(file, *args)
 
-    monkeypatch.setattr(readers, "read_points", terminated_at_the_second)
+    monkeypatch.setattr(predict, "read_points", terminated_at_the_second)
     code, out, _ = run("predict", "runs/one", "a.npy", "b.npy", "--json", *QUICK)
     assert code == 130 and [one["file"] for one in json.loads(out)["files"]] == ["a.npy"]
     assert signal.getsignal(signal.SIGTERM) is before
