@@ -39,6 +39,14 @@ WAVES = ((2.9, -1.7, 1.1), (0.6, 2.3, -3.1), (-2.2, 1.3, 2.6))
 PHASE = (0.3, 1.1, 2.0)
 # A second one, for frames that tie by the first: of a sphere's thousands, some do by chance.
 _OTHER_WAVES = ((1.3, 2.7, -0.9), (-2.6, 0.7, 1.9), (0.8, -1.4, 3.3))
+# On a regular ball nearly all points tie in the fourth moment, and pairs of them are millions of
+# frames. Of more directions than _MANY those to the farthest points remain, then those along which
+# a wave is strongest, and another: short ones, in units of the points' distances, as long ones see
+# a ball and no points.
+_MANY = 60
+_ALONG = (2.2, 2.9)
+# Pairs of axes that speak for more, where the best frames of all of them tie.
+_SPEAK = 256
 # Frames and points in the score's array at once.
 _CHUNK = 2**20
 
@@ -68,12 +76,16 @@ def canonical_pose(
     if size == 0 and normal is None:
         frame = torch.eye(3, dtype=pos.dtype, device=pos.device)
     else:
-        frames, scaled = _principal_candidates(pos, normal) if group is None else group, None
-        unit = pos / size if size > 0 else pos
+        unit, scaled = pos / size if size > 0 else pos, None
         if x is not None:  # each column from 0 to 1, a constant one zero: the same in all copies
             low, high = x.aminmax(dim=0)
             scaled = (x - low) / (high - low).clamp_min(torch.finfo(x.dtype).tiny)
-        for waves in (WAVES, _OTHER_WAVES):
+        frames = group
+        if group is None:
+            frames = _spoken_for(_principal_candidates(pos, normal, scaled), unit, normal, scaled)
+        # Frames of a regular ball that tie by long waves are told apart by short ones.
+        short = [[_ALONG[0] * math.sqrt(len(pos)) * w / 4 for w in wave] for wave in WAVES]
+        for waves in (WAVES, _OTHER_WAVES, short):
             frames = frames[_largest(_score(unit, normal, frames, waves, scaled))]
         frame = frames[0]
     turned = pos @ frame
@@ -107,33 +119,67 @@ def _largest(value: Tensor) -> Tensor:
     return value >= value.max() - SAME * (1 + value.abs().max())
 
 
+def _spoken_for(frames: Tensor, pos: Tensor, normal: Tensor | None, x: Tensor | None) -> Tensor:
+    """Candidates [F, 3, 3], 24 a pair of axes. Of very many pairs some, if the best frames of all
+    of these tie: a symmetry of the cloud exchanges them, as those of a ring."""
+    pairs = len(frames) // 24
+    if pairs <= _SPEAK:
+        return frames
+    golden = torch.arange(_SPEAK, dtype=torch.float64) * ((math.sqrt(5) - 1) / 2)  # in no step
+    some = (golden.frac() * pairs).long().to(frames.device)
+    some = frames.view(pairs, 24, 3, 3)[some].flatten(0, 1)
+    best = _score(pos, normal, some, x=x).view(-1, 24).amax(1)
+    return some if _largest(best).all() else frames
+
+
 def _score(
     pos: Tensor, normal: Tensor | None, frames: Tensor, waves=WAVES, x: Tensor | None = None
 ) -> Tensor:
     """A generic function of the cloud seen from each frame [F]: no symmetry but
     the cloud's own leaves it unchanged."""
-    wave, phase = pos.new_tensor(waves), pos.new_tensor(PHASE)
-    turned = (frames @ wave.T).mT  # [F, W, 3]
+    wave = pos.new_tensor(waves)
+    turned = (frames @ wave.T).mT, (frames @ wave.flip(0).T).mT  # [F, W, 3]
+    return _wave_means((pos, normal, x), *turned, wave[:, :1], pos.new_tensor(PHASE))
+
+
+def _strength_along(
+    direction: Tensor, pos: Tensor, normal: Tensor | None, x: Tensor | None, length: float
+) -> Tensor:
+    """Mean over points of a wave along each of some directions [M], the same for opposites."""
+    wave = direction[:, None]
+    if x is not None:  # which shifts it: both ways, so that opposites are alike
+        wave = torch.cat([wave, -wave], 1)
+    one = pos.new_ones(wave.shape[1], 1)
+    shift = one[:, 0] * (math.pi / 2)
+    return _wave_means((pos, normal, x), length * wave, 1.9 * wave, 2.3 * one, shift)
+
+
+def _wave_means(cloud: tuple, along: Tensor, across: Tensor, same: Tensor, phase: Tensor) -> Tensor:
+    """Means [F] over points and W waves of sin(along . pos + across . normal + steps . x + phase):
+    ``cloud`` holds these three, the last two perhaps None; ``along`` and ``across`` are [F, W, 3],
+    and the steps of numbers ``same`` [W, 1] times roots."""
+    pos, normal, x = cloud
     if normal is not None:
-        pos = torch.cat([pos, normal], 1)
-        turned = torch.cat([turned, (frames @ wave.flip(0).T).mT], 2)
+        pos, along = torch.cat([pos, normal], 1), torch.cat([along, across], 2)
     if x is not None:  # the same from all frames; no sum of some columns' is that of others
         steps = torch.arange(1, x.shape[1] + 1, dtype=pos.dtype, device=pos.device)
-        same = (wave[:, :1] * (steps + math.pi).sqrt()).expand(len(frames), -1, -1)
-        pos, turned = torch.cat([pos, x], 1), torch.cat([turned, same], 2)
+        same = (same * (steps + math.pi).sqrt()).expand(len(along), -1, -1)
+        pos, along = torch.cat([pos, x], 1), torch.cat([along, same], 2)
     if HAS_NUMBA and pos.device.type == "cpu":
         from pcequi.ops.compiled import waves
 
-        arrays = [t.contiguous().numpy() for t in (pos.T, turned, phase)]
+        arrays = [t.contiguous().numpy() for t in (pos.T, along, phase)]
         return torch.from_numpy(waves.wave_means(*arrays))
     scores = []
-    for some in turned.split(max(1, _CHUNK // len(pos))):
+    for some in along.split(max(1, _CHUNK // len(pos))):
         seen = pos @ some.flatten(0, 1).T  # [N, F * W]
-        scores.append((seen.view(len(pos), -1, len(wave)) + phase).sin().mean((0, 2)))
+        scores.append((seen.view(len(pos), -1, len(phase)) + phase).sin().mean((0, 2)))
     return torch.cat(scores)
 
 
-def _principal_candidates(pos: Tensor, normal: Tensor | None = None) -> Tensor:
+def _principal_candidates(
+    pos: Tensor, normal: Tensor | None = None, x: Tensor | None = None
+) -> Tensor:
     """Principal axes in all 24 right-handed orders and signs; where variances
     agree, once for each direction that the points themselves offer."""
     variance, axes = torch.linalg.eigh(pos.T @ pos)
@@ -141,16 +187,17 @@ def _principal_candidates(pos: Tensor, normal: Tensor | None = None) -> Tensor:
     if same.all():
         pairs = [
             (first, second)
-            for first in _strongest_directions(pos, axes, normal)
-            for second in _strongest_directions(pos, _complement(first), normal)
+            for first in _strongest_directions(pos, axes, normal, x)
+            for second in _strongest_directions(pos, _complement(first), normal, x)
         ]
     elif same.any():
         alone = axes[:, 2] if same[0] else axes[:, 0]
         space = axes[:, :2] if same[0] else axes[:, 1:]
-        pairs = [(alone, second) for second in _strongest_directions(pos, space, normal)]
+        pairs = [(alone, second) for second in _strongest_directions(pos, space, normal, x)]
     else:
         pairs = [(axes[:, 0], axes[:, 1])]
-    bases = torch.stack([torch.stack([a, b, torch.linalg.cross(a, b)], 1) for a, b in pairs])
+    first, second = (torch.stack(axis) for axis in zip(*pairs))
+    bases = torch.stack([first, second, torch.linalg.cross(first, second)], 2)
     return (bases[:, None] @ orders_and_signs().to(pos)).flatten(0, 1)
 
 
@@ -168,18 +215,37 @@ def _complement(direction: Tensor) -> Tensor:
     return torch.linalg.svd(direction[None]).Vh[1:].T
 
 
-def _strongest_directions(pos: Tensor, space: Tensor, normal: Tensor | None = None) -> list[Tensor]:
+def _strongest_directions(
+    pos: Tensor, space: Tensor, normal: Tensor | None = None, x: Tensor | None = None
+) -> list[Tensor]:
     """Unit directions in ``space`` [3, d] toward the points of largest fourth
     moment, one of each pair of opposites; along the normals where no point lies there."""
     projected = pos @ space
     length = projected.norm(dim=1, keepdim=True)
-    if length.max() <= DEGENERATE * pos.norm(dim=1).max():
-        return [space[:, 0]] if normal is None else _strongest_directions(normal, space)
+    size = pos.norm(dim=1).max()
+    if length.max() <= DEGENERATE * size:
+        return [space[:, 0]] if normal is None else _strongest_directions(normal, space, x=x)
     far = length[:, 0] > 1e-6 * length.max()
-    unit = projected[far] / length[far]
+    unit, length = projected[far] / length[far], length[far, 0]
     moment = fourth_moments(unit, projected)
-    tied = unit[moment >= moment.max() * (1 - _MOMENT)]
+    tied = moment >= moment.max() * (1 - _MOMENT)
+    if tied.sum() > _MANY:  # the farthest alone, whose directions rounding turns least
+        tied = tied & (length >= length[tied].max() * (1 - _MOMENT))
+    tied = unit[tied]
+    if len(tied) > _MANY:
+        tied = tied[_once(tied.cpu().numpy())]
+        for short in _ALONG:
+            wave = short * math.sqrt(len(pos))
+            tied = tied[_largest(_strength_along(tied @ space.T, pos / size, normal, x, wave))]
     return [space @ direction for direction in tied[_distinct(tied.cpu().numpy())]]
+
+
+def _once(unit: np.ndarray) -> np.ndarray:
+    """Rows of unit vectors [M, d] without repetition and, but for some, without opposites: in
+    no time, unlike ``_distinct``."""
+    places = np.round(unit / SAME)
+    places *= np.where(places[:, :1] < 0, -1, 1)
+    return np.sort(np.unique(places, axis=0, return_index=True)[1])
 
 
 def _distinct(unit: np.ndarray) -> list[int]:
