@@ -131,7 +131,9 @@ def test_the_compiled_frame_is_that_of_torch(cloud, dtype, named_cloud, monkeypa
         pytest.skip("numba is not installed")
 
     def found():
-        moments, flat = frames._face_moments(pos - pos.mean(0), 0.4)
+        centered = pos - pos.mean(0)
+        share = torch.linspace(0.5, 1, len(pos) // 2, dtype=dtype)
+        moments, flat = frames._face_moments(centered, 0.4, centered[: len(share)], share)
         ends, score = frames._climb(moments, frames._starts().to(dtype))
         share = torch.tensor(flat / len(pos), dtype=dtype)
         return moments, share, ends, score, manhattan_frame(pos, 0.4)

@@ -238,16 +238,23 @@ def _pairs_torch_cluster(source, query, radius, batch_source, batch_query):
     return row[order], col[order]
 
 
-def local_moments(pos: Tensor, radius: float | Tensor, differentiable: bool = False) -> Tensor:
+def local_moments(
+    pos: Tensor,
+    radius: float | Tensor,
+    differentiable: bool = False,
+    center: Tensor | None = None,
+) -> Tensor:
     """Covariance of the points around each point, weighted by (1 - d^2 / radius^2)^2.
 
     Args:
         pos: one cloud [N, 3].
         radius: where the weight ends, in the units of the points.
         differentiable: in the points, and in a radius that is a tensor.
+        center: points of the cloud around which it is asked for [C, 3]; by default all.
 
     Returns:
-        [N, 3, 3], in squared units of ``pos``; no gradient flows back unless ``differentiable``.
+        [N or C, 3, 3], in squared units of ``pos``; no gradient flows back unless
+            ``differentiable``.
 
     Raises:
         ArgumentError: ``radius`` is not positive or not finite.
@@ -255,19 +262,21 @@ def local_moments(pos: Tensor, radius: float | Tensor, differentiable: bool = Fa
     **Equivariance:** C becomes R C R^T when the cloud is turned by R; unchanged
     by translation. The weight ends smoothly, so no neighbour matters at the edge.
     """
-    fixed = pos.detach()
+    center = pos if center is None else center
+    fixed, around = pos.detach(), center.detach()
     reach = check_radius(float(radius.detach()) if isinstance(radius, Tensor) else radius)
     if HAS_NUMBA and pos.device.type == "cpu" and not differentiable:
         from pcequi.ops.compiled import neighborhoods
 
-        return torch.from_numpy(neighborhoods.local_moments(fixed.contiguous().numpy(), reach))
-    row, near = pairs_within(fixed, fixed, reach)
+        arrays = [points.contiguous().numpy() for points in (fixed, around)]
+        return torch.from_numpy(neighborhoods.local_moments(*arrays, reach))
+    row, near = pairs_within(fixed, around, reach)
     if not differentiable:
-        pos, radius = fixed, reach
-    offset = pos[near] - pos[row]
+        pos, center, radius = fixed, around, reach
+    offset = pos[near] - center[row]
     weight = (1 - offset.square().sum(1) / radius**2).clamp_min(0).square()
     one = torch.cat([offset, torch.ones_like(offset[:, :1])], 1)
     outer = (weight[:, None, None] * one[:, :, None] * one[:, None, :]).flatten(1)
-    sums = pos.new_zeros(len(pos), 16).index_add_(0, row, outer).view(-1, 4, 4)
+    sums = pos.new_zeros(len(center), 16).index_add_(0, row, outer).view(-1, 4, 4)
     sums = sums / sums[:, 3:, 3:]  # every point is its own neighbour: never zero
     return sums[:, :3, :3] - sums[:, :3, 3:] * sums[:, 3:, :3]

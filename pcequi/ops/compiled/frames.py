@@ -13,20 +13,21 @@ __all__ = ["climb", "face_moments"]
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def face_moments(pos, radius, degenerate):
-    """Fourth moments [9, 9] of the normals, weighted by flatness, and the weights' sum."""
-    covariance = local_moments(pos, radius)
+def face_moments(pos, center, share, radius, degenerate):
+    """Fourth moments [9, 9] of the normals at some points, which count for shares [C] of their
+    flatness, and the weights' sum."""
+    covariance = local_moments(pos, center, radius)
     value, axes = np.empty(3, pos.dtype), np.empty((3, 3), pos.dtype)
     outer = np.empty(9, pos.dtype)
     moments, total = np.zeros((9, 9), pos.dtype), 0.0
     least, tiny = 1e-12 * radius * radius, np.finfo(pos.dtype).tiny
-    for t in range(len(pos)):
+    for t in range(len(center)):
         eigen(covariance[t], value, axes)
         gap = value[1] - value[0]
         if gap / max(value[2], tiny) <= degenerate:
             continue
         flat = min(max(gap / max(value[1], least), 0.0), 1.0)
-        flat *= flat
+        flat *= flat * share[t]
         total += flat
         for i in range(3):
             for j in range(3):

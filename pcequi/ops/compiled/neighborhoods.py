@@ -255,17 +255,17 @@ def operator(
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def local_moments(pos, radius):
-    """Weighted covariance around each point, from offsets to the point itself."""
+def local_moments(pos, center, radius):
+    """Weighted covariance of the points around each centre [C, 3], from offsets to it."""
     size = pos.shape[0]
-    out = np.empty((size, 3, 3), pos.dtype)
+    out = np.empty((center.shape[0], 3, 3), pos.dtype)
     columns, extent = _in_blocks(pos)
     near, square = np.empty(size + _BLOCK, np.uint32), np.empty(_BLOCK, pos.dtype)
     offset = np.empty((3, size), pos.dtype)
     inverse = 1 / (radius * radius)
-    for t in range(size):
-        count = _near(pos[t], columns, extent, radius, near, square)
-        _offsets(pos, near, count, pos[t], offset)
+    for t in range(center.shape[0]):
+        count = _near(center[t], columns, extent, radius, near, square)
+        _offsets(pos, near, count, center[t], offset)
         m = sx = sy = sz = xx = xy = xz = yy = yz = zz = pos.dtype.type(0)
         for i in range(count):
             dx, dy, dz = offset[0, i], offset[1, i], offset[2, i]
