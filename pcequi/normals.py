@@ -82,8 +82,8 @@ def estimate_normals(pos: Tensor, num_neighbors: int = 24, differentiable: bool 
     Args:
         pos: one cloud [N, 3].
         num_neighbors: neighbours in the estimate, at most N are used.
-        differentiable: the same normals as functions of the points, but for those in a space
-            of two least variances and of clouds of fewer than 3 points; see ``following_axis``.
+        differentiable: the same normals as functions of the points, but for those that only a
+            fixed direction decides; see ``following_axis``.
 
     Returns:
         Unit normals [N, 3]; no gradient flows back unless ``differentiable``. A cloud of fewer
@@ -95,36 +95,42 @@ def estimate_normals(pos: Tensor, num_neighbors: int = 24, differentiable: bool 
     **Equivariance:** turns with the cloud, unchanged by translation.
     """
     where, pos = pos, check_cloud(pos, wide=True).detach()
-    out = pos - pos.mean(0)
+    away = where - where.mean(0)
+    out = away.detach()
     size, tiny = out.norm(dim=1).max(), torch.finfo(pos.dtype).tiny
     if len(pos) < 3:
+        away = away if differentiable else out
         up = out.new_tensor([0.0, 0.0, 1.0]).expand_as(out)
-        length = out.norm(dim=1, keepdim=True)
-        return torch.where(length > DEGENERATE * size, out / length.clamp_min(tiny), up)
+        length = away.norm(dim=1, keepdim=True)
+        return torch.where(length > DEGENERATE * size, away / length.clamp_min(tiny), up)
     covariance, mean = _weighted_covariance(pos, num_neighbors)
     variance, axes = symmetric_eigen(covariance)
     normal = signed(smallest_axis(variance, axes, out, size), (-mean, out), size)
     if not differentiable:
         return normal
-    return following_axis(normal, _weighted_covariance(where, num_neighbors, True)[0], variance)
+    covariance = _weighted_covariance(where, num_neighbors, True)[0]
+    return following_axis(normal, covariance, variance, away)
 
 
-def following_axis(axis: Tensor, matrices: Tensor, variance: Tensor) -> Tensor:
-    """An axis of least variance as a function of its matrix.
+def following_axis(axis: Tensor, matrices: Tensor, variance: Tensor, out: Tensor) -> Tensor:
+    """What ``smallest_axis`` found as a function of the matrices and of ``out``.
 
     One step of Rayleigh quotient iteration from the axis itself, with the adjugate of
     C - (a . C a) in place of its inverse, which does not exist. It converges cubically, so two
     derivatives are those of the eigenvector. They depend on no other eigenvectors, unlike those
-    of ``torch.linalg.eigh``, which are NaN where the two larger variances agree.
+    of ``torch.linalg.eigh``, which are NaN where the two larger variances agree. Where the two
+    least variances agree to a thousandth of the largest, no axis follows, and the rule is ``out``
+    less its part along the axis of largest variance, which does.
 
     Args:
-        axis: unit eigenvectors of the least eigenvalue [N, 3], constants.
+        axis: unit vectors of least variance [N, 3], on the side of ``out`` where they are not
+            perpendicular to it, constants.
         matrices: symmetric [N, 3, 3], differentiable.
         variance: their eigenvalues, least first [N, 3].
+        out: directions away from the centroid [N, 3], differentiable.
 
     Returns:
-        The same vectors [N, 3]; constants where the two least eigenvalues agree to a thousandth
-        of the largest, as no axis follows there.
+        The same vectors [N, 3]; constants where the rule was a fixed direction.
 
     Source: the iteration: Parlett, "The Symmetric Eigenvalue Problem", 1980, chapter 4.
 
@@ -133,13 +139,34 @@ def following_axis(axis: Tensor, matrices: Tensor, variance: Tensor) -> Tensor:
     simple = (variance[:, 1:2] - variance[:, :1]) > ONE_SPACE * variance[:, 2:]
     scale = torch.where(variance[:, 2:] > 0, variance[:, 2:], 1)
     matrices = matrices / scale[:, :, None]
+    found = torch.nn.functional.normalize(
+        torch.where(simple, _step_to_axis(axis, matrices), axis), dim=1
+    )
+    if not simple.all():
+        found = torch.where(simple, found, _outward(axis, matrices, variance / scale, out))
+    return axis + (found - found.detach())  # the value to the bit
+
+
+def _step_to_axis(axis: Tensor, matrices: Tensor) -> Tensor:
+    """Eigenvectors [N, 3], of any length, one step from those given."""
     quotient = torch.einsum("ni,nij,nj->n", axis, matrices, axis)
     eye = torch.eye(3, dtype=axis.dtype, device=axis.device)
     one, two, three = (matrices - quotient[:, None, None] * eye).unbind(1)
     cofactors = [torch.linalg.cross(*pair) for pair in ((two, three), (three, one), (one, two))]
-    found = torch.einsum("nij,nj->ni", torch.stack(cofactors, 1), axis)
-    found = torch.nn.functional.normalize(torch.where(simple, found, axis), dim=1)
-    return axis + (found - found.detach())  # the value to the bit
+    return torch.einsum("nij,nj->ni", torch.stack(cofactors, 1), axis)
+
+
+def _outward(axis: Tensor, matrices: Tensor, variance: Tensor, out: Tensor) -> Tensor:
+    """Unit vectors [N, 3] along ``out`` less its part along the axis of largest variance, if there
+    is one; ``axis`` where nothing is left."""
+    largest = symmetric_eigen(matrices.detach())[1][:, :, 2]
+    one = (variance[:, 2:] - variance[:, :1]) > ONE_SPACE * variance[:, 2:]
+    step = torch.where(one, _step_to_axis(largest, matrices), largest)
+    along = torch.where(one, torch.nn.functional.normalize(step, dim=1), 0)
+    side = out - (out * along).sum(1, keepdim=True) * along
+    length = side.detach().norm(dim=1, keepdim=True)
+    usable = length > DEGENERATE * out.detach().norm(dim=1).max()
+    return torch.nn.functional.normalize(torch.where(usable, side, axis), dim=1, eps=0)
 
 
 def neighborhood_mean(pos: Tensor, num_neighbors: int, differentiable: bool = False) -> Tensor:

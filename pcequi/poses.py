@@ -254,8 +254,9 @@ class NormalPoses:
             variance, axes = symmetric_eigen(local_moments(fixed, reach))
             normal = signed(smallest_axis(variance, axes, out, size), (out,), size)
             if differentiable:
-                reach = self.radius * (pos - pos.mean(0)).norm(dim=1).max() if size > 0 else 1.0
-                normal = following_axis(normal, local_moments(pos, reach, True), variance)
+                away = pos - pos.mean(0)
+                reach = self.radius * away.norm(dim=1).max() if size > 0 else 1.0
+                normal = following_axis(normal, local_moments(pos, reach, True), variance, away)
         else:
             normal = unit_normals(pos, normal, 0, differentiable)
         frames = frames_from_two(normal, any_perpendicular(normal))
