@@ -147,11 +147,12 @@ def _of_nearest(tree, source, query, k, count, least) -> tuple[Tensor, Tensor]:
     index, distance, open_end = map(torch.cat, zip(*found))
     if open_end.any():
         rows = open_end.nonzero()[:, 0]
-        wider = _of_nearest(tree, source, query[rows], k, _WIDER * count, least)
-        index, distance = (
-            index.index_copy(0, rows, wider[0]),
-            distance.index_copy(0, rows, wider[1]),
-        )
+        # Queries at one place are asked once: thousands of them would each find all of the others.
+        once, back = query[rows].detach().unique(dim=0, return_inverse=True)
+        wider = _of_nearest(tree, source, once, k, _WIDER * count, least)[0][back]
+        parts = zip(query[rows].split(_rows(k)), wider.split(_rows(k)))
+        apart = torch.cat([_distances(part[:, None], source[near])[:, 0] for part, near in parts])
+        index, distance = index.index_copy(0, rows, wider), distance.index_copy(0, rows, apart)
     return index, distance
 
 
