@@ -260,9 +260,8 @@ def _flatness(pos: Tensor, radius: float, center: Tensor) -> tuple[Tensor, Tenso
     Flatness falls to zero, with zero slope, where the two least variances
     agree and the normal is lost, so rounding never decides anything.
     """
-    parts = center.split(
-        max(1, _MOST**2 // len(pos))
-    )  # of millions of points all pairs fill memory
+    # Of millions of points all pairs fill memory.
+    parts = center.split(max(1, _MOST**2 // len(pos)))
     moments = torch.cat([local_moments(pos, radius, center=part) for part in parts])
     return _facing(*torch.linalg.eigh(moments), radius)
 
