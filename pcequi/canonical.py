@@ -46,7 +46,7 @@ _OTHER_WAVES = ((1.3, 2.7, -0.9), (-2.6, 0.7, 1.9), (0.8, -1.4, 3.3))
 _MANY = 60
 _ALONG = (2.2, 2.9)
 # Pairs of axes that speak for more, where the best frames of all of them tie.
-_SPEAK = 256
+_SPEAK = 128
 # Frames and points in the score's array at once.
 _CHUNK = 2**20
 
@@ -120,7 +120,7 @@ def _largest(value: Tensor) -> Tensor:
 
 
 def _spoken_for(frames: Tensor, pos: Tensor, normal: Tensor | None, x: Tensor | None) -> Tensor:
-    """Candidates [F, 3, 3], 24 a pair of axes. Of very many pairs some, if the best frames of all
+    """Candidates [F, 3, 3], 24 a pair of axes. Of very many pairs the best frames of some, if all
     of these tie: a symmetry of the cloud exchanges them, as those of a ring."""
     pairs = len(frames) // 24
     if pairs <= _SPEAK:
@@ -128,8 +128,9 @@ def _spoken_for(frames: Tensor, pos: Tensor, normal: Tensor | None, x: Tensor | 
     golden = torch.arange(_SPEAK, dtype=torch.float64) * ((math.sqrt(5) - 1) / 2)  # in no step
     some = (golden.frac() * pairs).long().to(frames.device)
     some = frames.view(pairs, 24, 3, 3)[some].flatten(0, 1)
-    best = _score(pos, normal, some, x=x).view(-1, 24).amax(1)
-    return some if _largest(best).all() else frames
+    score = _score(pos, normal, some, x=x)
+    best = _largest(score)
+    return some[best] if best.view(-1, 24).any(1).all() else frames
 
 
 def _score(
@@ -228,11 +229,11 @@ def _strongest_directions(
     far = length[:, 0] > 1e-6 * length.max()
     unit, length = projected[far] / length[far], length[far, 0]
     moment = fourth_moments(unit, projected)
-    tied = moment >= moment.max() * (1 - _MOMENT)
-    if tied.sum() > _MANY:  # the farthest alone, whose directions rounding turns least
-        tied = tied & (length >= length[tied].max() * (1 - _MOMENT))
-    tied = unit[tied]
+    found = moment >= moment.max() * (1 - _MOMENT)
+    tied = unit[found]
     if len(tied) > _MANY:
+        length = length[found]  # rounding turns the directions of the farthest least
+        tied = tied[length >= length.max() * (1 - _MOMENT)]
         tied = tied[_once(tied.cpu().numpy())]
         for short in _ALONG:
             wave = short * math.sqrt(len(pos))
