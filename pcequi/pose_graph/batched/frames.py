@@ -14,7 +14,7 @@ from pcequi.pose_graph.batched.near import local_moments
 
 __all__ = ["FRAMES", "manhattan_frames", "normals", "principal_frames", "variances"]
 
-# Of larger clouds ``frames.manhattan_frame`` takes every n-th point alone.
+# Of larger clouds ``frames.manhattan_frame`` asks some points alone.
 MOST_POINTS = one._MOST
 
 
