@@ -66,13 +66,19 @@ def test_normals_point_away_from_the_centroid_of_the_cloud():
     assert out.min() > -1e-9 and out.max() > 0.5
 
 
-def test_an_axis_that_is_not_fixed_by_its_matrix_does_not_follow_it():
-    variance = torch.tensor([[1.0, 1.0, 2.0], [1.0, 1.0005, 2.0]]).double()
+def test_an_axis_that_is_not_fixed_by_its_matrix_follows_what_fixes_it():
+    variance = torch.tensor([[1.0, 1.0, 2.0], [1.0, 1.0005, 2.0], [1.0, 1.0, 1.0]]).double()
     matrices = torch.diag_embed(variance).requires_grad_()
-    axis = torch.tensor([[1.0, 0, 0]]).double().expand(2, 3)
-    found = following_axis(axis, matrices, variance)
+    axis = torch.tensor([[1.0, 0, 0]]).double().expand(3, 3)
+    found = following_axis(axis, matrices, variance, 5 * axis)
     (slope,) = torch.autograd.grad(found.sum(), matrices)
-    assert torch.equal(found.detach(), axis) and (slope == 0).all()
+    assert torch.equal(found.detach(), axis)
+    # The axis of largest variance leans over by C_xz / (2 - 1), and what is left of the direction
+    # outwards leans back as much, whatever the two least do.
+    assert slope[:2].abs().max() < 2 and (slope[2] == 0).all()
+    torch.testing.assert_close(
+        slope[:2, 0, 2] + slope[:2, 2, 0], -torch.ones(2).double(), rtol=1e-2, atol=0
+    )
 
 
 def test_hats_interpolate_what_they_are_along(generator):
