@@ -121,12 +121,19 @@ class GroupConv(MessagePassing):
             size: (num_src, num_dst); by default a square graph.
 
         Raises:
-            ShapeError: shapes that do not fit; the message names the argument.
+            ShapeError: shapes that do not fit, or features of another type than the weights; the
+                message names the argument.
         """
         pair = (x, x) if isinstance(x, Tensor) else x
         if pair[0].dim() != 2 or pair[0].shape[1] != self.in_channels:
             raise ShapeError(
                 f"`x` (={list(pair[0].shape)}) must be [num_src, in_channels (={self.in_channels})]"
+            )
+        kind, own = pair[0].dtype, self.weight.dtype
+        if kind != own and not torch.is_autocast_enabled(self.weight.device.type):
+            raise ShapeError(
+                f"`x` (={kind}) must be of the type of the layer's weights (={own}); take "
+                "`x.to(layer.weight.dtype)`, or `layer.to(x.dtype)`"
             )
         offset, rotation, *rest = relative_pose
         edges = edge_index.shape[1]  # not by len(), which would fix the sizes of a traced graph

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import pcequi.nn
+from pcequi.errors import ShapeError
 from pcequi.kernels import SE3Kernel
 from pcequi.models import GroupConvClassifier
 from pcequi.nn import GroupConv, GroupConvBlock, GroupPool, LiftBlock
@@ -126,3 +127,13 @@ def test_a_layer_with_many_neighbours_in_16_bits(dtype, generator):
     wanted = conv(x, edge_index, (offset, None), size=(4000, 1))
     found = conv.to(dtype)(x.to(dtype), edge_index, (offset.float(), None), size=(4000, 1))
     torch.testing.assert_close(found.double(), wanted, rtol=0.05, atol=0.02)
+
+
+def test_features_of_another_type_are_refused_but_under_casts(generator):
+    x = torch.randn(20, 5, generator=generator)
+    conv, run = edges(x.double(), generator)
+    with pytest.raises(ShapeError, match=r"`x` \(=torch.float64\).*weights \(=torch.float32\)"):
+        run(conv, x.double())
+    with torch.autocast("cpu", torch.bfloat16):
+        found, wanted = (run(conv, some).float() for some in (x.bfloat16(), x))
+    assert (found - wanted).norm() < 0.02 * wanted.norm()
