@@ -136,4 +136,4 @@ def test_features_of_another_type_are_refused_but_under_casts(generator):
         run(conv, x.double())
     with torch.autocast("cpu", torch.bfloat16):
         found, wanted = (run(conv, some).float() for some in (x.bfloat16(), x))
-    assert (found - wanted).norm() < 0.02 * wanted.norm()
+    assert (found - wanted).norm() < 0.1 * wanted.norm()  # offsets are rounded to 8 bits, too
