@@ -13,9 +13,9 @@ from pcequi.training.rows import load_batch
 
 __all__ = ["FEW_STEPS", "refresh_norms"]
 
-#: With fewer steps than this, ``fit`` measures the statistics anew at its end, and
-#: before each look at rows that are held out. A
-#: running average keeps 0.9 of itself a step, so 3e-5 of its start after as many.
+#: With fewer steps than this, ``fit`` measures the statistics anew at its end, and before each
+#: look at rows that are held out. A running average keeps 0.9 of itself a step, so 3e-5 of its
+#: start after as many.
 FEW_STEPS = 100
 
 
