@@ -140,31 +140,26 @@ class DeviceGraphs:
             below = each
         return total * len(store)
 
-    def batch(self, rows: Tensor, out: PoseGraph | None = None) -> PoseGraph:
+    def batch(self, rows: Tensor) -> PoseGraph:
         """The graphs of some clouds as one.
 
         Args:
             rows: [G], on the device; not looked at, so a row outside is an error of the device.
-            out: of an earlier batch of as many clouds, whose memory is filled again.
 
         Returns:
             A ``PoseGraph`` with ``blocks`` and without ``pos`` and ``rot``.
         """
         levels = []
         for number, (tensors, each) in enumerate(zip(self._tensors, self._each)):
-            old = None if out is None else out.levels[number]
             found = {}
             for name, tensor in tensors.items():
-                shape = (len(rows), *tensor.shape[1:])
-                into = None if old is None else getattr(old, name).view(shape)
-                taken = torch.index_select(tensor, 0, rows, out=into)
+                taken = tensor.index_select(0, rows)
                 found[name] = taken if name in _OF_CLOUDS else taken.flatten(0, 1)
-            if old is None:
-                count = torch.full((len(rows),), each, dtype=torch.long, device=self.device)
-                basis = self.levels[number].basis if "blocks" in found else 0
-                old = LevelGraph(count=count, pos=None, rot=None, basis=basis, **found)
-                old.characters, old.each = self._characters[number], each
-            levels.append(old)
+            count = torch.full((len(rows),), each, dtype=torch.long, device=self.device)
+            basis = self.levels[number].basis if "blocks" in found else 0
+            level = LevelGraph(count=count, pos=None, rot=None, basis=basis, **found)
+            level.characters, level.each = self._characters[number], each
+            levels.append(level)
         return PoseGraph(levels)
 
 

@@ -91,10 +91,10 @@ class Poses:
 
 @functools.lru_cache(maxsize=16)
 def _grid(rotations: str | int, dtype, device) -> Tensor:
-    with torch.inference_mode(False), torch.device(device or "cpu"):
+    with torch.inference_mode(False), torch.device("cpu"):
         if isinstance(rotations, int):
-            return so3.super_fibonacci(rotations, dtype=dtype)
-        return so3.finite_group(rotations, dtype=dtype)
+            return so3.super_fibonacci(rotations, dtype=dtype, device=device)
+        return so3.finite_group(rotations, dtype=dtype, device=device)
 
 
 _MOST = 100_000

@@ -44,17 +44,6 @@ def test_logits_and_gradients_are_those_of_the_store(network, store):
         torch.testing.assert_close(one, other, atol=1e-8, rtol=1e-6)
 
 
-def test_memory_of_an_earlier_batch_is_filled_again(network, store):
-    graphs = DeviceGraphs.load(store, "cpu", torch.float64)
-    network.eval()
-    first = graphs.batch(torch.tensor([1, 2]))
-    places = [level.weight.data_ptr() for level in first.levels]
-    again = graphs.batch(torch.tensor([3, 0]), out=first)
-    assert [level.weight.data_ptr() for level in again.levels] == places
-    expected = network(graphs.batch(torch.tensor([3, 0])))
-    assert torch.equal(network(again), expected)
-
-
 def test_memory_is_known_before_it_is_taken(store):
     for dtype in (torch.float32, torch.bfloat16):
         graphs = DeviceGraphs.load(store, "cpu", dtype)

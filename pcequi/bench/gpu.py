@@ -16,14 +16,14 @@ from pcequi.models import GroupConvClassifier, averaged_logits, preset
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, build_pose_graphs
 from pcequi.training.settings import FitSettings
 from pcequi.training.state import TrainingState
-from pcequi.training.step import BatchLoss, GraphedSteps, Totals
+from pcequi.training.step import BatchLoss, GraphedSteps, Totals, train_step
 
 __all__ = ["GPU_EXPLANATIONS", "gpu_figures", "step_cost"]
 
 GPU_EXPLANATIONS = {
     "copy_gb_per_s": "what this GPU copies within its memory, read and written",
     "matmul_tflop_per_s": "what it multiplies in bfloat16, 8,192 x 8,192 x 8,192",
-    "precompute_ms_per_shape": "graphs of 128 shapes made together on the GPU",
+    "precompute_ms_per_shape": "graphs of 1,024 shapes made together on the GPU",
     "train_ms_per_shape": "captured step from graphs on the GPU, bfloat16 casts, batch 32",
     "train_share_of_model": "time of its FLOPs, or of its traffic by a model, over its time",
     "train_512_ms_per_shape": "the same, batch 512",
@@ -31,13 +31,13 @@ GPU_EXPLANATIONS = {
     "train_eager_ms_per_shape": "batch 32, kernels launched one by one",
     "train_float32_ms_per_shape": "captured, batch 32, without casts",
     "predict_shapes_per_s": "from graphs on the GPU, batch 512, bfloat16 casts",
-    "predict_raw_shapes_per_s": "from points to class, batch 128",
-    "dense_time_ratio": "training step of the same network on all its poses, both eager",
-    "dense_memory_ratio": "peak memory of the same two steps",
-    "dense_24_time_ratio": "the same with 24 frames a point, equal budgets",
+    "predict_raw_shapes_per_s": "from points to class, 1,024 shapes together",
+    "dense_time_ratio": "captured step of the same network on all its poses, batch 32",
+    "dense_memory_ratio": "peak memory of the same two steps, not captured",
+    "dense_24_time_ratio": "the same with 24 frames a point, equal budgets, batch 4",
     "dense_24_memory_ratio": "peak memory of those two steps",
     "rotation_scaling_ratio": "captured step, 64 rotations a point over 8, equal budgets",
-    "dgcnn_time_ratio": "step of DGCNN (neighbour search in it) over ours from graphs, eager both",
+    "dgcnn_time_ratio": "captured step of DGCNN, neighbour search in it, over ours, batch 32",
 }
 
 
@@ -94,6 +94,7 @@ def gpu_figures(
     """
     tell = progress or (lambda part: None)
     clouds = default_clouds(128)
+    many = [cloud.cuda() for cloud in clouds] * 8
     settings = preset(name)
     levels, channels = settings["levels"], settings["channels"]
     figures, kept = dict.fromkeys(GPU_EXPLANATIONS), {}
@@ -107,19 +108,18 @@ def gpu_figures(
     copy, product = _ceilings(measure)
     figures["copy_gb_per_s"], figures["matmul_tflop_per_s"] = copy / 1e9, product / 1e12
     tell("precompute")
-    on_gpu = [cloud.cuda() for cloud in clouds]
-    build = lambda: build_pose_graphs(on_gpu, levels, dtype=torch.float32)  # noqa: E731
+    build = lambda: build_pose_graphs(many, levels, dtype=torch.float32)  # noqa: E731
     seconds = measure({"precompute": build}, rounds=5, warmup=1)["precompute"]
-    figures["precompute_ms_per_shape"] = 1e3 * seconds / len(clouds)
+    figures["precompute_ms_per_shape"] = 1e3 * seconds / len(many)
     tell("train")
-    graph = build()
+    graph = build_pose_graphs(many[:128], levels, dtype=torch.float32)
     graphs = DeviceGraphs.collect([graph], levels, len(clouds), torch.bfloat16)
     single = DeviceGraphs.collect([graph], levels, len(clouds), torch.float32)
     steps = {
         "train": _captured(graphs, levels, channels, 32, "bfloat16"),
         "train_512": _captured(graphs, levels, channels, 512, "bfloat16"),
         "train_float32": _captured(single, levels, channels, 32, "float32"),
-        "train_eager": _eager(graphs.batch(_rows(32, clouds)), levels, channels),
+        "train_eager": _one_by_one(graphs, levels, channels, 32),
     }
     medians = measure(steps)
     for key, size in (("train", 32), ("train_512", 512), ("train_float32", 32)):
@@ -142,24 +142,37 @@ def gpu_figures(
 
     @torch.no_grad()
     def predict_raw():
-        return averaged_logits(model, build()).argmax(1)
+        made = DeviceGraphs.collect([build()], levels, len(many), torch.bfloat16)
+        every = made.batch(torch.arange(len(many), device="cuda"))
+        with torch.autocast("cuda", torch.bfloat16):
+            return averaged_logits(model, every).argmax(1)
 
     figures["predict_shapes_per_s"] = 512 / measure({"predict": predict})["predict"]
     raw = measure({"predict_raw": predict_raw}, rounds=5, warmup=1)["predict_raw"]
-    figures["predict_raw_shapes_per_s"] = len(clouds) / raw
-    graphs = single = held = graph = steps = None
+    figures["predict_raw_shapes_per_s"] = len(many) / raw
     tell("dense")
-    for label, own, size in (("dense", levels, 8), ("dense_24", with_rotations(levels, "O"), 2)):
+    held = single = graph = steps = None
+    for label, own, size in (("dense", levels, 32), ("dense_24", with_rotations(levels, "O"), 4)):
         if not all(hasattr(level.poses, "rotations") for level in levels):
             continue
         pair = {f"{label}_compressed": own, label: [level.with_budget() for level in own]}
-        built = {key: _on_cpu(clouds[:size], lv).to("cuda") for key, lv in pair.items()}
-        steps = {key: _eager(graph, pair[key], channels) for key, graph in built.items()}
-        memory = {key: _peak(step) for key, step in steps.items()}
-        medians = measure(steps, rounds=5, warmup=1)
+        made = {
+            key: DeviceGraphs.collect([_on_cpu(clouds[:4], lv).to("cuda")], lv, 4, torch.bfloat16)
+            for key, lv in pair.items()
+        }
+        memory = {
+            key: _peak(_one_by_one(graphs, pair[key], channels, size))
+            for key, graphs in made.items()
+        }
+        steps = {
+            key: _captured(graphs, pair[key], channels, size, "bfloat16")
+            for key, graphs in made.items()
+        }
+        medians = measure(steps)
         figures[f"{label}_time_ratio"] = medians[label] / medians[f"{label}_compressed"]
         figures[f"{label}_memory_ratio"] = memory[label] / memory[f"{label}_compressed"]
         kept[f"{label}_bytes"] = memory
+        made = steps = None
     tell("rotations")
     if hasattr(levels[0].poses, "rotations"):
         steps = {}
@@ -171,10 +184,11 @@ def gpu_figures(
         medians = measure(steps)
         figures["rotation_scaling_ratio"] = medians["rotations_64"] / medians["rotations_8"]
     tell("DGCNN")
-    built = build_pose_graphs([c.cuda() for c in clouds[:32]], levels, dtype=torch.float32)
-    ours = _eager(built, levels, channels)
+    graph = build_pose_graphs(many[:32], levels, dtype=torch.float32)
+    graphs = DeviceGraphs.collect([graph], levels, 32, torch.bfloat16)
     theirs = _training(DGCNN(40).cuda(), torch.stack(clouds[:32]).cuda(), 32)
-    medians = measure({"dgcnn_ours": ours, "dgcnn": theirs}, rounds=10)
+    steps = {"dgcnn_ours": _captured(graphs, levels, channels, 32, "bfloat16")}
+    medians = measure(steps | {"dgcnn": _replayed(theirs)})
     figures["dgcnn_time_ratio"] = medians["dgcnn"] / medians["dgcnn_ours"]
     return {**figures, "preset": name, "gpu": torch.cuda.get_device_name(), "rounds": kept}
 
@@ -214,14 +228,22 @@ def _captured(graphs, levels: list[Level], channels, size: int, precision: str) 
     return lambda: steps(graphs, rows, rows % 40, None)
 
 
-def _eager(graph: PoseGraph, levels: list[Level], channels) -> Callable:
-    model = GroupConvClassifier(levels, 40, channels=channels).cuda()
-    return _training(model, graph, len(graph.levels[0].count))
+def _one_by_one(graphs, levels: list[Level], channels, size: int) -> Callable:
+    """A step whose kernels are launched one by one."""
+    settings = FitSettings(precision="bfloat16", batch_size=size)
+    model = GroupConvClassifier(levels, 40, channels=channels).cuda().train()
+    loss, totals = BatchLoss(model, settings), Totals("cuda")
+    optimizer = TrainingState(model, settings, None).optimizer
+    rows = torch.arange(size, device="cuda") % len(graphs)
+    return lambda: train_step(
+        loss, optimizer, graphs.batch(rows), rows % 40, None, totals, clip=settings.clip
+    )
 
 
 def _training(model, batch, size: int) -> Callable:
+    """A step of any network, with the casts and the optimizer of ours."""
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True, capturable=True)
     target = torch.arange(size, device="cuda") % 40
 
     def step() -> None:
@@ -232,6 +254,20 @@ def _training(model, batch, size: int) -> Callable:
         optimizer.step()
 
     return step
+
+
+def _replayed(step: Callable) -> Callable:
+    """A step captured as a CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        step()
+    return graph.replay
 
 
 def _peak(step: Callable) -> int:

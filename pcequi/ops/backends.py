@@ -1,5 +1,6 @@
 """Which optional backends can be used: the one place that probes for them."""
 
+import functools
 import os
 import threading
 from contextlib import nullcontext
@@ -69,3 +70,13 @@ def parallel_kernel():
 
 HAS_TORCH_CLUSTER = _importable("torch_cluster", "PCEQUI_NO_TORCH_CLUSTER")
 HAS_NUMBA = _importable("numba", "PCEQUI_NO_NUMBA")
+
+
+@functools.cache
+def has_triton() -> bool:
+    """Whether kernels for a GPU can be compiled; asked where there is one, as it takes a second.
+    Torch for CUDA brings Triton along; ``PCEQUI_NO_TRITON=1`` does without.
+
+    **Equivariance:** does not apply.
+    """
+    return _importable("triton", "PCEQUI_NO_TRITON")

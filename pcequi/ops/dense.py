@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError
-from pcequi.ops.backends import HAS_NUMBA, in_fork, parallel_kernel
+from pcequi.ops.backends import HAS_NUMBA, has_triton, in_fork, parallel_kernel
 from pcequi.short_repr import short_repr
 
 __all__ = ["Characters", "dense_blocks", "grouped_bmm", "with_ones"]
 
 _COMPILED = (torch.float32, torch.bfloat16)
+_ON_GPU = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,6 +50,12 @@ class Characters:
                 f"`signs` (={list(self.signs.shape)}) must be of 2 or 4 elements, and `turns` "
                 f"(={list(self.turns.shape)}) of as many poses; make them by `Characters.of`"
             )
+        object.__setattr__(self, "_inverse", self.turns.argsort(1))
+
+    @property
+    def inverse(self) -> Tensor:
+        """Place of each function of the first pose among those of pose k [K, B]."""
+        return self._inverse
 
     @property
     def size(self) -> int:
@@ -80,11 +87,15 @@ class _Fourier(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(x, signs, turns, back, scale, spare, last):
+    def forward(x, signs, inverse, back, scale, spare, last):
+        if x.is_cuda and x.dtype in _ON_GPU and has_triton():
+            from pcequi.ops.gpu_fourier import fourier
+
+            return fourier(x, inverse, back, scale, spare, last)
         compiled = HAS_NUMBA and x.device.type == "cpu" and x.dtype in _COMPILED
         if compiled and not in_fork():
-            return _compiled(x, turns, back, scale, spare, last)
-        return _transformed(x, signs, turns, back, scale, spare, last)
+            return _compiled(x, inverse, back, scale, spare, last)
+        return _transformed(x, signs, inverse, back, scale, spare, last)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -103,7 +114,7 @@ class _Fourier(torch.autograd.Function):
         return _Fourier.apply(tangent, *ctx.saved_tensors, *rest)
 
     @staticmethod
-    def vmap(info, in_dims, x, signs, turns, back, scale, spare, last):
+    def vmap(info, in_dims, x, signs, inverse, back, scale, spare, last):
         """Many features of the same poses are more clouds."""
 
         def clouds(value: Tensor | None, dim: int | None) -> Tensor | None:
@@ -114,7 +125,7 @@ class _Fourier(torch.autograd.Function):
             return value.movedim(dim, 0).flatten(0, 1)
 
         x, last = clouds(x, in_dims[0]), clouds(last, in_dims[6])
-        out = _Fourier.apply(x, signs, turns, back, scale, spare, last)
+        out = _Fourier.apply(x, signs, inverse, back, scale, spare, last)
         return out.unflatten(0, (info.batch_size, -1)), 0
 
 
@@ -123,27 +134,27 @@ def _fourier(x: Tensor, *rest) -> Tensor:
     return (_transformed if torch.compiler.is_compiling() else _Fourier.apply)(x, *rest)
 
 
-def _transformed(x, signs, turns, back, scale, spare, last) -> Tensor:
-    signs, (size, basis) = signs.to(x.dtype) * scale, turns.shape
+def _transformed(x, signs, inverse, back, scale, spare, last) -> Tensor:
+    signs, (size, basis) = signs.to(x.dtype) * scale, inverse.shape
     shift = torch.arange(size, device=x.device)[:, None] * basis
     if back:
         x = torch.einsum("ak,gapbc->gpkbc", signs, x)
         if spare:
             one = x.new_zeros(1) if last is None else last.to(x.dtype)[:, :, None, :, None]
             x = torch.cat([x, one.expand(*x.shape[:4], spare)], 4)
-        index = (turns + shift).flatten()
+        index = (inverse.argsort(1) + shift).flatten()
     else:
         x = x[..., : x.shape[4] - spare]
-        index = (turns.argsort(1) + shift).flatten()
+        index = (inverse + shift).flatten()
     x = x.flatten(2, 3).index_select(2, index).unflatten(2, (size, basis))
     return x if back else torch.einsum("ak,gpkbc->gapbc", signs, x)
 
 
-def _compiled(x: Tensor, turns: Tensor, back: bool, scale: float, spare: int, last) -> Tensor:
+def _compiled(x: Tensor, inverse: Tensor, back: bool, scale: float, spare: int, last) -> Tensor:
     from pcequi.ops.compiled import dense
 
     clouds, first, second, basis, channels = x.shape
-    x, inverse, scale = x.detach().contiguous(), turns.argsort(1).numpy(), np.float32(scale)
+    x, inverse, scale = x.detach().contiguous(), inverse.numpy(), np.float32(scale)
     if not back:
         out = x.new_empty(clouds, second, first, basis, channels - spare)
         with parallel_kernel():
@@ -234,15 +245,15 @@ def grouped_bmm(
     if characters is None:
         x = with_ones(x) if constant else x
         return torch.bmm(blocks, x.view(clouds, -1, x.shape[1])).view(-1, x.shape[1])
-    signs, turns = characters.signs, characters.turns
-    (size, basis), channels = turns.shape, x.shape[1]
+    signs, inverse = characters.signs, characters.inverse
+    (size, basis), channels = inverse.shape, x.shape[1]
     sums = blocks[:, 0].sum(2).view(clouds, -1, basis) if constant else None
     x = x.reshape(clouds, -1, size, 1, channels)
-    x = _fourier(x, signs, turns.new_zeros(size, 1), False, 1.0, 0, None)
+    x = _fourier(x, signs, inverse.new_zeros(size, 1), False, 1.0, 0, None)
     # Without the ones, whose odd number of channels costs a fifth of the product's time.
     z = torch.bmm(blocks.flatten(0, 1), x.reshape(clouds * size, -1, channels))
     z = z.view(clouds, size, -1, basis, channels)
-    z = _fourier(z, signs, turns, True, 1 / size, int(constant), sums)
+    z = _fourier(z, signs, inverse, True, 1 / size, int(constant), sums)
     return z.reshape(-1, channels + constant)
 
 

@@ -93,11 +93,15 @@ class LevelGraph:
 
     def take(self, clouds: Tensor) -> LevelGraph:
         """The level of some clouds [P], in their order; see ``PoseGraph.take``."""
-        counts, which = self.count.tolist(), clouds.tolist()
+        even = self.each is not None and self.entries is None  # nothing to wait for on a GPU
+        counts, which = ([], []) if even else (self.count.tolist(), clouds.tolist())
 
         def some(value: Tensor | None, sizes: list[int]) -> Tensor | None:
             if value is None:
                 return None
+            if even:
+                rows = value.unflatten(0, (-1, self.each))
+                return rows.index_select(0, clouds).flatten(0, 1)
             parts = value.split(sizes)
             return torch.cat([parts[cloud] for cloud in which])
 

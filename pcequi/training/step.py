@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -141,7 +142,8 @@ class GraphedSteps:
     """``train_step`` on graphs that lie on a GPU, replayed as a CUDA graph.
 
     A step of 32 clouds is a few hundred short kernels; launching them one by one takes
-    longer than they do. The first steps of each size of batch run as they are.
+    longer than they do. The first steps of each size of batch run as they are, and each size
+    is captured once for each set of graphs.
     ``PCEQUI_NO_CUDA_GRAPHS=1`` keeps trainings from using this.
 
     Args:
@@ -161,7 +163,9 @@ class GraphedSteps:
         self.batch_loss, self.optimizer = batch_loss, optimizer
         self.totals, self.clip = totals, clip
         self._stream = torch.cuda.Stream(totals.device)
-        self._ready: dict[int, _Captured] = {}
+        # Nothing in it outlives a replay, so that all captured steps may write to the same memory.
+        self._pool = torch.cuda.graph_pool_handle()
+        self._ready: WeakKeyDictionary[DeviceGraphs, dict[int, _Captured]] = WeakKeyDictionary()
         self._count: dict[int, int] = {}
 
     def __call__(
@@ -170,26 +174,26 @@ class GraphedSteps:
         """A step on some clouds; ``rows`` and ``target`` [G] lie on the device."""
         size = len(rows)
         self.totals.seen += size
-        done = self._ready.get(size)
+        ready = self._ready.setdefault(graphs, {})
+        done = ready.get(size)
         if done is not None:
-            done.fill(graphs, rows, target, mixing)
+            done.fill(rows, target, mixing)
             done.graph.replay()
             return
         number = self._count[size] = self._count.get(size, 0) + 1
-        graph = graphs.batch(rows)
         if number <= _WARMUP:
             here = torch.cuda.current_stream(self.totals.device)
             self._stream.wait_stream(here)
             with torch.cuda.stream(self._stream):
-                self._step(graph, target, mixing)
+                self._step(graphs, rows, target, mixing)
             here.wait_stream(self._stream)
             return
-        captured = _Captured(torch.cuda.CUDAGraph(), graph, target.clone(), _copied(mixing))
+        captured = _Captured(torch.cuda.CUDAGraph(), rows.clone(), target.clone(), _copied(mixing))
         # A stream of its own says which GPU it is, and cuBLAS has one workspace a stream, which
         # graphs that are replayed side by side must not share.
         try:
-            with torch.cuda.graph(captured.graph, stream=self._stream):
-                self._step(captured.batch, captured.target, captured.mixing)
+            with torch.cuda.graph(captured.graph, pool=self._pool, stream=self._stream):
+                self._step(graphs, captured.rows, captured.target, captured.mixing)
         except RuntimeError as error:  # which leaves torch's generators unusable in this process
             first = error
             while isinstance(first.__context__, Exception):  # ending the capture fails as well
@@ -200,25 +204,26 @@ class GraphedSteps:
                 f"the step cannot be captured as a CUDA graph ({first}); set the environment "
                 "variable PCEQUI_NO_CUDA_GRAPHS=1, with which steps run one by one, and resume"
             ) from error
-        self._ready[size] = captured
+        ready[size] = captured
         captured.graph.replay()  # capturing does not run it
 
-    def _step(self, graph, target, mixing) -> None:
-        train_step(
-            self.batch_loss, self.optimizer, graph, target, mixing, self.totals, clip=self.clip
-        )
+    def _step(self, graphs, rows, target, mixing) -> None:
+        parts = (self.batch_loss, self.optimizer, graphs.batch(rows), target, mixing)
+        train_step(*parts, self.totals, clip=self.clip)
 
 
 @dataclass
 class _Captured:
+    """A step that takes the graphs of ``rows`` itself: all that is copied for it are numbers."""
+
     graph: torch.cuda.CUDAGraph
-    batch: PoseGraph
+    rows: Tensor
     target: Tensor
     mixing: Mixing | None
 
-    def fill(self, graphs, rows, target, mixing) -> None:
+    def fill(self, rows: Tensor, target: Tensor, mixing: Mixing | None) -> None:
         """The next batch in the memory that the graph reads."""
-        graphs.batch(rows, out=self.batch)
+        self.rows.copy_(rows)
         self.target.copy_(target)
         if mixing is not None:
             self.mixing.other.copy_(mixing.other)

@@ -13,11 +13,11 @@ from pcequi.graph_store import GraphStore
 from pcequi.kernels import SE3Kernel
 from pcequi.models import GroupConvClassifier, extract_features, forward_online, preset
 from pcequi.nn import GroupConv
+from pcequi.ops import dense
 from pcequi.pose_graph import PoseGraph, build_pose_graph, build_pose_graphs
 from pcequi.poses import GridPoses, PairPoses, TangentPoses
 from pcequi.training import epoch, step
 from pcequi.training.fit import FitSettings, fit, predict_logits
-from pcequi.training.step import train_step
 
 fit_module = importlib.import_module("pcequi.training.fit")  # the name is the function's, too
 NAMES = ("default", "pairs", "large")
@@ -34,6 +34,7 @@ def pretended(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device=None: None)
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device=None: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (2**40, 2**40))
+    monkeypatch.setattr(dense, "has_triton", lambda: False)  # kernels are for a GPU itself
 
 
 @pytest.fixture
@@ -162,18 +163,20 @@ class Recorded:
     """What a CUDA graph is to a step: captured once without being run, run at every replay."""
 
     def replay(self):
-        arguments, options = self.call
         with no_waiting():
-            train_step(*arguments, **options)
+            TAKE(*self.call)
+
+
+TAKE = step.GraphedSteps._step
 
 
 @contextlib.contextmanager
-def recording(graph, stream):
-    step.train_step = lambda *arguments, **options: setattr(graph, "call", (arguments, options))
+def recording(graph, pool, stream):
+    step.GraphedSteps._step = lambda *arguments: setattr(graph, "call", arguments)
     try:
         yield
     finally:
-        step.train_step = train_step
+        step.GraphedSteps._step = TAKE
 
 
 class NoStream:
@@ -217,6 +220,7 @@ def captures(monkeypatch):
     """Steps are replayed by what stands for CUDA graphs."""
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorded)
     monkeypatch.setattr(torch.cuda, "graph", recording)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     monkeypatch.setattr(torch.cuda, "Stream", NoStream)
     monkeypatch.setattr(torch.cuda, "current_stream", NoStream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
@@ -253,7 +257,7 @@ def test_a_step_that_cannot_be_captured_stops_with_a_way_on(
     clouds, tmp_path, monkeypatch, captures
 ):
     @contextlib.contextmanager
-    def refused(graph, stream):
+    def refused(graph, pool, stream):
         raise RuntimeError("operation not permitted when stream is capturing")
         yield
 
@@ -276,7 +280,7 @@ def test_the_first_error_of_a_capture_is_named(
     cause, raised, message, clouds, tmp_path, monkeypatch, captures
 ):
     @contextlib.contextmanager
-    def ends_badly(graph, stream):
+    def ends_badly(graph, pool, stream):
         try:
             raise cause
         finally:

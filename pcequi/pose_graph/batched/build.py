@@ -29,6 +29,9 @@ __all__ = ["build_pose_graphs"]
 
 # Numbers in the largest arrays of a batch, a gigabyte of them; more clouds are built in turns.
 _MOST = 2**27
+# The same on a GPU, where calls cost as much for few clouds as for many, unless its memory has
+# less room than for so many times as much: half as much again was needed at once.
+_MOST_ON_GPU, _ROOM = 2**30, 4
 
 
 def build_pose_graphs(
@@ -79,7 +82,8 @@ def build_pose_graphs(
     usual = [c for c, cloud in enumerate(clouds) if least < len(cloud) <= most]
     parts: list[tuple[list[int], PoseGraph]] = []
     while usual:
-        step = max(1, _MOST // _largest_array(levels, max(len(clouds[c]) for c in usual)))
+        size = _largest_array(levels, max(len(clouds[c]) for c in usual))
+        step = max(1, _most(device) // size)
         some, usual = usual[:step], usual[step:]
         built, graph = _build_usual([clouds[c] for c in some], levels, device)
         if built:
@@ -89,6 +93,14 @@ def build_pose_graphs(
         graph = build_pose_graph(clouds[c].detach().cpu(), levels, dtype=torch.float64)
         parts.append(([c], graph.to(device)))
     return _in_order(parts).to(dtype or reduce(torch.promote_types, map(_own_dtype, clouds)))
+
+
+def _most(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _MOST
+    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = torch.cuda.mem_get_info(device)[0] + reserved
+    return min(_MOST_ON_GPU, free // (8 * _ROOM))
 
 
 def _own_dtype(cloud: Tensor) -> torch.dtype:
