@@ -45,7 +45,7 @@ from pcequi.training.state import TrainingState
 from pcequi.training.step import BatchLoss, GraphedSteps, Totals, set_rate
 
 # Clouds whose graphs are made together.
-TOGETHER = 512
+TOGETHER = 1024
 
 
 def turned_clouds(
