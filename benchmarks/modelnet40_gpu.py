@@ -28,7 +28,7 @@ from torch import Tensor
 import pcequi
 from pcequi.graph_device import DeviceGraphs
 from pcequi.models import GroupConvClassifier
-from pcequi.pose_graph import Level, build_pose_graphs
+from pcequi.pose_graph import Level
 from pcequi.ranks import local_cores
 from pcequi.report import code_commit, peak_memory, save_hardest
 from pcequi.training.checkpoints import save_checkpoint
@@ -44,8 +44,8 @@ from pcequi.training.settings import FitSettings
 from pcequi.training.state import TrainingState
 from pcequi.training.step import BatchLoss, GraphedSteps, Totals, set_rate
 
-# Clouds whose graphs are made together.
-TOGETHER = 1024
+# Clouds that a process resamples together.
+TOGETHER = 512
 
 
 def turned_clouds(
@@ -90,16 +90,13 @@ def ask(
     return asked
 
 
-def make_graphs(parts, levels: Sequence[Level], size: int, dtype: torch.dtype) -> DeviceGraphs:
+def make_graphs(parts, levels: Sequence[Level], dtype: torch.dtype) -> DeviceGraphs:
     """Graphs of what ``ask`` was answered, made on the GPU."""
-
-    def graphs():
-        for part in parts:
-            flat, sizes = part.result()
-            clouds = flat.cuda().split(sizes)
-            yield build_pose_graphs(clouds, levels, dtype=torch.float32)
-
-    return DeviceGraphs.collect(graphs(), levels, size, dtype)
+    clouds = []
+    for part in parts:
+        flat, sizes = part.result()
+        clouds += flat.cuda().split(sizes)
+    return DeviceGraphs.build(clouds, levels, "cuda", dtype)
 
 
 @dataclass
@@ -197,7 +194,7 @@ def _together(args, protocol: str, preset: str, pool) -> None:
     versions = []
     for parts in asked:
         before = torch.cuda.memory_allocated()
-        versions.append(make_graphs(parts, levels, len(data), torch.bfloat16))
+        versions.append(make_graphs(parts, levels, torch.bfloat16))
         need = (len(asked) - 1) * (torch.cuda.memory_allocated() - before)
         if len(versions) == 1 and need > 0.8 * torch.cuda.mem_get_info()[0]:
             raise SystemExit(
@@ -231,7 +228,7 @@ def _report(args, settings: RunSettings, run: Run, data, test, seconds: dict, po
     for name in settings.protocols:
         start = time.perf_counter()
         parts = ask(pool, test.clouds, parse_protocol(name).test, False, seed, range(1))[0]
-        graphs = make_graphs(parts, run.model.levels, len(test), torch.float32)
+        graphs = make_graphs(parts, run.model.levels, torch.float32)
         torch.cuda.synchronize()
         made[name], start = round(time.perf_counter() - start, 3), time.perf_counter()
         logits[name] = predict_logits(run.model, graphs, batch_size=256, device="cuda")

@@ -11,6 +11,7 @@ from pcequi.errors import ArgumentError
 from pcequi.graph_store import GraphStore
 from pcequi.ops import dense_blocks
 from pcequi.pose_graph import Level, LevelGraph, PoseGraph, block_characters, first_rows
+from pcequi.pose_graph.batched import build_parts
 
 __all__ = ["DeviceGraphs"]
 
@@ -25,12 +26,12 @@ class DeviceGraphs:
     """Graphs of many clouds on a device, A as dense blocks.
 
     A batch is a few copies inside the device, with nothing for the host to do
-    or to wait for. Positions and frames of the representatives are left out. Made by ``load``
-    or ``collect``.
+    or to wait for. Positions and frames of the representatives are left out. Made by ``build``,
+    ``load`` or ``collect``.
 
     Args:
         levels: of the network.
-        parts: of each level its tensors, as ``collect`` makes them, of some clouds each.
+        parts: which clouds, and of each level their tensors, as ``collect`` makes them.
         size: clouds in all.
 
     Attributes:
@@ -43,25 +44,59 @@ class DeviceGraphs:
     **Equivariance:** holds the graphs that it is given, with A rounded.
     """
 
-    def __init__(self, levels: Sequence[Level], parts: Iterable[list[dict]], size: int):
+    def __init__(self, levels: Sequence[Level], parts: Iterable[tuple], size: int):
         self.levels, self.size = list(levels), size
         self._tensors: list[dict[str, Tensor]] = [{} for _ in self.levels]
-        done = 0
-        for part in parts:
+        for rows, part in parts:
             for tensors, values in zip(self._tensors, part):
                 for name, value in values.items():
                     if name not in tensors:
                         tensors[name] = value.new_empty(size, *value.shape[1:])
                     if value.shape[1:] != tensors[name].shape[1:]:
                         raise _uneven()
-                    tensors[name][done : done + len(value)] = value
-            done += len(part[0]["weight"])
+                    tensors[name][rows] = value
         self.device = self._tensors[0]["weight"].device
         self._each = [tensors["weight"].shape[1] for tensors in self._tensors]
         self._characters = [
             found if found is None else found.to(self.device)
             for found in block_characters(self.levels)
         ]
+
+    @classmethod
+    def build(
+        cls,
+        clouds: Sequence[Tensor],
+        levels: Sequence[Level],
+        device: torch.device | str,
+        dtype: torch.dtype = torch.float32,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> DeviceGraphs:
+        """Graphs of clouds, made on the device: those of ``build_pose_graphs``, whose A is never
+        written as entries.
+
+        Args:
+            clouds: each [N, 3], any floating dtype, of any size.
+            levels: of the network.
+            device: where the graphs are made, and lie.
+            dtype: of the blocks: what the network computes in.
+            progress: called with (clouds done, clouds in all).
+
+        Raises:
+            ArgumentError: there is no cloud, or clouds have different numbers of representatives.
+            ShapeError, DataError: a cloud is unusable.
+
+        **Equivariance:** as ``build_pose_graph``, with A rounded.
+        """
+
+        def parts():
+            done = 0
+            for numbers, graph in build_parts(clouds, levels, torch.device(device), dtype):
+                yield torch.tensor(numbers, device=device), _from_graph(graph, levels, dtype)
+                done += len(numbers)
+                if progress:
+                    progress(done, len(clouds))
+
+        return cls(levels, parts(), len(clouds))
 
     @classmethod
     def load(
@@ -116,7 +151,15 @@ class DeviceGraphs:
 
         **Equivariance:** as the class.
         """
-        return cls(levels, (_from_graph(graph, levels, dtype) for graph in graphs), size)
+
+        def parts():
+            done = 0
+            for graph in graphs:
+                part = _from_graph(graph, levels, dtype)
+                yield slice(done, done + len(part[0]["weight"])), part
+                done += len(part[0]["weight"])
+
+        return cls(levels, parts(), size)
 
     def __len__(self) -> int:
         return self.size

@@ -117,7 +117,7 @@ def test_the_layer_along_edges(rotations, channels, make_blob, generator):
     for device in ("cpu", "cuda"):
         own = conv.to(device)
         own.zero_grad()
-        features = x.to(device).requires_grad_()
+        features = x.detach().clone().to(device).requires_grad_()
         relative = (edges.offset, edges.rotation, edges.anchor)
         out = own(
             features, edges.edge_index.to(device), tuple(t.to(device) for t in relative),
@@ -136,7 +136,7 @@ def test_gradients_to_points(make_blob, generator):
     x = torch.randn(160, 3, generator=generator, dtype=torch.float64)
     found = []
     for device in ("cpu", "cuda"):
-        moving = pos.to(device).requires_grad_()
+        moving = pos.detach().clone().to(device).requires_grad_()
         poses = TangentPoses(4)(moving, differentiable=True)
         where, rot = poses.at(torch.arange(poses.num, device=device))
         edges = pose_edges(where, rot, poses, level)
@@ -185,7 +185,7 @@ def test_the_transform_over_half_turns(group, channels, constant, generator, mon
         found = []
         for way in (True, False):
             monkeypatch.setattr(dense, "has_triton", lambda way=way: way)
-            own = x.to(dtype).requires_grad_()
+            own = x.detach().to(dtype, copy=True).requires_grad_()
             out = grouped_bmm(own, blocks, characters, constant=constant)
             (out.float() * scale).sum().backward()
             found.append((out.detach().float(), own.grad.float()))

@@ -13,7 +13,7 @@ from pcequi.bench.figures import default_clouds, with_rotations
 from pcequi.bench.measure import interleaved, summary
 from pcequi.graph_device import DeviceGraphs
 from pcequi.models import GroupConvClassifier, averaged_logits, preset
-from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, build_pose_graphs
+from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
 from pcequi.training.settings import FitSettings
 from pcequi.training.state import TrainingState
 from pcequi.training.step import BatchLoss, GraphedSteps, Totals, train_step
@@ -108,13 +108,12 @@ def gpu_figures(
     copy, product = _ceilings(measure)
     figures["copy_gb_per_s"], figures["matmul_tflop_per_s"] = copy / 1e9, product / 1e12
     tell("precompute")
-    build = lambda: build_pose_graphs(many, levels, dtype=torch.float32)  # noqa: E731
+    build = lambda: DeviceGraphs.build(many, levels, "cuda", torch.bfloat16)  # noqa: E731
     seconds = measure({"precompute": build}, rounds=5, warmup=1)["precompute"]
     figures["precompute_ms_per_shape"] = 1e3 * seconds / len(many)
     tell("train")
-    graph = build_pose_graphs(many[:128], levels, dtype=torch.float32)
-    graphs = DeviceGraphs.collect([graph], levels, len(clouds), torch.bfloat16)
-    single = DeviceGraphs.collect([graph], levels, len(clouds), torch.float32)
+    graphs = DeviceGraphs.build(many[:128], levels, "cuda", torch.bfloat16)
+    single = DeviceGraphs.build(many[:128], levels, "cuda", torch.float32)
     steps = {
         "train": _captured(graphs, levels, channels, 32, "bfloat16"),
         "train_512": _captured(graphs, levels, channels, 512, "bfloat16"),
@@ -142,8 +141,7 @@ def gpu_figures(
 
     @torch.no_grad()
     def predict_raw():
-        made = DeviceGraphs.collect([build()], levels, len(many), torch.bfloat16)
-        every = made.batch(torch.arange(len(many), device="cuda"))
+        every = build().batch(torch.arange(len(many), device="cuda"))
         with torch.autocast("cuda", torch.bfloat16):
             return averaged_logits(model, every).argmax(1)
 
@@ -151,7 +149,7 @@ def gpu_figures(
     raw = measure({"predict_raw": predict_raw}, rounds=5, warmup=1)["predict_raw"]
     figures["predict_raw_shapes_per_s"] = len(many) / raw
     tell("dense")
-    held = single = graph = steps = None
+    held = single = graphs = steps = None
     for label, own, size in (("dense", levels, 32), ("dense_24", with_rotations(levels, "O"), 4)):
         if not all(hasattr(level.poses, "rotations") for level in levels):
             continue
@@ -184,8 +182,7 @@ def gpu_figures(
         medians = measure(steps)
         figures["rotation_scaling_ratio"] = medians["rotations_64"] / medians["rotations_8"]
     tell("DGCNN")
-    graph = build_pose_graphs(many[:32], levels, dtype=torch.float32)
-    graphs = DeviceGraphs.collect([graph], levels, 32, torch.bfloat16)
+    graphs = DeviceGraphs.build(many[:32], levels, "cuda", torch.bfloat16)
     theirs = _training(DGCNN(40).cuda(), torch.stack(clouds[:32]).cuda(), 32)
     steps = {"dgcnn_ours": _captured(graphs, levels, channels, 32, "bfloat16")}
     medians = measure(steps | {"dgcnn": _replayed(theirs)})

@@ -238,6 +238,10 @@ class GroupConv(MessagePassing):
         weight = self.weight if turn is None else self._turned_weight(turn)
         if not x.is_cuda:
             return self.combine(sparse_product(x, level, sources, constant=constant), weight)
+        if constant and level.characters is not None and x.shape[1] % ALIGN == 0:
+            # Written beside the product: more than one channel, for which there are no weights.
+            z = sparse_product(x, level, sources, constant=ALIGN)
+            return self.combine(z, _widened(weight, self.in_channels, ALIGN - 1))
         x, weight = filled_up(with_ones(x) if constant else x, weight)
         return self.combine(sparse_product(x, level, sources), weight)
 
@@ -332,17 +336,20 @@ def filled_up(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     spare = -x.shape[1] % ALIGN
     if spare == 0:
         return x, weight
-    weight = F.pad(weight.view(-1, x.shape[1], weight.shape[1]), (0, 0, 0, spare))
-    return F.pad(x, (0, spare)), weight.flatten(0, 1)
+    return F.pad(x, (0, spare)), _widened(weight, x.shape[1], spare)
 
 
-def sparse_product(
-    x: Tensor, level: LevelGraph, sources: Tensor, *, constant: bool = False
-) -> Tensor:
+def _widened(weight: Tensor, channels: int, spare: int) -> Tensor:
+    """Weights [B * C, C_out] for so many channels more, which they leave out."""
+    return F.pad(weight.view(-1, channels, weight.shape[1]), (0, 0, 0, spare)).flatten(0, 1)
+
+
+def sparse_product(x: Tensor, level: LevelGraph, sources: Tensor, *, constant: int = 0) -> Tensor:
     """z = A x for a batch of clouds: [S, C] to [M, B * C].
 
-    Where A comes as dense blocks, or a GPU multiplies them faster, it is a dense product. With
-    ``constant`` a channel of ones is appended to ``x``.
+    Where A comes as dense blocks, or a GPU multiplies them faster, it is a dense product.
+    So many channels of ones as ``constant`` says are appended to ``x``; without characters one
+    at most.
 
     **Equivariance:** as invariant as the entries of A are.
     """

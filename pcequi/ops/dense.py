@@ -224,7 +224,7 @@ def dense_blocks(
 
 
 def grouped_bmm(
-    x: Tensor, blocks: Tensor, characters: Characters | None = None, *, constant: bool = False
+    x: Tensor, blocks: Tensor, characters: Characters | None = None, *, constant: int = 0
 ) -> Tensor:
     """Product of a block-diagonal matrix with features, as ``grouped_spmm``.
 
@@ -233,11 +233,12 @@ def grouped_bmm(
         blocks: [G, R, S]; with ``characters`` [G, K, R, S / K], of the rows (point, function)
             of the first pose of each point and columns (point, pose), see ``dense_blocks``.
         characters: of the group of the poses of a point.
-        constant: append a channel of ones to ``x``, whose product are the sums of the rows.
+        constant: channels of ones to append to ``x``, whose product are the sums of the rows; one
+            at most without ``characters``.
 
     Returns:
         [G * R, C] in the dtype of ``x``; with ``characters`` [G * K * R, C], rows (point, pose,
-        function). With ``constant`` C + 1 channels.
+        function). C + ``constant`` channels.
 
     **Equivariance:** linear in ``x``; as invariant as the blocks are.
     """

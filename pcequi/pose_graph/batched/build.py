@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 
 import torch
@@ -25,7 +25,7 @@ from pcequi.pose_graph.level import Level
 from pcequi.pose_graph.scale import warn_of_scale
 from pcequi.poses import CentroidPoses
 
-__all__ = ["build_pose_graphs"]
+__all__ = ["build_parts", "build_pose_graphs"]
 
 # Numbers in the largest arrays of a batch, a gigabyte of them; more clouds are built in turns.
 _MOST = 2**27
@@ -67,32 +67,56 @@ def build_pose_graphs(
 
     **Equivariance:** as ``build_pose_graph``; clouds do not touch each other.
     """
+    device = torch.device(clouds[0].device if device is None and len(clouds) else device or "cpu")
+    parts = list(build_parts(clouds, levels, device))
+    return _in_order(parts).to(dtype or reduce(torch.promote_types, map(_own_dtype, clouds)))
+
+
+def build_parts(
+    clouds: Sequence[Tensor],
+    levels: Sequence[Level],
+    device: torch.device,
+    blocks: torch.dtype | None = None,
+) -> Iterator[tuple[list[int], PoseGraph]]:
+    """Graphs of some clouds after the other, in float64, and which clouds they are of.
+
+    Args:
+        clouds, levels, device: as ``build_pose_graphs`` takes.
+        blocks: type in which A comes as dense blocks, where they can be made at once.
+
+    Raises:
+        ArgumentError, ShapeError, DataError: as ``build_pose_graphs``.
+
+    **Equivariance:** as ``build_pose_graph``.
+    """
     if not len(clouds):
         raise ArgumentError("`clouds` (=[]) must hold at least one cloud")
-    levels = list(levels)
     for cloud in clouds:
         # What can be asked without a look at the values; these are judged all at once.
         usable = isinstance(cloud, Tensor) and cloud.dim() == 2 and cloud.shape[1] == 3
         if not usable or not cloud.is_floating_point():
             check_cloud(cloud)  # which raises
-    device = torch.device(clouds[0].device if device is None else device)
+    return _parts(clouds, list(levels), device, blocks)
+
+
+def _parts(clouds, levels: list[Level], device, blocks):
     least, most = 0, -1
     if levels_covered(levels):
         least, most = least_points(levels), MOST_POINTS
     usual = [c for c, cloud in enumerate(clouds) if least < len(cloud) <= most]
-    parts: list[tuple[list[int], PoseGraph]] = []
+    done: set[int] = set()
     while usual:
         size = _largest_array(levels, max(len(clouds[c]) for c in usual))
         step = max(1, _most(device) // size)
         some, usual = usual[:step], usual[step:]
-        built, graph = _build_usual([clouds[c] for c in some], levels, device)
+        built, graph = _build_usual([clouds[c] for c in some], levels, device, blocks)
         if built:
-            parts.append(([some[c] for c in built], graph))
-    done = {c for numbers, _ in parts for c in numbers}
+            numbers = [some[c] for c in built]
+            done.update(numbers)
+            yield numbers, graph
     for c in (c for c in range(len(clouds)) if c not in done):
         graph = build_pose_graph(clouds[c].detach().cpu(), levels, dtype=torch.float64)
-        parts.append(([c], graph.to(device)))
-    return _in_order(parts).to(dtype or reduce(torch.promote_types, map(_own_dtype, clouds)))
+        yield [c], graph.to(device)
 
 
 def _most(device: torch.device) -> int:
@@ -118,13 +142,10 @@ def _largest_array(levels: Sequence[Level], size: int) -> int:
         rows = min(points, seeds or points) * (1 if level.sampling.orbits else turns)
         sizes.append(rows * rows * (turns if level.sampling.orbits else 1))
         sizes.append(points * level.sampling.num * (1 if level.sampling.orbits else turns))
-        if number > 0:
-            below = level_points(levels, number - 1)
-            sizes.append(level.sampling.num * below * max(4, level.kernel_points))
     return max(sizes)
 
 
-def _build_usual(clouds: list[Tensor], levels: list[Level], device):
+def _build_usual(clouds: list[Tensor], levels: list[Level], device, blocks):
     """Which of the clouds could be built at once, and their graphs."""
     padded = pad_clouds(clouds, device)
     plain, axes = is_plain(padded)
@@ -134,7 +155,7 @@ def _build_usual(clouds: list[Tensor], levels: list[Level], device):
     if len(built) < len(clouds):
         padded, axes = padded.select(built), axes[torch.tensor(built, device=device)]
     warn_of_scale(median_sizes(padded), padded.num, levels)
-    return built, BatchBuilder(canonical_poses(padded, axes), levels).build()
+    return built, BatchBuilder(canonical_poses(padded, axes), levels, blocks).build()
 
 
 def _in_order(parts: list[tuple[list[int], PoseGraph]]) -> PoseGraph:

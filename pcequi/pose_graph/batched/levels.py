@@ -14,13 +14,13 @@ from pcequi.pose_graph.batched.canonical import PaddedClouds
 from pcequi.pose_graph.batched.covered import least_points, level_points, poses_group
 from pcequi.pose_graph.batched.frames import FRAMES, normals, variances
 from pcequi.pose_graph.batched.lifting import grid_embedding, pair_embedding
-from pcequi.pose_graph.batched.near import rows_at
-from pcequi.pose_graph.batched.operator import grid_rows, pair_rows, to_csr
+from pcequi.pose_graph.batched.near import CHUNK, rows_at
+from pcequi.pose_graph.batched.operator import grid_rows, pair_rows, to_blocks, to_csr
 from pcequi.pose_graph.batched.picks import farthest_points
 from pcequi.pose_graph.batched.sampling import Chosen, sample
 from pcequi.pose_graph.graph import LevelGraph, PoseGraph
 from pcequi.pose_graph.level import Level
-from pcequi.pose_graph.orbit_rows import orbit_turns
+from pcequi.pose_graph.orbit_rows import block_characters, orbit_turns
 from pcequi.poses import CentroidPoses, NormalPoses
 
 __all__ = ["BatchBuilder"]
@@ -38,11 +38,16 @@ class _Below:
 class BatchBuilder:
     """Builds the levels of clouds in canonical poses; settings as ``levels_covered`` asks.
 
+    With ``blocks``, a type, A comes as dense blocks of it where these can be made at once.
+
     **Equivariance:** as ``build_pose_graph``.
     """
 
-    def __init__(self, clouds: PaddedClouds, levels: Sequence[Level]):
-        self.clouds, self.levels = clouds, levels
+    def __init__(
+        self, clouds: PaddedClouds, levels: Sequence[Level], blocks: torch.dtype | None = None
+    ):
+        self.clouds, self.levels, self.blocks = clouds, levels, blocks
+        self.characters = block_characters(levels)
         self.order = farthest_points(clouds, least_points(levels))
         self.frame = None  # of the clouds [B, 3, 3], where poses are turned to one
         if not isinstance(levels[0].poses, NormalPoses):
@@ -107,8 +112,7 @@ class BatchBuilder:
         else:
             below = self.below
             args = below.pos, below.axes, below.shares[0], level.radius, level.pairs
-            graph.basis = level.basis
-            graph.entries, graph.col, graph.val = to_csr(pair_rows(here, normal, *args))
+            self._keep(graph, number, [pair_rows(here, normal, *args)], None)
         self.below = _Below(pos, axes, chosen.shares)
         return graph
 
@@ -134,6 +138,26 @@ class BatchBuilder:
         turns = orbit_turns(self.levels[number - 1], level)
         if turns is not None:  # the first pose of each point
             pos, rot, turn = (t[:, :: len(turns[0])] for t in (pos, rot, turn))
-        rows = grid_rows(pos, rot, turn, below.pos, below.shares, level.radius, level.kernel_points)
-        graph.basis = level.basis
-        graph.entries, graph.col, graph.val = to_csr(rows, turns)
+        points, kept = below.shares[0].shape[1:]
+        step = max(1, CHUNK // (pos.shape[1] * level.kernel_points * max(points, kept)))
+
+        def rows():
+            for start in range(0, len(pos), step):
+                some = slice(start, start + step)
+                shares = [share[some] for share in below.shares]
+                args = pos[some], rot[some], turn[some], below.pos[some], shares
+                yield grid_rows(*args, level.radius, level.kernel_points)
+
+        self._keep(graph, number, rows(), turns)
+
+    def _keep(self, graph: LevelGraph, number: int, rows, turns) -> None:
+        """A, from its rows [B, T, basis, M] of some clouds after the other."""
+        graph.basis, characters = self.levels[number].basis, self.characters[number]
+        if self.blocks is None or (characters is None) != (turns is None):
+            parts = [to_csr(some, turns) for some in rows]
+            graph.entries, graph.col, graph.val = map(torch.cat, zip(*parts))
+            return
+        if characters is not None:
+            graph.characters = characters.to(graph.weight.device)
+        graph.blocks = torch.cat([to_blocks(some, characters, self.blocks) for some in rows])
+        graph.each = graph.num // len(graph.count)

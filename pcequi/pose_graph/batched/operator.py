@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from pcequi.kernels import kernel_points
-from pcequi.ops import row_pointer, turned_rows
+from pcequi.ops import Characters, row_pointer, turned_rows
 from pcequi.pair_kernel import invariant_basis
 from pcequi.pose_graph.batched.near import CHUNK
 
-__all__ = ["grid_rows", "pair_rows", "space_planes", "to_csr"]
+__all__ = ["grid_rows", "pair_rows", "space_planes", "to_blocks", "to_csr"]
 
 
 def space_planes(points: Tensor, width: float) -> tuple[Tensor, Tensor]:
@@ -121,3 +121,17 @@ def to_csr(rows: Tensor, turns: tuple[Tensor, Tensor] | None = None):
         ptr, col, val = turned_rows(ptr, col, val, *(t.to(col.device) for t in turns))
         entries = ptr[1:] - ptr[:-1]
     return entries.to(torch.int32), col, val
+
+
+def to_blocks(rows: Tensor, characters: Characters | None, dtype: torch.dtype) -> Tensor:
+    """Dense rows [B, T, basis, M] as ``ops.grouped_bmm`` takes them: [B, T * basis, M], or taken
+    apart by characters, where they are rows of first poses.
+
+    **Equivariance:** none involved.
+    """
+    rows = rows.flatten(1, 2)
+    if characters is None:
+        return rows.to(dtype)
+    signs = characters.signs.to(rows)
+    apart = rows.unflatten(2, (-1, characters.size)) @ signs.T  # [B, R, S / K, character]
+    return apart.movedim(3, 1).to(dtype, memory_format=torch.contiguous_format)
