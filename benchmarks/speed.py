@@ -9,6 +9,10 @@ in CPU time of one thread:
 
     python benchmarks/speed.py --networks
 
+On a GPU, ``pcequi bench --device cuda`` is kept:
+
+    python benchmarks/speed.py --gpu
+
 With ``--quick`` the figures are printed only.
 """
 
@@ -19,7 +23,7 @@ import time
 import torch
 from common import PAIRS, write
 
-from pcequi.bench import bench_figures
+from pcequi.bench import bench_figures, gpu_figures
 from pcequi.bench.figures import default_clouds
 from pcequi.bench.measure import summary
 from pcequi.networks import load_network, network_names
@@ -56,6 +60,7 @@ def main() -> None:
     )
     parser.add_argument("--preset", default="default")
     parser.add_argument("--networks", action="store_true", help="those that come with pcequi")
+    parser.add_argument("--gpu", action="store_true", help="of this machine, in place of its cores")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, nothing kept")
     parser.add_argument("--threads", type=int, help="by default one a core")
     args = parser.parse_args()
@@ -63,6 +68,10 @@ def main() -> None:
         set_threads(1)
         name = "speed-networks"
         figures = network_figures(default_clouds(4 if args.quick else 64))
+    elif args.gpu:
+        set_threads(args.threads)
+        name = "speed-gpu" if args.preset == "default" else f"speed-gpu-{args.preset}"
+        figures = gpu_figures(args.preset, 5 if args.quick else 20, progress=print)
     else:
         threads = set_threads(args.threads)
         name = "speed" if args.preset == "default" else f"speed-{args.preset}"

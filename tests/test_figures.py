@@ -267,6 +267,50 @@ SPEED = [
     (README, "| a training step of DGCNN", times(speed["dgcnn_time_ratio"])),
 ]
 
+GPU, TRAINED = result("speed-gpu"), result("claim-1-gpu")["rows"]
+(OWN,) = [one for one in TRAINED if one["representatives"] == [256, 128]]
+WHOLE = f"{OWN['build_seconds']:.0f} s", f"{3 * OWN['train_seconds']:.0f} s"
+ON_GPU = [
+    (FIGURES, "| graphs, 1,024 shapes together", f"{GPU['precompute_ms_per_shape']:.2f} ms"),
+    (
+        FIGURES,
+        "| captured step, bfloat16 casts",
+        f"{GPU['train_ms_per_shape']:.3f} / {GPU['train_512_ms_per_shape']:.4f} ms",
+    ),
+    (
+        FIGURES,
+        "| time of its FLOPs",
+        percent(GPU["train_share_of_model"], 0),
+        percent(GPU["train_512_share_of_model"], 0),
+    ),
+    (
+        FIGURES,
+        "| step of 32 in float32",
+        f"{GPU['train_float32_ms_per_shape']:.3f} / {GPU['train_eager_ms_per_shape']:.2f} ms",
+    ),
+    (
+        FIGURES,
+        "| predictions from graphs",
+        f"{GPU['predict_shapes_per_s']:,.0f} / {GPU['predict_raw_shapes_per_s']:,.0f} shapes",
+    ),
+    *(
+        (FIGURES, begins, times(GPU[f"{key}_time_ratio"]), times(GPU[f"{key}_memory_ratio"]))
+        for begins, key in (
+            ("| captured step on all poses, 4", "dense"),
+            ("| captured step on all poses at 24", "dense_24"),
+        )
+    ),
+    (FIGURES, "| captured step, 64 rotations", f"{GPU['rotation_scaling_ratio']:.2f}"),
+    (FIGURES, "| captured step of DGCNN", times(GPU["dgcnn_time_ratio"])),
+    (FIGURES, "memory ([decisions](decisions.md#35-", *WHOLE, f"{OWN['accuracy']:.2f} %"),
+    (
+        README,
+        "| on a GPU",
+        f"{GPU['precompute_ms_per_shape']:.2f} / {GPU['train_ms_per_shape']:.3f} ms",
+        *WHOLE,
+    ),
+]
+
 SAMPLING = [
     (
         FIGURES,
@@ -335,7 +379,7 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize(
     "entry",
-    EQUIVARIANCE + ANSWERS + ACCURACY + WAYS + SPEED + SAMPLING + CLAIMS + ELSEWHERE,
+    EQUIVARIANCE + ANSWERS + ACCURACY + WAYS + SPEED + ON_GPU + SAMPLING + CLAIMS + ELSEWHERE,
     ids=lambda x: x[1],
 )
 def test_a_page_says_what_was_measured(entry):
@@ -350,7 +394,7 @@ def test_a_page_says_what_was_measured(entry):
 
 def test_every_line_of_the_tables_is_looked_at():
     """Those with percents, of the table of accuracies, and its like."""
-    tables = ANSWERS + ACCURACY + WAYS + SPEED + SAMPLING + EQUIVARIANCE
+    tables = ANSWERS + ACCURACY + WAYS + SPEED + ON_GPU + SAMPLING + EQUIVARIANCE
     begins = tuple(entry[1] for entry in tables)
     lines = (ROOT / FIGURES).read_text().splitlines()
     tables = [x for x in lines if re.match(r"\| .*\d", x) and "minutes" not in x]
