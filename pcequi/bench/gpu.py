@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -92,102 +93,146 @@ def gpu_figures(
 
     **Equivariance:** does not apply.
     """
-    tell = progress or (lambda part: None)
-    clouds = default_clouds(128)
-    many = [cloud.cuda() for cloud in clouds] * 8
-    settings = preset(name)
-    levels, channels = settings["levels"], settings["channels"]
-    figures, kept = dict.fromkeys(GPU_EXPLANATIONS), {}
+    gpu = _Measuring(**preset(name), rounds=rounds)
+    for title, part in _PARTS.items():
+        if progress:
+            progress(title)
+        part(gpu)
+    return {**gpu.figures, "preset": name, "gpu": torch.cuda.get_device_name(), "rounds": gpu.kept}
 
-    def measure(steps: dict[str, Callable], rounds=rounds, warmup=5) -> dict[str, float]:
-        timing = interleaved({k: _waiting(step) for k, step in steps.items()}, rounds, warmup)
-        kept.update({key: summary(values) for key, values in timing.items()})
-        return {key: kept[key]["median"] for key in steps}
 
-    tell("ceilings")
-    copy, product = _ceilings(measure)
-    figures["copy_gb_per_s"], figures["matmul_tflop_per_s"] = copy / 1e9, product / 1e12
-    tell("precompute")
-    build = lambda: DeviceGraphs.build(many, levels, "cuda", torch.bfloat16)  # noqa: E731
-    seconds = measure({"precompute": build}, rounds=5, warmup=1)["precompute"]
-    figures["precompute_ms_per_shape"] = 1e3 * seconds / len(many)
-    tell("train")
-    graphs = DeviceGraphs.build(many[:128], levels, "cuda", torch.bfloat16)
-    single = DeviceGraphs.build(many[:128], levels, "cuda", torch.float32)
+@dataclass
+class _Measuring:
+    """What the parts of the measurement share."""
+
+    levels: list[Level]
+    channels: list[int]
+    rounds: int
+    figures: dict = field(default_factory=lambda: dict.fromkeys(GPU_EXPLANATIONS))
+    kept: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.clouds = [cloud.cuda() for cloud in default_clouds(128)]
+        self.many = self.clouds * 8
+        self.grids = all(hasattr(level.poses, "rotations") for level in self.levels)
+
+    def __call__(self, steps: dict[str, Callable], rounds: int | None = None, warmup: int = 5):
+        """Median seconds of functions that take turns."""
+        steps = {key: _waiting(step) for key, step in steps.items()}
+        timing = interleaved(steps, rounds or self.rounds, warmup)
+        self.kept.update({key: summary(values) for key, values in timing.items()})
+        return {key: self.kept[key]["median"] for key in steps}
+
+    def build(self, number: int, dtype: torch.dtype = torch.bfloat16) -> DeviceGraphs:
+        """Graphs of the first clouds."""
+        return DeviceGraphs.build(self.many[:number], self.levels, "cuda", dtype)
+
+    def new_model(self) -> GroupConvClassifier:
+        return GroupConvClassifier(self.levels, 40, channels=self.channels).cuda()
+
+
+def _ceilings(gpu: _Measuring) -> None:
+    """Bytes a second (read and written) and bfloat16 FLOPs a second."""
+    source = torch.randn(2**28, device="cuda")
+    target = torch.empty_like(source)
+    a, b = (torch.randn(8192, 8192, device="cuda").bfloat16() for _ in range(2))
+    medians = gpu({"copy": lambda: target.copy_(source), "matmul": lambda: a @ b})
+    gpu.figures["copy_gb_per_s"] = 2 * source.nbytes / medians["copy"] / 1e9
+    gpu.figures["matmul_tflop_per_s"] = 2 * 8192**3 / medians["matmul"] / 1e12
+
+
+def _precompute(gpu: _Measuring) -> None:
+    number = len(gpu.many)
+    seconds = gpu({"precompute": lambda: gpu.build(number)}, rounds=5, warmup=1)["precompute"]
+    gpu.figures["precompute_ms_per_shape"] = 1e3 * seconds / number
+
+
+def _train(gpu: _Measuring) -> None:
+    graphs, single = gpu.build(128), gpu.build(128, torch.float32)
     steps = {
-        "train": _captured(graphs, levels, channels, 32, "bfloat16"),
-        "train_512": _captured(graphs, levels, channels, 512, "bfloat16"),
-        "train_float32": _captured(single, levels, channels, 32, "float32"),
-        "train_eager": _one_by_one(graphs, levels, channels, 32),
+        "train": _captured(graphs, gpu.levels, gpu.channels, 32, "bfloat16"),
+        "train_512": _captured(graphs, gpu.levels, gpu.channels, 512, "bfloat16"),
+        "train_float32": _captured(single, gpu.levels, gpu.channels, 32, "float32"),
+        "train_eager": _one_by_one(graphs, gpu.levels, gpu.channels, 32),
     }
-    medians = measure(steps)
-    for key, size in (("train", 32), ("train_512", 512), ("train_float32", 32)):
-        figures[f"{key}_ms_per_shape"] = 1e3 * medians[key] / size
-        if f"{key}_share_of_model" in figures:
-            model = GroupConvClassifier(levels, 40, channels=channels).cuda()
-            flops, moved = step_cost(model, graphs.batch(_rows(size, clouds)))
-            modelled = max(flops / product, moved / copy)
-            figures[f"{key}_share_of_model"] = modelled / medians[key]
-            kept[key] |= {"flops": flops, "bytes": moved, "modelled_seconds": modelled}
-    figures["train_eager_ms_per_shape"] = 1e3 * medians["train_eager"] / 32
-    tell("predict")
-    model = GroupConvClassifier(levels, 40, channels=channels).cuda().eval()
-    held, rows = graphs, _rows(512, clouds)
+    for key, seconds in gpu(steps).items():
+        size = 512 if key == "train_512" else 32
+        gpu.figures[f"{key}_ms_per_shape"] = 1e3 * seconds / size
+        if f"{key}_share_of_model" in gpu.figures:
+            flops, moved = step_cost(gpu.new_model(), graphs.batch(_rows(size, graphs)))
+            product = flops / (1e12 * gpu.figures["matmul_tflop_per_s"])
+            modelled = max(product, moved / (1e9 * gpu.figures["copy_gb_per_s"]))
+            gpu.figures[f"{key}_share_of_model"] = modelled / seconds
+            gpu.kept[key] |= {"flops": flops, "bytes": moved, "modelled_seconds": modelled}
+
+
+def _predict(gpu: _Measuring) -> None:
+    model, held, number = gpu.new_model().eval(), gpu.build(128), len(gpu.many)
 
     @torch.no_grad()
-    def predict():
+    def answer(graph: PoseGraph) -> Tensor:
         with torch.autocast("cuda", torch.bfloat16):
-            return averaged_logits(model, held.batch(rows)).argmax(1)
+            return averaged_logits(model, graph).argmax(1)
 
-    @torch.no_grad()
-    def predict_raw():
-        every = build().batch(torch.arange(len(many), device="cuda"))
-        with torch.autocast("cuda", torch.bfloat16):
-            return averaged_logits(model, every).argmax(1)
+    rows = _rows(512, held)
+    seconds = gpu({"predict": lambda: answer(held.batch(rows))})["predict"]
+    gpu.figures["predict_shapes_per_s"] = 512 / seconds
+    every = torch.arange(number, device="cuda")
+    raw = {"predict_raw": lambda: answer(gpu.build(number).batch(every))}
+    seconds = gpu(raw, rounds=5, warmup=1)["predict_raw"]
+    gpu.figures["predict_raw_shapes_per_s"] = number / seconds
 
-    figures["predict_shapes_per_s"] = 512 / measure({"predict": predict})["predict"]
-    raw = measure({"predict_raw": predict_raw}, rounds=5, warmup=1)["predict_raw"]
-    figures["predict_raw_shapes_per_s"] = len(many) / raw
-    tell("dense")
-    held = single = graphs = steps = None
-    for label, own, size in (("dense", levels, 32), ("dense_24", with_rotations(levels, "O"), 4)):
-        if not all(hasattr(level.poses, "rotations") for level in levels):
-            continue
+
+def _dense(gpu: _Measuring) -> None:
+    if not gpu.grids:
+        return
+    octahedral = with_rotations(gpu.levels, "O")
+    for label, own, size in (("dense", gpu.levels, 32), ("dense_24", octahedral, 4)):
         pair = {f"{label}_compressed": own, label: [level.with_budget() for level in own]}
-        made = {
-            key: DeviceGraphs.collect([_on_cpu(clouds[:4], lv).to("cuda")], lv, 4, torch.bfloat16)
-            for key, lv in pair.items()
-        }
+        made = {key: _built_alone(gpu.clouds[:4], lv) for key, lv in pair.items()}
         memory = {
-            key: _peak(_one_by_one(graphs, pair[key], channels, size))
+            key: _peak(_one_by_one(graphs, pair[key], gpu.channels, size))
             for key, graphs in made.items()
         }
         steps = {
-            key: _captured(graphs, pair[key], channels, size, "bfloat16")
+            key: _captured(graphs, pair[key], gpu.channels, size, "bfloat16")
             for key, graphs in made.items()
         }
-        medians = measure(steps)
-        figures[f"{label}_time_ratio"] = medians[label] / medians[f"{label}_compressed"]
-        figures[f"{label}_memory_ratio"] = memory[label] / memory[f"{label}_compressed"]
-        kept[f"{label}_bytes"] = memory
-        made = steps = None
-    tell("rotations")
-    if hasattr(levels[0].poses, "rotations"):
-        steps = {}
-        for count in (8, 64):
-            own = with_rotations(levels, count)
-            some = _on_cpu(clouds[:8], own).to("cuda")
-            some = DeviceGraphs.collect([some], own, 8, torch.bfloat16)
-            steps[f"rotations_{count}"] = _captured(some, own, channels, 8, "bfloat16")
-        medians = measure(steps)
-        figures["rotation_scaling_ratio"] = medians["rotations_64"] / medians["rotations_8"]
-    tell("DGCNN")
-    graphs = DeviceGraphs.build(many[:32], levels, "cuda", torch.bfloat16)
-    theirs = _training(DGCNN(40).cuda(), torch.stack(clouds[:32]).cuda(), 32)
-    steps = {"dgcnn_ours": _captured(graphs, levels, channels, 32, "bfloat16")}
-    medians = measure(steps | {"dgcnn": _replayed(theirs)})
-    figures["dgcnn_time_ratio"] = medians["dgcnn"] / medians["dgcnn_ours"]
-    return {**figures, "preset": name, "gpu": torch.cuda.get_device_name(), "rounds": kept}
+        medians = gpu(steps)
+        gpu.figures[f"{label}_time_ratio"] = medians[label] / medians[f"{label}_compressed"]
+        gpu.figures[f"{label}_memory_ratio"] = memory[label] / memory[f"{label}_compressed"]
+        gpu.kept[f"{label}_bytes"] = memory
+        made = steps = None  # gigabytes, before the next are made
+
+
+def _rotations(gpu: _Measuring) -> None:
+    if not gpu.grids:
+        return
+    steps = {}
+    for count in (8, 64):
+        own = with_rotations(gpu.levels, count)
+        some = _built_alone(gpu.clouds[:8], own)
+        steps[f"rotations_{count}"] = _captured(some, own, gpu.channels, 8, "bfloat16")
+    medians = gpu(steps)
+    gpu.figures["rotation_scaling_ratio"] = medians["rotations_64"] / medians["rotations_8"]
+
+
+def _dgcnn(gpu: _Measuring) -> None:
+    ours = _captured(gpu.build(32), gpu.levels, gpu.channels, 32, "bfloat16")
+    theirs = _training(DGCNN(40).cuda(), torch.stack(gpu.clouds[:32]), 32)
+    medians = gpu({"dgcnn_ours": ours, "dgcnn": _replayed(theirs)})
+    gpu.figures["dgcnn_time_ratio"] = medians["dgcnn"] / medians["dgcnn_ours"]
+
+
+_PARTS = {
+    "ceilings": _ceilings,
+    "precompute": _precompute,
+    "train": _train,
+    "predict": _predict,
+    "dense": _dense,
+    "rotations": _rotations,
+    "DGCNN": _dgcnn,
+}
 
 
 def _waiting(step: Callable) -> Callable:
@@ -198,21 +243,16 @@ def _waiting(step: Callable) -> Callable:
     return call
 
 
-def _on_cpu(clouds, levels) -> PoseGraph:
-    return PoseGraph.batch([build_pose_graph(c, levels, dtype=torch.float32) for c in clouds])
+def _built_alone(clouds: list[Tensor], levels: list[Level]) -> DeviceGraphs:
+    """Graphs of settings that are not built together, such as dense ones."""
+    built = [build_pose_graph(cloud.cpu(), levels, dtype=torch.float32) for cloud in clouds]
+    return DeviceGraphs.collect(
+        [PoseGraph.batch(built).to("cuda")], levels, len(clouds), torch.bfloat16
+    )
 
 
-def _rows(size: int, clouds) -> Tensor:
-    return torch.arange(size, device="cuda") % len(clouds)
-
-
-def _ceilings(measure) -> tuple[float, float]:
-    """Bytes a second (read and written) and bfloat16 FLOPs a second."""
-    source = torch.randn(2**28, device="cuda")
-    target = torch.empty_like(source)
-    a, b = (torch.randn(8192, 8192, device="cuda").bfloat16() for _ in range(2))
-    medians = measure({"copy": lambda: target.copy_(source), "matmul": lambda: a @ b})
-    return 2 * source.nbytes / medians["copy"], 2 * 8192**3 / medians["matmul"]
+def _rows(size: int, graphs: DeviceGraphs) -> Tensor:
+    return torch.arange(size, device="cuda") % len(graphs)
 
 
 def _captured(graphs, levels: list[Level], channels, size: int, precision: str) -> Callable:
