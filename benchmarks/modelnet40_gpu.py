@@ -25,19 +25,19 @@ from common import circumstances
 from modelnet40_accuracy import add_training, run_settings
 from torch import Tensor
 
-import pcequi
 from pcequi.graph_device import DeviceGraphs
 from pcequi.models import GroupConvClassifier
 from pcequi.pose_graph import Level
 from pcequi.ranks import local_cores
 from pcequi.report import code_commit, peak_memory, save_hardest
 from pcequi.training.checkpoints import save_checkpoint
-from pcequi.training.evaluate import agreement, classification_report
+from pcequi.training.evaluate import classification_report
 from pcequi.training.files import write_json
 from pcequi.training.fit import predict_logits, store_of_epoch
 from pcequi.training.mixing import draw_mixing
 from pcequi.training.protocols import parse_protocol, protocol_rotations
 from pcequi.training.resample import resampled_clouds
+from pcequi.training.run_report import about_run, run_report
 from pcequi.training.run_settings import RunSettings, load_run_split
 from pcequi.training.schedule import epoch_batches, number_of_batches, one_cycle
 from pcequi.training.settings import FitSettings
@@ -234,37 +234,22 @@ def _report(args, settings: RunSettings, run: Run, data, test, seconds: dict, po
         logits[name] = predict_logits(run.model, graphs, batch_size=256, device="cuda")
         asked[name] = round(time.perf_counter() - start, 3)
         found[name] = classification_report(logits[name], test.labels, test.classes)
-    first = settings.protocols[0]
-    about = {
-        "data": "modelnet40",
-        "num_points": settings.num_points,
-        "protocol": settings.protocol,
-        "preset": settings.preset,
-        "seed": seed,
-        "epochs": settings.fit.epochs,
-    }
-    report = about | {
-        "accuracy": {name: part["accuracy"] for name, part in found.items()},
-        "mean_class_accuracy": {n: part["mean_class_accuracy"] for n, part in found.items()},
-        "agreement": {
-            f"{first}, {name}": agreement(logits[first], logits[name])
-            for name in settings.protocols[1:]
-        },
-        "shapes": {"train": len(data), "held_out": 0, "test": len(test)},
-        "parameters": sum(p.numel() for p in run.model.parameters()),
-        "seconds": seconds | {"precompute_test": made, "evaluate": asked, "seeds": len(args.seed)},
-        "device": "cuda",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "pcequi": pcequi.__version__,
-        "last_epoch": run.history[-1],
-        "settings": settings.to_dict() | {"source": None},
-        "commit": code_commit(),
-        "peak_memory_mb": peak_memory("cuda"),
-        "circumstances": circumstances(),
-        "per_class": {name: part["per_class"] for name, part in found.items()},
-        "confusion": {name: part["confusion"] for name, part in found.items()},
-    }
+    first, about = settings.protocols[0], about_run(settings, data.clouds)
+    report = run_report(
+        about,
+        settings,
+        run.model,
+        found,
+        logits,
+        run.history,
+        seconds | {"precompute_test": made, "evaluate": asked, "seeds": len(args.seed)},
+        shapes={"train": len(data), "held_out": 0, "test": len(test)},
+        commit=code_commit(),
+        device="cuda",
+        peak_memory_mb=peak_memory("cuda"),
+        circumstances=circumstances(),
+    )
+    report["settings"] |= {"source": None}
     kind = "" if settings.resample_as == "shape" else f"{settings.resample_as}-"
     name = f"gpu-{kind}{settings.preset}-{settings.protocol.replace('/', '-')}-{seed}"
     folder = Path(args.runs) / name

@@ -8,18 +8,16 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from statistics import median
 
 import torch
 
-from pcequi import __version__
 from pcequi.datasets.folder_files import is_searched
 from pcequi.errors import ArgumentError, DataError, PcequiError
 from pcequi.files import locked, make_folder
 from pcequi.models import GroupConvClassifier
 from pcequi.ranks import ALONE, Ranks
 from pcequi.training.checkpoints import save_checkpoint
-from pcequi.training.evaluate import agreement, evaluate_protocol
+from pcequi.training.evaluate import evaluate_protocol
 from pcequi.training.files import write_json
 from pcequi.training.fit import fit
 from pcequi.training.plots import plot_confusion, plot_curves
@@ -27,6 +25,7 @@ from pcequi.training.predict import SPARSE, largest_heap
 from pcequi.training.predictions import PREDICTIONS, write_predictions
 from pcequi.training.rows import split_rows
 from pcequi.training.run_data import check_data, run_number
+from pcequi.training.run_report import about_run, run_report
 from pcequi.training.run_settings import RunSettings, load_run_settings, load_run_split
 from pcequi.training.splits import Split, check_root
 from pcequi.training.start import start_from
@@ -146,17 +145,7 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
         ranks=ranks,
     )
     versions.clear()
-    about = {
-        "data": settings.data,
-        "num_points": settings.num_points,
-        "points_seen": int(median(len(cloud) for cloud in train.clouds)),
-        "protocol": settings.protocol,
-        "preset": settings.preset,
-        "seed": seed,
-        "epochs": settings.fit.epochs,
-    }
-    if settings.start:
-        about["start"] = settings.start
+    about = about_run(settings, train.clouds)
     if ranks.first:
         save_checkpoint(folder, model, train.classes, about)
     reports, logits = {}, {}
@@ -164,36 +153,29 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
         reports[protocol], logits[protocol] = evaluate_protocol(
             model, test, protocol, seed=seed, device=device, **options
         )
-    first = settings.protocols[0]
-    report = about | {
-        "accuracy": {name: part["accuracy"] for name, part in reports.items()},
-        "mean_class_accuracy": {n: part["mean_class_accuracy"] for n, part in reports.items()},
-        "agreement": {
-            f"{first}, {name}": agreement(logits[first], logits[name])
-            for name in settings.protocols[1:]
-        },
-        "shapes": {"train": len(rows), "held_out": len(val_rows), "test": len(test)},
-        "classes": len(train.classes),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "seconds": {
-            "precompute_train": round(sum(m.get("precompute_seconds", 0.0) for m in history), 2),
-            "precompute_test": {n: part["seconds"]["precompute"] for n, part in reports.items()},
-            "train": round(sum(metrics["seconds"] for metrics in history), 2),
-            "evaluate": {n: part["seconds"]["network"] for n, part in reports.items()},
-        },
-        "last_epoch": history[-1],
-        "settings": settings.to_dict(),
-        "pcequi": __version__,
-        "commit": commit,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "device": str(device),
-        "processes": ranks.size,
-        "peak_memory_mb": peak_memory(device, memory),
-        "run": str(folder),
-        "per_class": {name: part["per_class"] for name, part in reports.items()},
-        "confusion": {name: part["confusion"] for name, part in reports.items()},
+    seconds = {
+        "precompute_train": round(sum(m.get("precompute_seconds", 0.0) for m in history), 2),
+        "precompute_test": {n: part["seconds"]["precompute"] for n, part in reports.items()},
+        "train": round(sum(metrics["seconds"] for metrics in history), 2),
+        "evaluate": {n: part["seconds"]["network"] for n, part in reports.items()},
     }
+    report = run_report(
+        about,
+        settings,
+        model,
+        reports,
+        logits,
+        history,
+        seconds,
+        shapes={"train": len(rows), "held_out": len(val_rows), "test": len(test)},
+        classes=len(train.classes),
+        commit=commit,
+        device=str(device),
+        processes=ranks.size,
+        peak_memory_mb=peak_memory(device, memory),
+        run=str(folder),
+    )
+    first = settings.protocols[0]
     if ranks.first:
         write_json(folder / "report.json", report)
         save_hardest(folder, first, logits[first], test)
