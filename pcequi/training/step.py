@@ -163,8 +163,6 @@ class GraphedSteps:
         self.batch_loss, self.optimizer = batch_loss, optimizer
         self.totals, self.clip = totals, clip
         self._stream = torch.cuda.Stream(totals.device)
-        # Nothing in it outlives a replay, so that all captured steps may write to the same memory.
-        self._pool = torch.cuda.graph_pool_handle()
         self._ready: WeakKeyDictionary[DeviceGraphs, dict[int, _Captured]] = WeakKeyDictionary()
         self._count: dict[int, int] = {}
 
@@ -192,7 +190,7 @@ class GraphedSteps:
         # A stream of its own says which GPU it is, and cuBLAS has one workspace a stream, which
         # graphs that are replayed side by side must not share.
         try:
-            with torch.cuda.graph(captured.graph, pool=self._pool, stream=self._stream):
+            with torch.cuda.graph(captured.graph, pool=self._pool(), stream=self._stream):
                 self._step(graphs, captured.rows, captured.target, captured.mixing)
         except RuntimeError as error:  # which leaves torch's generators unusable in this process
             first = error
@@ -206,6 +204,12 @@ class GraphedSteps:
             ) from error
         ready[size] = captured
         captured.graph.replay()  # capturing does not run it
+
+    def _pool(self):
+        """Memory of the steps captured before, which this one may write to as well: nothing in it
+        outlives a replay. None where none is left, as with the last of them a pool ends."""
+        every = (one for sizes in self._ready.values() for one in sizes.values())
+        return next((one.graph.pool() for one in every), None)
 
     def _step(self, graphs, rows, target, mixing) -> None:
         parts = (self.batch_loss, self.optimizer, graphs.batch(rows), target, mixing)
