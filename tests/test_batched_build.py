@@ -216,6 +216,9 @@ def test_what_is_unusable_is_named(generator):
         build_pose_graphs([], levels)
     with pytest.raises(ArgumentError, match="`levels`"):
         build_pose_graphs(clouds, [])
+    for wrong in (1, clouds[0].tolist()):
+        with pytest.raises(ShapeError, match="`pos`"):
+            build_pose_graphs([wrong, clouds[1]], levels)
     with pytest.raises(ShapeError, match="points, 3"):
         build_pose_graphs([clouds[0], clouds[1][:, :2]], levels)
     with pytest.raises(ShapeError, match="floating"):

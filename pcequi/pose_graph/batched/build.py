@@ -67,7 +67,8 @@ def build_pose_graphs(
 
     **Equivariance:** as ``build_pose_graph``; clouds do not touch each other.
     """
-    device = torch.device(clouds[0].device if device is None and len(clouds) else device or "cpu")
+    _check_clouds(clouds)
+    device = torch.device(clouds[0].device if device is None else device)
     parts = list(build_parts(clouds, levels, device))
     return _in_order(parts).to(dtype or reduce(torch.promote_types, map(_own_dtype, clouds)))
 
@@ -89,6 +90,11 @@ def build_parts(
 
     **Equivariance:** as ``build_pose_graph``.
     """
+    _check_clouds(clouds)
+    return _parts(clouds, list(levels), device, blocks)
+
+
+def _check_clouds(clouds: Sequence[Tensor]) -> None:
     if not len(clouds):
         raise ArgumentError("`clouds` (=[]) must hold at least one cloud")
     for cloud in clouds:
@@ -96,7 +102,6 @@ def build_parts(
         usable = isinstance(cloud, Tensor) and cloud.dim() == 2 and cloud.shape[1] == 3
         if not usable or not cloud.is_floating_point():
             check_cloud(cloud)  # which raises
-    return _parts(clouds, list(levels), device, blocks)
 
 
 def _parts(clouds, levels: list[Level], device, blocks):
