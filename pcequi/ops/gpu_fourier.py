@@ -6,6 +6,7 @@ permutation and the constant channel. Here each number is read once and written 
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -117,14 +118,18 @@ def fourier(
     block = min(_BLOCK, triton.next_power_of_2(max(width, 1)))
     grid = (clouds * points, triton.cdiv(width, block))
     sizes = (points, basis, channels, spare, scale)
-    if not back:
+    if back:
+        out = x.new_empty(clouds, points, size, basis, channels + spare)
+    else:
         out = x.new_empty(clouds, size, points, basis, channels - spare)
-        if out.numel():
-            _forth[grid](x, out, inverse, *sizes, K=size, N=block)
+    if out.numel() == 0:
         return out
-    out = x.new_empty(clouds, points, size, basis, channels + spare)
     given = last is not None and spare > 0
     last = last.to(x.dtype).contiguous() if given else x
-    if out.numel():
-        _back[grid](x, out, inverse, last, *sizes, K=size, WITH_LAST=given, N=block)
+    # Triton launches on the current GPU, wherever its arguments lie.
+    with torch.cuda.device_of(x):
+        if back:
+            _back[grid](x, out, inverse, last, *sizes, K=size, WITH_LAST=given, N=block)
+        else:
+            _forth[grid](x, out, inverse, *sizes, K=size, N=block)
     return out
