@@ -348,8 +348,7 @@ def sparse_product(x: Tensor, level: LevelGraph, sources: Tensor, *, constant: i
     """z = A x for a batch of clouds: [S, C] to [M, B * C].
 
     Where A comes as dense blocks, or a GPU multiplies them faster, it is a dense product.
-    So many channels of ones as ``constant`` says are appended to ``x``; without characters one
-    at most.
+    So many channels of ones as ``constant`` says are appended to ``x``.
 
     **Equivariance:** as invariant as the entries of A are.
     """
@@ -358,7 +357,7 @@ def sparse_product(x: Tensor, level: LevelGraph, sources: Tensor, *, constant: i
         blocks = _as_blocks(level, sources, x.dtype)
     if blocks is not None:
         return grouped_bmm(x, blocks, level.characters, constant=constant).reshape(level.num, -1)
-    x = with_ones(x) if constant else x
+    x = with_ones(x, constant) if constant else x
     ptr = row_pointer(level.entries.long())
     rows = row_pointer(level.count * level.basis)
     z = grouped_spmm(x, ptr, level.col, level.val, rows, row_pointer(sources))

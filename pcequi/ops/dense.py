@@ -233,8 +233,7 @@ def grouped_bmm(
         blocks: [G, R, S]; with ``characters`` [G, K, R, S / K], of the rows (point, function)
             of the first pose of each point and columns (point, pose), see ``dense_blocks``.
         characters: of the group of the poses of a point.
-        constant: channels of ones to append to ``x``, whose product are the sums of the rows; one
-            at most without ``characters``.
+        constant: channels of ones to append to ``x``, whose product are the sums of the rows.
 
     Returns:
         [G * R, C] in the dtype of ``x``; with ``characters`` [G * K * R, C], rows (point, pose,
@@ -244,7 +243,7 @@ def grouped_bmm(
     """
     clouds, blocks = len(blocks), blocks.to(x.dtype)
     if characters is None:
-        x = with_ones(x) if constant else x
+        x = with_ones(x, constant) if constant else x
         return torch.bmm(blocks, x.view(clouds, -1, x.shape[1])).view(-1, x.shape[1])
     signs, inverse = characters.signs, characters.inverse
     (size, basis), channels = inverse.shape, x.shape[1]
@@ -258,9 +257,9 @@ def grouped_bmm(
     return z.reshape(-1, channels + constant)
 
 
-def with_ones(x: Tensor) -> Tensor:
-    """Features [S, C] with a channel of ones [S, C + 1].
+def with_ones(x: Tensor, channels: int = 1) -> Tensor:
+    """Features [S, C] with so many channels of ones [S, C + channels].
 
     **Equivariance:** as ``x``.
     """
-    return torch.cat([x, x.new_ones(x.shape[0], 1)], 1)
+    return torch.cat([x, x.new_ones(x.shape[0], channels)], 1)

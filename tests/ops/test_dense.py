@@ -1,6 +1,8 @@
 """Dense blocks multiply as the sparse rows that they are made of."""
 
+import copy
 import functools
+import pickle
 
 import pytest
 import torch
@@ -108,16 +110,18 @@ def test_rows_of_one_pose_multiply_as_those_of_all(case, generator):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_backends_agree(dtype, case, monkeypatch):
+@pytest.mark.parametrize("constant", [1, 8])
+def test_backends_agree(dtype, constant, case, monkeypatch):
     """The kernels sum in float32, torch in the type itself."""
     characters, first, matrix, x = case
-    ones = torch.ones(len(x), 1, dtype=x.dtype)
+    ones = torch.ones(len(x), constant, dtype=x.dtype)
     expected = grouped_spmm(torch.cat([x, ones], 1), *matrix)
     tolerance = {torch.float32: 1e-5, torch.bfloat16: 0.05}[dtype]
     for numba in (dense.HAS_NUMBA, False):
         monkeypatch.setattr(dense, "HAS_NUMBA", numba)
         own = x.to(dtype).requires_grad_()
-        out = grouped_bmm(own, blocks_of(characters, first, dtype), characters, constant=True)
+        blocks = blocks_of(characters, first, dtype)
+        out = grouped_bmm(own, blocks, characters, constant=constant)
         assert out.dtype == dtype
         assert (out.double() - expected).abs().max() < tolerance * expected.abs().max()
         out.backward(torch.ones_like(out))
@@ -166,6 +170,26 @@ def test_gradients(make, generator):
         assert torch.autograd.gradcheck(both, (x,), check_forward_ad=True)
     blocks = make(7, 8)
     assert torch.autograd.gradcheck(lambda x: grouped_bmm(x, blocks), (x,))
+
+
+@pytest.mark.parametrize("constant", [1, 3])
+def test_ones_are_appended_without_characters(constant, make, generator):
+    blocks = make(6, 7)
+    x = torch.randn(CLOUDS * 7, 2, dtype=torch.float64, generator=generator)
+    out = grouped_bmm(x, blocks, constant=constant)
+    sums = blocks.sum(2).view(-1, 1).expand(-1, constant)
+    torch.testing.assert_close(out, torch.cat([grouped_bmm(x, blocks), sums], 1))
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c))])
+def test_characters_are_copied_whole(again, case):
+    characters = case[0]
+    found = again(characters)
+    assert repr(found) == repr(characters) and "inverse" not in repr(found)
+    for name in ("signs", "turns", "inverse"):
+        assert torch.equal(getattr(found, name), getattr(characters, name))
+    every = torch.arange(characters.turns.shape[1]).expand_as(characters.turns)
+    assert torch.equal(characters.turns.gather(1, characters.inverse), every)
 
 
 def test_precision_is_that_of_the_features(make):
