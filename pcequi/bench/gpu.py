@@ -62,8 +62,8 @@ def step_cost(model: GroupConvClassifier, graph: PoseGraph) -> tuple[float, floa
                 moved += 8.0 * rows * (module.in_features + module.out_features)
     for block, level in zip(model.blocks, graph.levels[1:]):
         blocks, conv = level.blocks, block.conv
-        # Where blocks are taken apart, the constant channel could be the sums of their rows, as it
-        # is on CPUs; a GPU multiplies it.
+        # Where blocks are taken apart, the constant channel is the sums of their rows. A GPU writes
+        # more than the one that the weights read, which no other way would have to.
         channels = conv.in_channels - (level.characters is not None)
         flops += 4.0 * blocks.numel() * channels
         z = level.num * conv.weight.shape[0]

@@ -1,8 +1,9 @@
 """Low-level operators: one face each, the fastest backend that is installed.
 
 torch-cluster (neighbour search) and numba (the CPU kernels of ``ops.compiled``)
-are used where they can be imported, pure torch everywhere else. Setting
-``PCEQUI_NO_TORCH_CLUSTER=1`` or ``PCEQUI_NO_NUMBA=1`` turns one off.
+are used where they can be imported, and Triton (kernels for a GPU) where there is one; pure
+torch everywhere else. Setting ``PCEQUI_NO_TORCH_CLUSTER=1``, ``PCEQUI_NO_NUMBA=1`` or
+``PCEQUI_NO_TRITON=1`` turns one off.
 """
 
 from pcequi.ops.backends import HAS_NUMBA, HAS_TORCH_CLUSTER, wants_gradient
