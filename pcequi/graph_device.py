@@ -53,7 +53,7 @@ class DeviceGraphs:
                     if name not in tensors:
                         tensors[name] = value.new_empty(size, *value.shape[1:])
                     if value.shape[1:] != tensors[name].shape[1:]:
-                        raise _uneven()
+                        raise _uneven(tensors["weight"].shape[1], values["weight"].shape[1])
                     tensors[name][rows] = value
         self.device = self._tensors[0]["weight"].device
         self._each = [tensors["weight"].shape[1] for tensors in self._tensors]
@@ -233,12 +233,12 @@ def _from_graph(graph: PoseGraph, levels: Sequence[Level], dtype) -> list[dict[s
 def _even(count: Tensor) -> int:
     each = int(count[0])
     if (count != each).any():
-        raise _uneven()
+        raise _uneven(each, int(count[count != each][0]))
     return each
 
 
-def _uneven() -> ArgumentError:
+def _uneven(one: int, other: int) -> ArgumentError:
     return ArgumentError(
-        "`graphs` has clouds with different numbers of representatives; read its batches from the "
-        "store itself, or give levels a budget that every cloud has (`num`)"
+        f"`graphs` or `clouds` have different numbers of representatives ({one} and {other}); give "
+        "levels a budget that every cloud has (`num`), or read the batches of a `GraphStore`"
     )

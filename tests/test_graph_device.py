@@ -1,13 +1,19 @@
 """Graphs in a device's memory compute what those of the store compute."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from pcequi.errors import ArgumentError, FileError
+from pcequi.errors import ArgumentError, FileError, ShapeError
 from pcequi.graph_device import DeviceGraphs
 from pcequi.graph_store import GraphStore
-from pcequi.models import GroupConvClassifier
-from pcequi.pose_graph import PoseGraph, build_pose_graph
+from pcequi.models import GroupConvClassifier, preset
+from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
+from pcequi.pose_graph.batched import build
+from pcequi.pose_graph.batched import levels as batched_levels
+from pcequi.poses import CentroidPoses, GridPoses, TangentPoses
+from pcequi.sampling import FeatureSampler
 from pcequi.training import epoch, rows
 from pcequi.training.fit import FitSettings, fit, predict_logits
 
@@ -157,3 +163,90 @@ def test_training_in_bfloat16_takes_blocks_and_goes_as_with_entries(clouds, tmp_
     # Both round to eight bits, at different places.
     assert (losses[0] - losses[1]).abs().max() < 0.1 * losses[1][0]
     assert not torch.equal(*losses)
+
+
+def orbits(rotations, align="manhattan"):
+    """Three levels with orbits of a group; the characters of C4 are not real."""
+    sampler = FeatureSampler(num=24, refine=2, seeds=30, orbits=True, blend=6)
+    poses = GridPoses(rotations, align)
+    return [
+        Level(0.5, poses, sampler, num_points=40, kernel_points=15),
+        Level(0.8, poses, sampler, num_points=24, kernel_points=7),
+        Level(1.5, CentroidPoses(rotations, align), kernel_points=33),
+    ]
+
+
+SETTINGS = {
+    "D2": orbits("D2"),
+    "C2": orbits("C2"),
+    "C4": orbits("C4"),
+    "free": [replace(lv, sampling=replace(lv.sampling, orbits=False)) for lv in orbits("D2")[:2]],
+    "octahedral": [
+        replace(lv, sampling=FeatureSampler(num=60)) for lv in orbits("O", "principal")[:2]
+    ],
+    "pairs": [level.with_budget(num=16) for level in preset("pairs")["levels"]],
+    "one by one": [Level(0.5, TangentPoses(4), FeatureSampler(num=8))] * 2,
+}
+
+
+@pytest.fixture
+def odd_clouds(generator):
+    """Clouds of different sizes, two of which are built one by one."""
+    cube = torch.cartesian_prod(*[torch.linspace(-0.5, 0.5, 4, dtype=torch.float64)] * 3)
+    sizes = (90, 70, 80, 64, 85)
+    plain = [torch.randn(n, 3, generator=generator).double() / 3 for n in sizes]
+    return [plain[0], cube, *plain[1:4], cube * 1.2, plain[4]]
+
+
+@pytest.mark.parametrize("dtype, close", [(torch.float64, 1e-6), (torch.bfloat16, 1e-2)], ids=str)
+@pytest.mark.parametrize("levels", SETTINGS.values(), ids=SETTINGS)
+def test_graphs_built_at_once_are_those_of_each_cloud(
+    levels, dtype, close, odd_clouds, monkeypatch
+):
+    each, told = [build_pose_graph(cloud, levels) for cloud in odd_clouds], []
+    wanted = DeviceGraphs.collect(each, levels, len(each), dtype)
+    for most, chunk in ((None, None), (3 * 90 * 90, 4000)):  # then in several turns
+        if most:
+            monkeypatch.setattr(build, "_MOST", most)
+            monkeypatch.setattr(batched_levels, "CHUNK", chunk)
+        told.clear()
+        found = DeviceGraphs.build(
+            odd_clouds, levels, "cpu", dtype, lambda *done: told.append(done)
+        )
+        assert len(found) == 7 and [done for done, _ in told] == sorted({d for d, _ in told})
+        assert told[-1] == (7, 7)
+        for one, other in zip(found._tensors, wanted._tensors, strict=True):
+            assert one.keys() == other.keys()
+            for name, value in one.items():
+                assert value.dtype == other[name].dtype
+                torch.testing.assert_close(value, other[name], rtol=0, atol=close)
+
+
+def test_blocks_built_at_once_have_no_entries_between(odd_clouds, monkeypatch):
+    monkeypatch.setattr(batched_levels, "to_csr", None)
+    plain = [odd_clouds[0], *odd_clouds[2:5]]
+    graphs = DeviceGraphs.build(plain, SETTINGS["D2"], "cpu", torch.bfloat16)
+    assert graphs.batch(torch.tensor([3, 0])).levels[1].blocks.dtype == torch.bfloat16
+
+
+def test_some_of_a_batch_are_taken_without_a_look_at_sizes(odd_clouds, monkeypatch):
+    graphs = DeviceGraphs.build(odd_clouds, SETTINGS["D2"], "cpu", torch.float64)
+    batch, which = graphs.batch(torch.tensor([6, 1, 4, 0])), torch.tensor([2, 0, 2])
+    wanted = graphs.batch(torch.tensor([4, 6, 4]))
+    monkeypatch.setattr(torch.Tensor, "tolist", None)
+    found = batch.take(which)
+    for one, other in zip(found.levels, wanted.levels, strict=True):
+        for name, value in vars(other).items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(getattr(one, name), value), name
+        assert one.each == other.each and one.characters is other.characters
+
+
+def test_what_cannot_be_built_is_told(odd_clouds, levels_of):
+    with pytest.raises(ArgumentError, match=r"`clouds` \(=\[\]\)"):
+        DeviceGraphs.build([], SETTINGS["D2"], "cpu")
+    with pytest.raises(ShapeError, match="points, 3"):
+        DeviceGraphs.build([odd_clouds[0], odd_clouds[1][:, :2]], SETTINGS["D2"], "cpu")
+    few = levels_of(TangentPoses(4), num=None, tolerance=0.3)
+    with pytest.raises(ArgumentError, match=r"`clouds` .*representatives \(\d+ and \d+\).*`num`"):
+        DeviceGraphs.build(odd_clouds[:2], few, "cpu")
