@@ -195,6 +195,7 @@ def _together(args, protocol: str, preset: str, pool) -> None:
     for parts in asked:
         before = torch.cuda.memory_allocated()
         versions.append(make_graphs(parts, levels, torch.bfloat16))
+        torch.cuda.empty_cache()  # of what graphs are made from
         need = (len(asked) - 1) * (torch.cuda.memory_allocated() - before)
         if len(versions) == 1 and need > 0.8 * torch.cuda.mem_get_info()[0]:
             raise SystemExit(

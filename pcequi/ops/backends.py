@@ -3,6 +3,7 @@
 import functools
 import os
 import threading
+import warnings
 from contextlib import nullcontext
 
 import torch
@@ -74,9 +75,26 @@ HAS_NUMBA = _importable("numba", "PCEQUI_NO_NUMBA")
 
 @functools.cache
 def has_triton() -> bool:
-    """Whether kernels for a GPU can be compiled; asked where there is one, as it takes a second.
-    Torch for CUDA brings Triton along; ``PCEQUI_NO_TRITON=1`` does without.
+    """Whether kernels for a GPU can be compiled: one is, the first time that a GPU asks.
+
+    Torch for CUDA brings Triton along, which also needs a C compiler and Python's headers, and
+    warns where they are missing; ``PCEQUI_NO_TRITON=1`` does without.
 
     **Equivariance:** does not apply.
     """
-    return _importable("triton", "PCEQUI_NO_TRITON")
+    if not _importable("triton", "PCEQUI_NO_TRITON"):
+        return False
+    try:
+        from pcequi.ops.gpu_fourier import try_out
+
+        try_out()
+    except Exception as error:  # Triton has many kinds of its own
+        warnings.warn(
+            f"Triton cannot compile kernels here ({str(error).strip()[:200]}); plain torch computes "
+            "the same, slower. Install a C compiler and Python's headers, or set the environment "
+            "variable PCEQUI_NO_TRITON=1",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    return True

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["fourier"]
+__all__ = ["fourier", "try_out"]
 
 # Numbers of each pose that a program holds at once.
 _BLOCK = 1024
@@ -133,3 +133,12 @@ def fourier(
         else:
             _forth[grid](x, out, inverse, *sizes, K=size, N=block)
     return out
+
+
+def try_out() -> None:
+    """Compile a kernel and run it on two numbers; raises what Triton raises.
+
+    **Equivariance:** does not apply.
+    """
+    x = torch.ones(1, 1, 2, 1, 1, device="cuda")
+    fourier(x, torch.zeros(2, 1, dtype=torch.long, device="cuda"), False, 1.0, 0, None)

@@ -119,6 +119,7 @@ def _parts(clouds, levels: list[Level], device, blocks):
             numbers = [some[c] for c in built]
             done.update(numbers)
             yield numbers, graph
+            del graph  # before the next take its place
     for c in (c for c in range(len(clouds)) if c not in done):
         graph = build_pose_graph(clouds[c].detach().cpu(), levels, dtype=torch.float64)
         yield [c], graph.to(device)
@@ -145,7 +146,8 @@ def _largest_array(levels: Sequence[Level], size: int) -> int:
         turns = BatchBuilder.turns(level)
         seeds, points = level.sampling.seeds, level_points(levels, number)
         rows = min(points, seeds or points) * (1 if level.sampling.orbits else turns)
-        sizes.append(rows * rows * (turns if level.sampling.orbits else 1))
+        every = rows * (turns if level.sampling.orbits else 1)
+        sizes.append(every * max(rows, level.sampling.num if level.sampling.refine else 0))
         sizes.append(points * level.sampling.num * (1 if level.sampling.orbits else turns))
     return max(sizes)
 
