@@ -90,9 +90,9 @@ def has_triton() -> bool:
         try_out()
     except Exception as error:  # Triton has many kinds of its own
         warnings.warn(
-            f"Triton cannot compile kernels here ({str(error).strip()[:200]}); plain torch computes "
-            "the same, slower. Install a C compiler and Python's headers, or set the environment "
-            "variable PCEQUI_NO_TRITON=1",
+            f"Triton cannot compile kernels here ({str(error).strip()[:200]}); plain torch "
+            "computes the same, slower. Install a C compiler and Python's headers, or set the "
+            "environment variable PCEQUI_NO_TRITON=1",
             RuntimeWarning,
             stacklevel=2,
         )
