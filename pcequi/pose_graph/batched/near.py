@@ -43,10 +43,12 @@ def squared_distances(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     norm = a.square().sum(2, keepdim=True).amax(1, keepdim=True)
     shift = b.mean(1, keepdim=True)  # centred first: the expanded square cancels less
     a, b = a - shift, b - shift
-    first, second = a.square().sum(2, keepdim=True), b.square().sum(2)[:, None]
-    scale = first.amax(1, keepdim=True) + second.amax(2, keepdim=True)
-    square = torch.baddbmm(second, a, b.mT, alpha=-2)
-    return square.add_(first), torch.maximum(scale, NOISE_SHARE * norm)
+    first, second = (x.square().sum(2, keepdim=True) for x in (a, b))
+    scale = first.amax(1, keepdim=True) + second.amax(1, keepdim=True)
+    # The norms are columns of the product: adding them would read and write it once more.
+    a = torch.cat([-2 * a, first, torch.ones_like(first)], 2)
+    b = torch.cat([b, torch.ones_like(second), second], 2)
+    return torch.bmm(a, b.mT), torch.maximum(scale, NOISE_SHARE * norm)
 
 
 @dataclass
