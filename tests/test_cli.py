@@ -229,6 +229,14 @@ def test_a_second_run_needs_a_word(run, trained):
     assert code == 1 and "holds a run already" in err and "Traceback" not in err
     resumed = only_json(run("train", *options, "--resume", "--json"))
     assert resumed["accuracy"] == trained["accuracy"]
+    # What is not given is as it was; what is given must be.
+    alone = only_json(run("train", "--run", "runs/one", "--resume", "--json", *QUICK))
+    for name in ("settings", "accuracy", "last_epoch"):
+        assert alone[name] == resumed[name]
+    code, _, err = run("train", "--run", "runs/one", "--resume", "--epochs", 30, *QUICK)
+    assert code == 1 and "epochs was 2, not 30" in err and "preset" not in err
+    code, _, err = run("train", "--run", "runs/one", "--resume", "--bfloat16", *QUICK)
+    assert code == 1 and "precision was 'float32', not 'bfloat16'" in err
     code, out, _ = run("train", *options, "--overwrite")
     assert code == 0 and "z/SO3" in out and "runs/one" in out
 

@@ -36,6 +36,7 @@ from pcequi.shares import counted, percent
 
 
 def train(
+    context: typer.Context,
     data: Data = "shapes",
     source: Source = None,
     root: Root = None,
@@ -82,7 +83,10 @@ def train(
         typer.Option("--run", "-r", help="Folder of the run.", show_default="runs/<settings>"),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with an interrupted run; what is not given is as it was."
+        ),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start again in a folder that holds a run.")
@@ -108,7 +112,7 @@ def train(
     Processes started together by torchrun or fabric run share the work.
     """
     from pcequi.training.launch import launched
-    from pcequi.training.run_settings import RunSettings
+    from pcequi.training.run_settings import RunSettings, resumed_settings
     from pcequi.training.runs import train_run
     from pcequi.training.settings import FitSettings
     from pcequi.training.threads import set_threads
@@ -144,6 +148,8 @@ def train(
     )
     if run is None:
         run = Path("runs") / f"{data}-{protocol.replace('/', '-')}-{preset}-seed{seed}"
+    if resume:
+        settings = resumed_settings(run, settings, _given(context))
     with launched(device, 60 * timeout) as (ranks, place):
         report = train_run(
             settings,
@@ -161,6 +167,12 @@ def train(
         print_json(report)
     else:
         show_report(report)
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Settings that were asked for on the command line."""
+    names = {n for n in context.params if context.get_parameter_source(n).name != "DEFAULT"}
+    return names | ({"precision"} if "bfloat16" in names else set())
 
 
 def show_report(report: dict) -> None:

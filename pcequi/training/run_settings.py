@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Container
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from pcequi.errors import ArgumentError, FileError, check_count
@@ -14,7 +15,7 @@ from pcequi.training.resample import check_kind
 from pcequi.training.settings import FitSettings
 from pcequi.training.splits import Split, check_data_name, load_split
 
-__all__ = ["RunSettings", "load_run_settings", "load_run_split"]
+__all__ = ["RunSettings", "load_run_settings", "load_run_split", "resumed_settings"]
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,30 @@ def load_run_settings(run: str | Path) -> RunSettings:
         raise FileError(f"{path} cannot be used: {error}") from error
     except (TypeError, LookupError, ValueError) as error:
         raise FileError(f"{path} is damaged ({error}); train again") from error
+
+
+def resumed_settings(run: str | Path, settings: RunSettings, given: Container[str]) -> RunSettings:
+    """The settings with which an interrupted run goes on: its own, but for what was given.
+
+    Args:
+        run: its folder; without settings in it ``settings`` are returned.
+        settings: as they would be for a new run.
+        given: names of those that were asked for; ``train_run`` refuses what differs there.
+
+    Raises:
+        FileError: as ``load_run_settings``.
+
+    **Equivariance:** does not apply.
+    """
+    if not (Path(run).expanduser() / "settings.json").exists():
+        return settings
+    kept = load_run_settings(run)
+
+    def asked(values) -> dict:
+        names = [one.name for one in fields(values) if one.name in given]
+        return {name: getattr(values, name) for name in names}
+
+    return replace(kept, **asked(settings), fit=replace(kept.fit, **asked(settings.fit)))
 
 
 def load_run_split(settings: RunSettings, train: bool) -> Split:
