@@ -16,6 +16,9 @@ from pcequi.datasets.column_names import pick_columns
 __all__ = ["read_text"]
 
 _COUNT = re.compile(r"\d{1,18}")
+# "0.25", as spreadsheets may write numbers; names in quotes stay as they are.
+_QUOTED = re.compile(r'"[ \t]*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)[ \t]*"')
+_QUOTED_COMMA = re.compile(r'"[ \t]*[-+]?\d+,\d+[ \t]*"')
 # 0,25 followed by another column: is the comma a decimal one, or does it separate?
 _DECIMAL_COMMA = re.compile(r"\d,\d+(?:[eE][-+]?\d+)?[ \t]+[-+\d]")
 _BESIDE_SEMICOLONS = re.compile(r"\d,\d[^\n]*;|;[^\n]*\d,\d")
@@ -34,7 +37,7 @@ def read_text(path: Path) -> np.ndarray:
     top there may be the number of points and a line after it, lines without any number, and the
     numbers of the columns, as pandas writes them over columns without names.
     Where the last of them, comment or not, names all columns, they are picked by these names, see
-    ``column_names.pick_columns``.
+    ``column_names.pick_columns``. Numbers may stand in double quotes.
 
     Args:
         path: The file, in UTF-8, UTF-16 with its mark, or Windows' cp1252.
@@ -52,6 +55,10 @@ def read_text(path: Path) -> np.ndarray:
     **Equivariance:** does not apply.
     """
     text = _decoded(path.read_bytes())
+    if '"' in text:
+        if _QUOTED_COMMA.search(text):
+            raise ValueError("its numbers seem to have decimal commas; write points")
+        text = _QUOTED.sub(r"\1", text)
     start, announced, above = _first_row(text)
     sample = text[start : start + 65536]
     if _THOUSANDS.search(sample):

@@ -106,3 +106,20 @@ def test_an_off_may_begin_with_a_mark(tmp_path):
     path = tmp_path / "mesh.off"
     path.write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n", encoding="utf-8-sig")
     assert len(read_points(path, 20).pos) == 20
+
+
+@pytest.mark.parametrize("header", ["", '"x","y","z"\n', '"Punkt, mm";"b";"c"\n'])
+def test_numbers_may_stand_in_quotes(tmp_path, header):
+    separator = ";" if ";" in header else ","
+    rows = ('"1.5"', '"-2"', '" 3e-1 "'), ("4", '".5"', '"6."')
+    path = tmp_path / "cloud.csv"
+    path.write_text(header + "".join(separator.join(row) + "\n" for row in rows))
+    expected = torch.tensor([[1.5, -2, 0.3], [4, 0.5, 6]])
+    assert torch.equal(read_points(path, normalize=False).pos, expected)
+
+
+def test_decimal_commas_in_quotes_are_told(tmp_path):
+    said = refused(tmp_path / "cloud.csv", '"x","y","z"\n"1,5","2,25","3,0"\n')
+    assert "seem to have decimal commas" in said
+    said = refused(tmp_path / "cloud.csv", '"a","b","c"\n"1.5","two","3"\n')
+    assert "line 2 is" in said
