@@ -186,6 +186,9 @@ def test_test_clouds_that_a_run_was_trained_on_are_counted(run, tmp_path):
     only_json(run("train", *options, "--run", "own", "--json", *QUICK))
     evaluate = ["evaluate", "own", "--with", "own", "--workers", 1, "--json", *QUICK]
     assert only_json(run(*evaluate))["trained_on"] == {"own": 0}
+    for name in ("own/model.safetensors", "own/model.json"):  # the run by its network
+        found = only_json(run("evaluate", name, "--workers", 1, "--json", *QUICK))
+        assert found["trained_on"] == {name: 0}
     tested.rename(tmp_path / "moved.txt")
     code, _, err = run(*evaluate)
     assert code == 1 and "`--test-list` names another place" in err

@@ -29,8 +29,8 @@ def evaluate(
     run: Annotated[
         Path,
         typer.Argument(
-            help="Folder of a run made by `pcequi train`; with --files also a network that comes "
-            "with pcequi, by its name."
+            help="Folder of a run made by `pcequi train`, or the network within it; with --files "
+            "also a network that comes with pcequi, by its name."
         ),
     ],
     files: Annotated[

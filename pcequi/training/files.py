@@ -14,7 +14,14 @@ from torch import Tensor
 from pcequi.errors import FileError
 from pcequi.files import write_bytes
 
-__all__ = ["read_json", "read_tensors", "write_json", "write_tensors", "write_text"]
+__all__ = [
+    "read_json",
+    "read_tensors",
+    "run_folder",
+    "write_json",
+    "write_tensors",
+    "write_text",
+]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -38,6 +45,16 @@ def write_json(path: Path, value) -> None:
     **Equivariance:** does not apply.
     """
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def run_folder(run: str | Path) -> Path:
+    """The folder of a run, by its name or that of its ``model.safetensors`` or ``model.json``.
+
+    **Equivariance:** does not apply.
+    """
+    path = Path(run).expanduser()
+    named = path.name in ("model.safetensors", "model.json") and path.is_file()
+    return path.parent if named else path
 
 
 def read_json(path: Path, remedy: str) -> dict:

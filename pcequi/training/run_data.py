@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pcequi.errors import DataError, FileError
 from pcequi.files import sha256_of
-from pcequi.training.files import read_json, write_json
+from pcequi.training.files import read_json, run_folder, write_json
 from pcequi.training.splits import Split
 
 __all__ = ["check_data", "run_number", "trained_on"]
@@ -89,14 +89,14 @@ def trained_on(
     say, as networks that come with pcequi.
 
     Args:
-        run: the folder.
+        run: the folder, or the network within it.
         clouds: each [N, 3].
         files: of each cloud, which is known by its content too: two samples of one mesh differ.
 
     **Equivariance:** none: turned clouds are others.
     """
     try:
-        kept = read_json(Path(run).expanduser() / "data.json", _DELETE)
+        kept = read_json(run_folder(run) / "data.json", _DELETE)
         seen, contents = set(kept["trained_on"]), set(kept.get("trained_files", ()))
     except (FileError, LookupError, TypeError):
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pcequi.errors import ArgumentError, FileError, check_count
 from pcequi.models.presets import check_preset
-from pcequi.training.files import read_json
+from pcequi.training.files import read_json, run_folder
 from pcequi.training.protocols import parse_protocol
 from pcequi.training.resample import check_kind
 from pcequi.training.settings import FitSettings
@@ -141,7 +141,7 @@ def _check_names(values: dict, kind: type) -> None:
 
 
 def load_run_settings(run: str | Path) -> RunSettings:
-    """The settings of a run.
+    """The settings of a run, given by its folder or by its network within that.
 
     Raises:
         FileError: the folder is none of a run, or ``settings.json`` is damaged or of a version
@@ -149,7 +149,7 @@ def load_run_settings(run: str | Path) -> RunSettings:
 
     **Equivariance:** does not apply.
     """
-    path = Path(run).expanduser() / "settings.json"
+    path = run_folder(run) / "settings.json"
     values = read_json(path, "give the folder of a run made by `pcequi train`")
     try:
         return RunSettings.from_dict(values)
