@@ -213,7 +213,7 @@ def _together(args, protocol: str, preset: str, pool) -> None:
     print(f"{seconds} for {len(runs)} seeds", flush=True)
     if args.held_out:
         for run in runs:
-            logits = predict_logits(run.model, versions[0], held, batch_size=256, device="cuda")
+            logits = predict_logits(run.model, versions[0], held, device="cuda")
             share = float((logits.argmax(1) == data.labels[held]).double().mean())
             print(f"held out, seed {run.settings.seed}: {share:.2%}", flush=True)
         return
@@ -232,7 +232,7 @@ def _report(args, settings: RunSettings, run: Run, data, test, seconds: dict, po
         graphs = make_graphs(parts, run.model.levels, torch.float32)
         torch.cuda.synchronize()
         made[name], start = round(time.perf_counter() - start, 3), time.perf_counter()
-        logits[name] = predict_logits(run.model, graphs, batch_size=256, device="cuda")
+        logits[name] = predict_logits(run.model, graphs, device="cuda")
         asked[name] = round(time.perf_counter() - start, 3)
         found[name] = classification_report(logits[name], test.labels, test.classes)
     first, about = settings.protocols[0], about_run(settings, data.clouds)

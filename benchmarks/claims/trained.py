@@ -137,7 +137,7 @@ class OnGPU:
         del versions
         graphs = make_graphs(self.tested, levels, torch.float32)
         models = [run.model.half().float() for run in runs]
-        logits = [predict_logits(m, graphs, batch_size=256, device="cuda") for m in models]
+        logits = [predict_logits(m, graphs, device="cuda") for m in models]
         return logits, (built - start, ended - built)
 
 

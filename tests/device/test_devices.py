@@ -121,6 +121,25 @@ def test_training(name, precision, held, clouds, tmp_path, monkeypatch):
     assert len(history) == 2 and torch.isfinite(logits).all()
 
 
+@pytest.mark.parametrize("device, most", [("cpu", 64), ("cuda", 256)])
+def test_more_clouds_are_asked_together_on_a_gpu(device, most, clouds, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    model = GroupConvClassifier.from_preset("small", num_classes=2)
+    store = GraphStore.build(tmp_path, clouds, model.levels, workers=1)
+    sizes, rows = [], torch.arange(300) % len(clouds)
+    load = fit_module.load_batch
+
+    def noted(model, store, rows, **options):
+        sizes.append(len(rows))
+        return load(model, store, rows, **options)
+
+    monkeypatch.setattr(fit_module, "load_batch", noted)
+    with PretendGPU():
+        logits = predict_logits(model.to(device), store, rows, device=device)
+    assert max(sizes) == most and sum(sizes) == 300
+    assert torch.allclose(logits, logits[rows], atol=1e-5)
+
+
 def test_blocks_are_made_where_they_pay(clouds, tmp_path):
     model = GroupConvClassifier.from_preset("default", num_classes=2).double().eval()
     store = GraphStore.build(tmp_path, clouds, model.levels, workers=1)
