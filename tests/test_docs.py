@@ -60,7 +60,8 @@ def unknown_to_script(words):
     shared = {"study.arguments": "study.py", "add_training": "modelnet40_accuracy.py"}
     for call, file in (shared | {"add_machine": "common.py"}).items():
         if call in text:
-            text += (path.parent / file).read_text()
+            places = (path.parent, ROOT / "benchmarks")
+            text += next((one / file).read_text() for one in places if (one / file).exists())
     return {word for word in words if word.startswith("--") and f'"{word}"' not in text}
 
 
