@@ -302,7 +302,7 @@ ON_GPU = [
     ),
     (FIGURES, "| captured step, 64 rotations", f"{GPU['rotation_scaling_ratio']:.2f}"),
     (FIGURES, "| captured step of DGCNN", times(GPU["dgcnn_time_ratio"])),
-    (FIGURES, "memory ([decisions](decisions.md#35-", *WHOLE, f"{OWN['accuracy']:.2f} %"),
+    (FIGURES, "memory limit it ([decisions](decisions.md#35-", *WHOLE, f"{OWN['accuracy']:.2f} %"),
     (
         README,
         "| on a GPU",
