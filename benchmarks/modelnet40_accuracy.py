@@ -57,9 +57,10 @@ def main() -> None:
             merge(report, args.preset)
 
 
-def add_training(parser: argparse.ArgumentParser) -> None:
-    """Options that say how the networks of this file and of ``modelnet40_gpu`` are trained."""
-    parser.add_argument("--source", required=True, help="packed file or folder of ModelNet40")
+def add_training(parser: argparse.ArgumentParser, needed: bool = True) -> None:
+    """Options that say how the networks of this file, of ``modelnet40_gpu`` and of claim 1 are
+    trained; ``needed``: not without data."""
+    parser.add_argument("--source", required=needed, help="packed file or folder of ModelNet40")
     parser.add_argument("--protocol", nargs="+", default=list(PROTOCOLS), choices=list(PROTOCOLS))
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--lr", type=float, default=2e-3)

@@ -49,19 +49,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_training(parser)
+    add_training(parser, needed=False)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--quick", action="store_true", help="a minute on generated shapes")
     parser.add_argument("--budget", type=int, nargs=2, action="append", help="these alone")
     parser.add_argument("--cache", default="runs/claims", help="of graphs and trainings")
     parser.add_argument("--out", help="folder of results; by default the project's own")
     args = parser.parse_args()
-    args.quick, args.cache = False, Path(args.cache)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind = f"{device}-{args.epochs}-{args.resamplings}-{'-'.join(map(str, args.seeds))}"
+    args.cache, device = Path(args.cache), "cuda" if torch.cuda.is_available() else "cpu"
+    if not args.quick and not args.source:
+        parser.error("--source FILE is needed (ModelNet40), or --quick")
+    if args.quick:
+        args.epochs, args.resamplings, args.seeds = 2, 1, args.seeds[:1]
+        args.budget, args.out = args.budget or BUDGETS[device][-3:], args.cache / "quick"
+    kind = f"{'quick-' if args.quick else ''}{device}-{args.epochs}-{args.resamplings}-{'-'.join(map(str, args.seeds))}"
     folder = args.cache / "trained" / kind
     folder.mkdir(parents=True, exist_ok=True)
     paths = {one: folder / f"{one[0]}-{one[1]}.pt" for one in BUDGETS[device]}
     settings = [run_settings(args, PROTOCOL, PRESET, seed, "bfloat16") for seed in args.seeds]
+    if args.quick:
+        few = {"data": "shapes", "source": None, "limit": 3, "num_points": 512}
+        settings = [replace(one, **few) for one in settings]
     data, test = (load_run_split(settings[0], part) for part in (True, False))
     side = (OnGPU if device == "cuda" else OnCPU)(args, settings, data, test, folder)
     for budget in map(tuple, args.budget or BUDGETS[device]):
@@ -72,7 +80,7 @@ def main() -> None:
             hits = [(one.argmax(1) == test.labels).double() for one in logits]
             torch.save({"hits": hits, "seconds": seconds}, paths[budget])
         done = {one: torch.load(path) for one, path in paths.items() if path.exists()}
-        write(args, device, done)
+        write(args, device, done, (len(data), len(test)))
 
 
 def new_model(levels, classes: int, seed: int) -> GroupConvClassifier:
@@ -148,8 +156,8 @@ def turned(split, seed: int, kind: str, train: bool):
     return replace(split, clouds=clouds)
 
 
-def write(args, device: str, done: dict) -> None:
-    """What is known so far, the most representatives first."""
+def write(args, device: str, done: dict, sizes: tuple[int, int]) -> None:
+    """What is known so far, the most representatives first; ``sizes`` of the two splits."""
     order, rows, lines = sorted(done, key=sum, reverse=True), [], []
     for budget in order:
         hits, (build, training) = done[budget]["hits"], done[budget]["seconds"]
@@ -177,12 +185,13 @@ def write(args, device: str, done: dict) -> None:
     head += [f"graphs of four versions, {unit}", f"training a seed, {unit}"]
     figure, (one,) = results.axes()
     shares = [100 * row["share_of_poses"] for row in rows]
-    results.curve(one, shares, rows, "40 epochs, 9,843 shapes")
+    results.curve(one, shares, rows, f"{args.epochs} epochs, {sizes[0]:,} shapes")
     results.against_share(one, shares, rows[0]["accuracy"])
     times = {"times": "seconds of one GPU, by the clock"} if device == "cuda" else {}
+    data = "generated shapes" if args.quick else "ModelNet40"
     figures = {
         **times,
-        "data": f"ModelNet40, 9,843 shapes to train on, 2,468 to test, {PROTOCOL}",
+        "data": f"{data}, {sizes[0]:,} shapes to train on, {sizes[1]:,} to test, {PROTOCOL}",
         "rows": rows,
     }
     name = "1-gpu" if device == "cuda" else "1-trained"
