@@ -62,8 +62,8 @@ def main() -> None:
     if args.quick:
         args.epochs, args.resamplings, args.seeds = 2, 1, args.seeds[:1]
         args.budget, args.out = args.budget or BUDGETS[device][-3:], args.cache / "quick"
-    kind = f"{'quick-' if args.quick else ''}{device}-{args.epochs}-{args.resamplings}-{'-'.join(map(str, args.seeds))}"
-    folder = args.cache / "trained" / kind
+    kind = [device, args.epochs, args.resamplings, *args.seeds, *(["quick"] if args.quick else [])]
+    folder = args.cache / "trained" / "-".join(map(str, kind))
     folder.mkdir(parents=True, exist_ok=True)
     paths = {one: folder / f"{one[0]}-{one[1]}.pt" for one in BUDGETS[device]}
     settings = [run_settings(args, PROTOCOL, PRESET, seed, "bfloat16") for seed in args.seeds]
