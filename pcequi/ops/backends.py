@@ -85,7 +85,7 @@ def has_triton() -> bool:
     if not _importable("triton", "PCEQUI_NO_TRITON"):
         return False
     try:
-        from pcequi.ops.gpu_fourier import try_out
+        from pcequi.ops.compiled.gpu_fourier import try_out
 
         try_out()
     except Exception as error:  # Triton has many kinds of its own

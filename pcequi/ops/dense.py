@@ -89,7 +89,7 @@ class _Fourier(torch.autograd.Function):
     @staticmethod
     def forward(x, signs, inverse, back, scale, spare, last):
         if x.is_cuda and x.dtype in _ON_GPU and has_triton():
-            from pcequi.ops.gpu_fourier import fourier
+            from pcequi.ops.compiled.gpu_fourier import fourier
 
             return fourier(x, inverse, back, scale, spare, last)
         compiled = HAS_NUMBA and x.device.type == "cpu" and x.dtype in _COMPILED

@@ -116,7 +116,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if nothing and os.path.exists(folder / "state.safetensors"):
         raise FileError(
             f"`path` (={str(path)!r}) is a run that has not ended; end it with `pcequi train "
-            "--resume` and the same settings"
+            f"--resume --run {folder}`"
         )
     if nothing:
         raise FileError(

@@ -20,7 +20,7 @@ def asked(monkeypatch):
         module = ModuleType("gpu_fourier")
         module.try_out = trial
         monkeypatch.setattr(backends, "_importable", lambda *names: True)
-        monkeypatch.setitem(sys.modules, "pcequi.ops.gpu_fourier", module)
+        monkeypatch.setitem(sys.modules, "pcequi.ops.compiled.gpu_fourier", module)
         return backends.has_triton()
 
     backends.has_triton.cache_clear()
@@ -46,7 +46,7 @@ def test_what_does_not_compile_is_told_and_done_without(asked):
 def test_without_triton_nothing_is_tried(monkeypatch):
     backends.has_triton.cache_clear()
     monkeypatch.setenv("PCEQUI_NO_TRITON", "1")
-    monkeypatch.setitem(sys.modules, "pcequi.ops.gpu_fourier", None)  # not to be imported
+    monkeypatch.setitem(sys.modules, "pcequi.ops.compiled.gpu_fourier", None)  # not to be imported
     assert not backends.has_triton()
     backends.has_triton.cache_clear()
 
@@ -54,7 +54,7 @@ def test_without_triton_nothing_is_tried(monkeypatch):
 INTERPRETED = """
 import torch
 from pcequi.ops.dense import Characters, _transformed
-from pcequi.ops.gpu_fourier import fourier
+from pcequi.ops.compiled.gpu_fourier import fourier
 from pcequi.orbits import group_products
 from pcequi.rotations import finite_group
 

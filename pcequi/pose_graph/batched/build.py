@@ -29,8 +29,8 @@ __all__ = ["build_parts", "build_pose_graphs"]
 
 # Numbers in the largest arrays of a batch, a gigabyte of them; more clouds are built in turns.
 _MOST = 2**27
-# The same on a GPU, where calls cost as much for few clouds as for many, unless its memory has
-# less room than for so many times as much: half as much again was needed at once.
+# The same on a GPU, where a call takes as long for few clouds as for many; fewer where its free
+# memory would not hold ``_ROOM`` such arrays (what was seen to be held at once is less than two).
 _MOST_ON_GPU, _ROOM = 2**30, 4
 
 
