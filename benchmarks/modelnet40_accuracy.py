@@ -30,6 +30,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add_training(parser)
+    add_runs(parser)
     parser.add_argument("--preset", default="default")
     parser.add_argument("--start", help="run whose weights the network begins with")
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
@@ -61,13 +62,17 @@ def add_training(parser: argparse.ArgumentParser, needed: bool = True) -> None:
     """Options that say how the networks of this file, of ``modelnet40_gpu`` and of claim 1 are
     trained; ``needed``: not without data."""
     parser.add_argument("--source", required=needed, help="packed file or folder of ModelNet40")
-    parser.add_argument("--protocol", nargs="+", default=list(PROTOCOLS), choices=list(PROTOCOLS))
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--mixup", type=float, default=0.3)
     parser.add_argument("--resamplings", type=int, default=3)
     parser.add_argument("--resample-as", default="shape", choices=KINDS)
+
+
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """Options of runs that are left in folders."""
+    parser.add_argument("--protocol", nargs="+", default=list(PROTOCOLS), choices=list(PROTOCOLS))
     parser.add_argument("--runs", default="runs", help="folder of the runs")
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 from common import circumstances
-from modelnet40_accuracy import add_training, run_settings
+from modelnet40_accuracy import add_runs, add_training, run_settings
 from torch import Tensor
 
 from pcequi.graph_device import DeviceGraphs
@@ -169,6 +169,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add_training(parser)
+    add_runs(parser)
     parser.add_argument("--preset", nargs="+", default=["default"])
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--held-out", type=int, default=0, help="training clouds not trained on")

@@ -14,6 +14,8 @@ kept under ``--cache``, so that an interrupted run goes on, and several may shar
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -23,6 +25,7 @@ from pathlib import Path
 import results  # first: it says where the modules of the benchmarks are
 import study
 import torch
+from common import decisive
 from modelnet40_accuracy import add_training, run_settings
 from modelnet40_gpu import Run, ask, make_graphs, train
 from whole import POSES, levels_of
@@ -62,16 +65,20 @@ def main() -> None:
     if args.quick:
         args.epochs, args.resamplings, args.seeds = 2, 1, args.seeds[:1]
         args.budget, args.out = args.budget or BUDGETS[device][-3:], args.cache / "quick"
-    kind = [device, args.epochs, args.resamplings, *args.seeds, *(["quick"] if args.quick else [])]
-    folder = args.cache / "trained" / "-".join(map(str, kind))
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {one: folder / f"{one[0]}-{one[1]}.pt" for one in BUDGETS[device]}
     settings = [run_settings(args, PROTOCOL, PRESET, seed, "bfloat16") for seed in args.seeds]
     if args.quick:
         few = {"data": "shapes", "source": None, "limit": 3, "num_points": 512}
         settings = [replace(one, **few) for one in settings]
+    # What is kept is of these settings, on this kind of device.
+    said = json.dumps([device, *(decisive(one.to_dict()) for one in settings)], sort_keys=True)
+    folder = args.cache / "trained" / hashlib.sha256(said.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {one: folder / f"{one[0]}-{one[1]}.pt" for one in BUDGETS[device]}
     data, test = (load_run_split(settings[0], part) for part in (True, False))
-    side = (OnGPU if device == "cuda" else OnCPU)(args, settings, data, test, folder)
+    if device == "cuda":
+        side = OnGPU(args, settings, data, test)
+    else:
+        side = OnCPU(args, settings, data, test, folder)
     for budget in map(tuple, args.budget or BUDGETS[device]):
         if not paths[budget].exists():
             print(f"{budget[0]} / {budget[1]}", flush=True)
@@ -118,13 +125,10 @@ class OnCPU:
 class OnGPU:
     """Seeds side by side, on graphs that stay on the GPU."""
 
-    def __init__(self, args, settings, data, test, folder):
+    def __init__(self, args, settings, data, test):
         self.settings, self.data = settings, data
-        pool, seed = (
-            ProcessPoolExecutor(local_cores(), mp_context=get_context("spawn")),
-            args.seeds[0],
-        )
-        numbers = range(args.resamplings + 1)
+        pool = ProcessPoolExecutor(local_cores(), mp_context=get_context("spawn"))
+        seed, numbers = args.seeds[0], range(args.resamplings + 1)
         self.asked = ask(pool, data.clouds, "z", True, seed, numbers, args.resample_as)
         (self.tested,) = ask(pool, test.clouds, "SO3", False, seed, range(1))
         levels = levels_of(PRESET, (256, 128), False)  # what is compiled once, for both ways

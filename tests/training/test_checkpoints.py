@@ -137,5 +137,5 @@ def test_folders_of_other_kinds_are_named(tmp_path):
     with pytest.raises(FileError, match=r"is a folder of `save_pretrained`"):
         load_checkpoint(tmp_path)
     (tmp_path / "config.json").rename(tmp_path / "state.safetensors")
-    with pytest.raises(FileError, match=r"has not ended; end it with `pcequi train --resume`"):
+    with pytest.raises(FileError, match=r"has not ended; end it with `pcequi train --resume --run"):
         load_checkpoint(tmp_path)
