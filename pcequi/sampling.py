@@ -105,8 +105,8 @@ class FeatureSampler:
             ``ratio``.
         blend: nearest representatives of which a pose shares a weighted mean,
             see ``ops.blend_centers``. 1: the output of the nearest. More cost
-            entries of the sparse operator and lose less: about half the
-            variance with 6.
+            entries of the sparse operator and lose less: with 6, a third to a half
+            less of the variance.
         orbits: representatives are whole orbits, all K poses of a point, and
             points are compared in all K frames at once. For frames that are one
             base frame times a group; where that permutes the kernel's points
