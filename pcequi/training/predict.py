@@ -24,7 +24,7 @@ from pcequi.training.predict_workers import packed, shared_answers
 __all__ = ["predict_cloud", "predict_each", "predict_files", "sparse_warning", "trained_points"]
 
 # Share of the points of training below which a cloud is called sparse: with a quarter of
-# them the shipped network has lost a third of its accuracy (docs/claims.md, 7).
+# them `modelnet40` has lost two fifths of its accuracy (docs/claims.md, 7).
 SPARSE = 0.25
 # How many times as far from the middle as all points that are kept stray points lie that are
 # told. Of ModelNet40's 2,468 test clouds 2 have such, of 2,700 Gaussian discs and balls none.
