@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import numpy as np
 __all__ = ["mend_obj", "mend_stl"]
 
 # A face, line or point that counts back from what stands above it.
-_RELATIVE = re.compile(rb"(?m)^[ \t]*[flp][ \t](?=[^\n]*-\d)")
+_RELATIVE = re.compile(rb"(?m)^[flp] (?=[^\n]*-\d)")
+# One that counts from 0, as those of other formats do.
+_FROM_ZERO = re.compile(rb"(?m)^[flp] (?:[^\n]* )?0+(?=[/ \n]|\Z)")
 # Lists that such a row refers to, in the order in which its slashes part them.
 _LISTS = (b"v", b"vt", b"vn")
 
@@ -19,28 +22,32 @@ _STL_HEAD, _TRIANGLE = 84, 50
 
 
 def mend_obj(path: Path) -> bytes | None:
-    """An OBJ file whose faces count from its beginning.
+    """An OBJ file whose rows begin with their first letter, and whose faces count from its
+    beginning.
 
     Negative indices count back from the row of the face. trimesh takes them to count back
-    from the end of the file, so that all objects of a file get the corners of the last.
+    from the end of the file, so that all objects of a file get the corners of the last; and it
+    passes over rows after blanks or a mark of UTF-8, or with a tab behind their first letter.
 
     Args:
         path: The file.
 
     Returns:
-        The content; None where no index is negative.
+        The content; None where it will do as it is.
 
     Raises:
-        ValueError: An index goes back behind the beginning. The caller names the file.
+        ValueError: An index is 0 or goes back behind the beginning. The caller names the file.
         OSError: It cannot be read.
 
     **Equivariance:** does not apply.
     """
-    content = path.read_bytes()
-    if b"\\" in content:  # a row that goes on
-        content = re.sub(rb"\\\r?\n", b" ", content)
+    given = path.read_bytes()
+    content = _plain_rows(given)
+    if found := _FROM_ZERO.search(content):
+        shown = found[0].decode("latin-1")[:40]
+        raise ValueError(f"{shown!r} refers to 0, and corners are counted from 1")
     if not _RELATIVE.search(content):
-        return None
+        return None if content == given else content
     seen = dict.fromkeys(_LISTS, 0)
     lines = content.splitlines()
     for place, line in enumerate(lines):
@@ -52,6 +59,19 @@ def mend_obj(path: Path) -> bytes | None:
         elif words[0] in (b"f", b"l", b"p") and b"-" in line:
             lines[place] = b" ".join([words[0], *(_absolute(word, seen) for word in words[1:])])
     return b"\n".join(lines)
+
+
+def _plain_rows(content: bytes) -> bytes:
+    """The rows without comments, blanks before them, tabs and continuations."""
+    content = content.removeprefix(codecs.BOM_UTF8)
+    if b"\r" in content:
+        content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if b"#" in content:
+        content = re.sub(rb"#[^\n]*", b"", content)
+    if b"\\" in content:  # a row that goes on
+        content = re.sub(rb"\\\n", b" ", content)
+    content = content.replace(b"\t", b" ")
+    return re.sub(rb"(?m)^ +", b"", content)
 
 
 def _absolute(corner: bytes, seen: dict[bytes, int]) -> bytes:

@@ -51,6 +51,30 @@ def test_a_face_that_counts_back_too_far_is_damage(tmp_path):
         sampled(tmp_path / "mesh.obj", content)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: b"\xef\xbb\xbf" + content.removeprefix(b"o box0\n"),
+        lambda content: content.replace(b"f ", b"  f "),
+        lambda content: content.replace(b"v ", b" \tv "),
+        lambda content: content.replace(b"f ", b"f\t"),
+        lambda content: content.replace(b"\n", b" # of a box\n"),
+        lambda content: content.replace(b"\n", b"\r"),
+    ],
+    ids=["mark", "blanks", "blanks and tab", "tab", "comments", "returns"],
+)
+def test_no_row_of_an_obj_is_passed_over(tmp_path, change):
+    expected = sampled(tmp_path / "boxes.obj", obj(False))
+    assert torch.equal(sampled(tmp_path / "boxes.obj", change(obj(False))), expected)
+
+
+def test_corners_that_are_counted_from_0_are_damage(tmp_path):
+    rows = [f"v {x} {y} {z}" for x, y, z in BOX.vertices.tolist()]
+    for face in ("f 0 1 2", "f 2 0/1 1", "f 1 2 0"):
+        with pytest.raises(FileError, match="refers to 0, and corners are counted from 1"):
+            sampled(tmp_path / "box.obj", "\n".join([*rows, "f 1 2 3", face]).encode())
+
+
 @pytest.mark.parametrize("header", [b"", b"solid of some program"])
 def test_what_follows_the_triangles_of_a_binary_stl_is_left_out(tmp_path, header):
     whole = header.ljust(80, b" ") + BOX.export(file_type="stl")[80:]
