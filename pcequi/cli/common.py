@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 from contextlib import contextmanager
@@ -129,8 +130,10 @@ def check_place(option: str, file: Path | None) -> None:
     """Whether a file can be written where the user wants it, before hours are spent on it."""
     if file is None:
         return
-    folder = file.expanduser().absolute().parent
-    if not folder.is_dir() or file.expanduser().is_dir() or str(file) == "-":
+    place = file.expanduser().absolute()
+    # A device or a pipe would be replaced by a file.
+    special = os.path.exists(place) and not os.path.isfile(place)
+    if not place.parent.is_dir() or special or str(file) == "-":
         raise ArgumentError(
             f"`--{option}` (={str(file)!r}) must be a file in a folder that is there; make the "
             "folder first, or give another file"

@@ -176,7 +176,7 @@ def evaluate(
         result["classes"] = [test.classes[row] for row in test.labels.unique().tolist()]
         what += f", {len(result['classes'])} of {len(test.classes)} classes"
     result["trained_on"] = seen
-    protocols = protocol or [settings.protocol]
+    protocols, fault = protocol or [settings.protocol], None
     if comparing:
         result["table"] = [
             {"protocol": name} | row
@@ -195,7 +195,11 @@ def evaluate(
                 del report["alone"]
         if csv is not None:
             logits = {name: values for name, (_, values) in found.items()}
-            write_predictions(csv.expanduser(), logits, test)
+            try:
+                write_predictions(csv.expanduser(), logits, test)
+            except FileError as error:  # what was measured is printed all the same
+                fault = error
+                result["error"] = {"type": type(error).__name__, "message": str(error)}
     if json:
         print_json(result)
     elif "table" in result:
@@ -210,6 +214,9 @@ def evaluate(
         for name, report in result["protocols"].items() if others else ():
             alone = ", ".join(percent(share, num) for share in report["alone"])
             show(f"{name}, each alone: {alone}")
+    if fault:
+        typer.echo(f"Error: {fault}", err=True)
+        raise typer.Exit(1)
 
 
 def _checkpoint(run: Path):

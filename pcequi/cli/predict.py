@@ -168,6 +168,11 @@ def predict(
         fault = error
     failed = sum("error" in result for result in results)
     classified = len(results) - failed
+    if csv is not None and not printed:
+        try:
+            write_csv(csv.expanduser(), *prediction_table(results, top))
+        except FileError as error:  # what follows is printed all the same
+            fault = fault or error
     if json:
         one = names[0] if len(names) == 1 else names
         source = {"network": one} if run is None else {"run": run}
@@ -180,17 +185,15 @@ def predict(
         show_predictions(results)
         if len(results) > 1:
             show(f"{classified} files classified, {failed} cannot be used")
-    if csv is not None and not printed:  # last: what is printed is not lost where it fails
-        write_csv(csv.expanduser(), *prediction_table(results, top))
     for result in results:
         for kind in ("error", "warning"):
             if kind in result:
                 typer.echo(f"{kind.title()}: {result['file']}: {result[kind]}", err=True)
+    if fault:
+        typer.echo(f"Error: after {len(results)} of {len(files)} files: {fault}", err=True)
     if interrupted:
         typer.echo(f"Error: interrupted after {len(results)} of {len(files)} files", err=True)
         raise typer.Exit(130)
-    if fault:
-        typer.echo(f"Error: after {len(results)} of {len(files)} files: {fault}", err=True)
     if failed or fault:
         raise typer.Exit(1)
 

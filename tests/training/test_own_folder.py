@@ -63,6 +63,12 @@ def test_train_predict_and_report(command, parts, tmp_path):
     for place in ("no/where.csv", "parts", "-"):
         code, _, err = command("evaluate", "runs/own", "--csv", place)
         assert code == 1 and f"`--csv` (={place!r}) must be a file in a folder" in err
+    long = "a" * 250  # which no file system takes with what a file is called before it is whole
+    code, out, err = command("evaluate", "runs/own", "--json", *quick[:4], "--csv", long)
+    assert code == 1 and "cannot be written" in json.loads(out)["error"]["message"]
+    assert json.loads(out)["protocols"]["z/SO3"]["accuracy"] >= 0 and f"Error: {long}" in err
+    code, out, err = command("evaluate", "runs/own", *quick[:4], "--csv", long)
+    assert code == 1 and "z/SO3" in out and f"Error: {long}" in err
     code, _, err = command("evaluate", "runs/own", "--csv", "again.csv", "--mode", "online")
     assert code == 1 and "`--csv` cannot be joined" in err
     code, out, _ = command(

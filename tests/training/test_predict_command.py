@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import stat
 
 import numpy as np
 import pytest
@@ -50,3 +52,21 @@ def test_an_empty_list_is_called_so(command, kept, monkeypatch, tmp_path, text):
         for place in ("-", "list.txt"):
             code, _, err = command("predict", *run, "--files-from", place, "--threads", 1)
             assert code == 1 and f"`files_from` (={place!r}) names no file: the list" in err
+
+
+def test_answers_are_printed_where_the_table_cannot_be_written(command, kept):
+    call = ["predict", kept, "part.npy", "--threads", 1, "--csv", "a" * 250]
+    code, out, err = command(*call, "--json")
+    answers = json.loads(out)
+    assert code == 1 and answers["classified"] == 1 and len(answers["files"]) == 1
+    assert "cannot be written" in answers["error"]["message"] and "Error: after 1 of 1" in err
+    code, out, err = command(*call)
+    assert code == 1 and "part.npy" in out and "cannot be written" in err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_no_pipe_or_device_is_replaced_by_a_table(command, kept, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    code, out, err = command("predict", kept, "part.npy", "--threads", 1, "--csv", "pipe")
+    assert code == 1 and out == "" and "`--csv` (='pipe') must be a file" in err
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
