@@ -191,7 +191,8 @@ def _load_mesh(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
             _check_corners(polygons[1], len(polygons[0]))
             return polygons
         mended = _MENDED[ending](path) if ending in _MENDED else None
-        opened = path if mended is None else io.BytesIO(mended)
+        # Opened here: trimesh cannot where a name is no text in UTF-8.
+        opened = io.BytesIO(path.read_bytes() if mended is None else mended)
         parts = trimesh.load_scene(opened, file_type=ending[1:], **options).dump()
         for part in parts:
             points = getattr(part, "vertices", None)

@@ -1,5 +1,7 @@
 """OBJ and STL files that trimesh alone would misread."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -99,3 +101,12 @@ def test_a_text_stl_that_is_cut_says_so(tmp_path):
         for cut in (20, 150, 400):
             with pytest.raises(FileError, match="damaged or empty .its last solid has no end"):
                 sampled(tmp_path / "box.stl", whole[:-cut])
+
+
+@pytest.mark.parametrize("kind", ["glb", "obj", "ply", "stl"])
+def test_names_of_meshes_may_be_no_text(tmp_path, kind):
+    content = BOX.export(file_type=kind)
+    content = content if isinstance(content, bytes) else content.encode()
+    expected = sampled(tmp_path / f"box.{kind}", content)
+    odd = tmp_path / os.fsdecode(b"t\xfcr." + kind.encode())  # in Latin-1
+    assert torch.equal(sampled(odd, content), expected)
