@@ -87,7 +87,8 @@ def _decoded(content: bytes) -> str:
     # Names of columns may be in cp1252: numbers are the same in all but UTF-16.
     for encoding in ("utf-16",) if wide else ("utf-8-sig", "cp1252"):
         with suppress(UnicodeDecodeError):
-            return content.decode(encoding)
+            # Spreadsheets end lines by returns alone, where they write for a Macintosh.
+            return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
     raise ValueError("it is no text in UTF-8, UTF-16 or cp1252")
 
 

@@ -123,3 +123,11 @@ def test_decimal_commas_in_quotes_are_told(tmp_path):
     assert "seem to have decimal commas" in said
     said = refused(tmp_path / "cloud.csv", '"a","b","c"\n"1.5","two","3"\n')
     assert "line 2 is" in said
+
+
+@pytest.mark.parametrize("ending", ["\r", "\r\n"])
+def test_lines_may_end_by_returns(tmp_path, ending):
+    text = "# a scan\n" + table("z,x,y", *POINTS.T[[2, 0, 1]], separator=",")
+    path = tmp_path / "cloud.csv"
+    path.write_bytes(text.replace("\n", ending).encode())
+    assert np.allclose(read_points(path, normalize=False).pos, POINTS)
