@@ -24,6 +24,9 @@ _DECIMAL_COMMA = re.compile(r"\d,\d+(?:[eE][-+]?\d+)?[ \t]+[-+\d]")
 _BESIDE_SEMICOLONS = re.compile(r"\d,\d[^\n]*;|;[^\n]*\d,\d")
 # 0,25,1,05: whole numbers have no such zeros, decimals have.
 _LEADING_ZERO = re.compile(r"(?m)\d,0\d+(?=,|\s|$)")
+# 1,,3: a cell without a number between others; and one that begins or ends a row.
+_EMPTY = r"(?<=[,;])[ \t]*(?=[,;])"
+_EMPTY_ENDS = rf"{_EMPTY}|(?m:^[ \t]*(?=[,;])|(?<=[,;])[ \t]*$)"
 # 12,377.19 beside other columns, or parted by blanks that hold numbers together.
 _THOUSANDS = re.compile(
     r"\d,\d{3}\.\d+[ \t]+[-+\d]|\d[ \t]+[-+]?\d{1,3},\d{3}\.\d|\d[\u00a0\u202f\u2009]\d"
@@ -35,7 +38,8 @@ def read_text(path: Path) -> np.ndarray:
 
     Lines that start with ``#`` or ``//``, and what follows a ``#``, are left out. At the
     top there may be the number of points and a line after it, lines without any number, and the
-    numbers of the columns, as pandas writes them over columns without names.
+    numbers of the columns, as pandas writes them over columns without names. A cell between two
+    commas or semicolons that holds nothing is NaN; rows of such cells alone are left out.
     Where the last of them, comment or not, names all columns, they are picked by these names, see
     ``column_names.pick_columns``. Numbers may stand in double quotes.
 
@@ -68,6 +72,7 @@ def read_text(path: Path) -> np.ndarray:
         raise ValueError(
             "its numbers seem to have decimal commas; write points, and separate columns by spaces"
         )
+    text = text[:start] + _filled(text[start:], above)
     body = text[start:].replace(",", " ").replace(";", " ")
     if "//" in body:
         body = re.sub(r"(?m)^\s*//.*$", "", body)
@@ -80,6 +85,16 @@ def read_text(path: Path) -> np.ndarray:
     if len(table) < announced:
         raise ValueError(f"it announces {announced} points and holds {len(table)}")
     return pick_columns(table, above) if table.size else np.zeros((0, 0))
+
+
+def _filled(body: str, above: str) -> str:
+    """Rows whose empty cells hold ``nan``: without it the cells behind them would move up. What
+    begins or ends a row is a cell where the line above has as many."""
+    body = re.sub(r"(?m)^[ \t]*[,;][ \t,;]*$", "", body)
+    first = body.lstrip().partition("\n")[0]
+    cells, names = (re.split("[,;]", line.strip("#/ \t\n")) for line in (first, above))
+    named = len(cells) == len(names) and names[-1]
+    return re.sub(_EMPTY_ENDS if named else _EMPTY, "nan", body)
 
 
 def _decoded(content: bytes) -> str:

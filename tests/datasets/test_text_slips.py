@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pcequi.datasets.readers import read_points
-from pcequi.errors import FileError
+from pcequi.errors import DataError, FileError
 
 POINTS = np.random.default_rng(0).normal(size=(6, 3)).round(3) + 5
 
@@ -131,3 +131,26 @@ def test_lines_may_end_by_returns(tmp_path, ending):
     path = tmp_path / "cloud.csv"
     path.write_bytes(text.replace("\n", ending).encode())
     assert np.allclose(read_points(path, normalize=False).pos, POINTS)
+
+
+@pytest.mark.parametrize("separator", [",", ";", " , "])
+def test_an_empty_cell_does_not_move_the_others(tmp_path, separator):
+    path = tmp_path / "cloud.csv"
+    for names, rows in {
+        "x,y,z,i": "1.5,2.5,,7\n3.5,4.5,,8\n",
+        "": "1.5,,2.5,7\n3.5,,4.5,8\n",
+        "i,x,y,z": "7,1.5,2.5,3.5\n,1.5,,3.5\n",
+    }.items():
+        path.write_text(f"{names}\n{rows}".replace(",", separator))
+        with pytest.raises(DataError, match="points with NaN"):
+            read_points(path)
+    expected = torch.tensor([[1.5, 2.5, 3.5], [4.5, 5.5, 6.5]])
+    for text in (
+        "id,x,y,z,note\n0,1.5,2.5,3.5,\n1,4.5,5.5,6.5,\n",
+        "label,x,y,z\n,1.5,2.5,3.5\n7,4.5,5.5,6.5\n,,,\n",
+        "x,y,z,i,j\n1.5,2.5,3.5,,\n4.5,5.5,6.5,7,8\n",
+        "1.5,2.5,3.5,\n,,,\n4.5,5.5,6.5,\n",
+        "z,x,y\n3.5,1.5,2.5,\n6.5,4.5,5.5,\n",
+    ):
+        path.write_text(text.replace(",", separator))
+        assert torch.equal(read_points(path, normalize=False).pos, expected), text
