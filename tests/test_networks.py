@@ -102,9 +102,9 @@ def test_files_are_classified_without_a_run(tmp_path, capsys):
     mean = sum(p["probability"] for p in alone) / len(alone)
     assert together[0]["probability"] == pytest.approx(mean, abs=2e-6)
     with pytest.raises(SystemExit) as stop:
-        main(["predict", str(tmp_path), "--json"])
-    assert stop.value.code == 1
-    assert "to classify all files of a folder, write" in "".join(capsys.readouterr())
+        main(["predict", str(tmp_path), "--json", "--threads", "1"])
+    found = json.loads(capsys.readouterr().out)
+    assert stop.value.code == 0 and found["files"] == [{"file": str(path), "predictions": together}]
 
 
 def test_two_that_learned_from_scans_are_asked_for_scans(tmp_path, capsys):

@@ -32,8 +32,10 @@ def predict(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Meshes or point clouds. First of them may be the folder of a run, or its "
-            "model.safetensors, whose network is then used; a folder that holds none is no run.",
+            help="Meshes or point clouds, and folders of such, whose own folders are searched "
+            "too. First of them may be the folder of a run, or its model.safetensors, whose "
+            "network is then used; another folder may stand first where it stands alone, or with "
+            "--network or --scans.",
             metavar="[RUN] FILES...",
         ),
     ] = None,
@@ -114,10 +116,12 @@ def predict(
     if printed and json:
         raise ArgumentError("`--csv` (='-') and `--json` both print; give one, or --csv FILE")
     files = files or []
-    run = str(files.pop(0)) if files and _is_run(files[0], network) else None
+    alone = len(files) == 1 and files_from is None
+    run = str(files.pop(0)) if files and _is_run(files[0], network, scans or alone) else None
     if run is not None:
         _check_run(run)
     _check_order(files, run)
+    files = [file for given in files for file in _within(given)]
     files += _named(files_from) if files_from else []
     if not files and files_from is not None:
         raise ArgumentError(
@@ -128,8 +132,8 @@ def predict(
         raise typer.BadParameter("name at least one, or give --files-from LIST", param_hint="FILES")
     if not files:
         raise ArgumentError(
-            f"`files` (=[]) must be at least one beside the run {run!r}; to classify all files of "
-            f"a folder, write {run.rstrip('/')}/*"
+            f"`files` (=[]) must be at least one beside the run {run!r}; give files, or a folder "
+            "of files"
         )
     if scans and (run is not None or network):
         raise ArgumentError(
@@ -217,15 +221,17 @@ def _standard_input() -> bytes:
     return stream.buffer.read() if hasattr(stream, "buffer") else stream.read().encode()
 
 
-def _is_run(path: Path, network: list[str] | None) -> bool:
+def _is_run(path: Path, network: list[str] | None, of_files: bool) -> bool:
     """Checkpoints, their folders, names of nothing that have no ending, as no format has, and,
-    where no network is named, any folder and names of nothing that end as no format does: no
-    other network may answer in the place of a run whose name has a slip or a dot."""
+    where no network is named, names of nothing that end as no format does and any folder, but
+    one of files that ``of_files`` allows: no other network may answer in the place of a run whose
+    name has a slip or a dot."""
+    from pcequi.datasets.folder_files import usable_files
     from pcequi.datasets.readers import ENDINGS
 
     path = path.expanduser()
     if path.is_dir():
-        return _holds_run(path) or not network
+        return _holds_run(path) or not (network or of_files and usable_files(path))
     if path.exists():
         return path.suffix in _KEPT
     return path.suffix in ("", *_KEPT) or not (network or path.suffix.lower() in ENDINGS)
@@ -257,6 +263,32 @@ def _check_order(files: list[Path], run: str | None) -> None:
             raise ArgumentError(f"`files` (={str(file)!r} among them) is a run: {remedy}")
 
 
+def _within(given: Path) -> list[Path]:
+    """Of a folder all files that can be read, of which there must be some; a file as it is."""
+    from pcequi.datasets.folder_files import usable_files
+    from pcequi.datasets.passed_over import passed_over_within
+
+    folder = given.expanduser()
+    if not folder.is_dir():
+        return [given]
+    found = usable_files(folder)
+    if not found:
+        raise ArgumentError(
+            f"`files` (={str(given)!r} among them) is a folder without a file of a kind that can "
+            "be read; check the path"
+        )
+    places = {place for file in found for place in file.relative_to(folder).parents}
+    runs = [str(folder / p) for p in places if (folder / p / "model.safetensors").exists()]
+    if runs:
+        raise ArgumentError(
+            f"`files` (={str(given)!r} among them) is a folder with a run in it, {min(runs)!r}, "
+            "whose tables are no clouds; give the folder of the run first, or other folders"
+        )
+    if line := passed_over_within(folder, found):
+        typer.echo(f"{given}: {line}", err=True)
+    return found
+
+
 def _network_of(run: str):
     """The network of a run; of a folder without one, what else could be meant."""
     from pcequi.training.checkpoints import load_checkpoint
@@ -266,7 +298,10 @@ def _network_of(run: str):
     except FileError as error:
         if not Path(run).expanduser().is_dir():
             raise
-        raise FileError(f"{error}; to classify the files of a folder, write {run}/*") from error
+        raise FileError(
+            f"{error}; to classify the files of a folder and others, give a run first, or name the "
+            "network (--network)"
+        ) from error
 
 
 def show_predictions(results: list[dict]) -> None:

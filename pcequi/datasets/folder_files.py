@@ -20,6 +20,7 @@ __all__ = [
     "first_of_each",
     "is_searched",
     "split_files",
+    "usable_files",
 ]
 
 Item = TypeVar("Item")
@@ -177,11 +178,22 @@ def _is_usable(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
 
 
+def usable_files(folder: Path) -> list[Path]:
+    """All files of a folder, and of the folders in it, whose ending can be read.
+
+    Raises:
+        FileError: A folder cannot be read.
+
+    **Equivariance:** does not apply: no file is opened.
+    """
+    return list(filter(_is_usable, all_files(folder)))
+
+
 def _find_classes(place: Path, part: str) -> Iterator[tuple[Path, str, str]]:
     for kind in sorted(place.iterdir()):
         if not kind.is_dir() or _is_passed_over(kind):
             continue
-        found = list(filter(_is_usable, sorted(all_files(kind))))
+        found = sorted(usable_files(kind))
         if not found:
             raise DataError(
                 f"`folder` (={str(place)!r}) has a class {kind.name!r} without files: add some "

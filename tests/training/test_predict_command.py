@@ -70,3 +70,38 @@ def test_no_pipe_or_device_is_replaced_by_a_table(command, kept, tmp_path):
     code, out, err = command("predict", kept, "part.npy", "--threads", 1, "--csv", "pipe")
     assert code == 1 and out == "" and "`--csv` (='pipe') must be a file" in err
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+@pytest.fixture
+def scans(kept, tmp_path):
+    """A folder of files, also in its folders, and what is none."""
+    for name in ("scans/0.npy", "scans/old/first/1.npy", "scans/.hidden/2.npy"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((tmp_path / "part.npy").read_bytes())
+    (tmp_path / "scans/old/notes.md").write_text("of a cup")
+    return ["scans/0.npy", "scans/old/first/1.npy"]
+
+
+def test_a_folder_stands_for_its_files(command, kept, scans):
+    code, out, err = command("predict", kept, "part.npy", "scans", "--json", "--threads", 1)
+    assert code == 0 and "scans: 1 file passed over (.md 1)" in err
+    assert [result["file"] for result in json.loads(out)["files"]] == ["part.npy", *scans]
+    code, out, _ = command("predict", "scans", "scans", "--network", "modelnet40-small", "--json")
+    assert code == 0 and json.loads(out)["network"] == "modelnet40-small"
+    assert [result["file"] for result in json.loads(out)["files"]] == scans * 2
+
+
+def test_no_other_network_answers_for_a_folder_that_may_be_meant_as_a_run(command, scans):
+    code, out, err = command("predict", "scans", "part.npy", "--threads", 1)
+    assert code == 1 and out == "" and "`path` (='scans') holds no checkpoint" in err
+    assert "give a run first, or name the network (--network)" in err
+
+
+def test_the_tables_of_a_run_are_no_clouds(command, kept, scans, tmp_path):
+    (tmp_path / kept / "predictions.csv").write_text("file,class\n")
+    for call in (["runs"], [kept, "part.npy", "runs"]):
+        code, out, err = command("predict", *call, "--threads", 1)
+        assert code == 1 and out == "" and "with a run in it, 'runs/v1.2'" in err
+    (tmp_path / "empty").mkdir()
+    code, out, err = command("predict", kept, "empty", "--threads", 1)
+    assert code == 1 and out == "" and "`files` (='empty' among them) is a folder without" in err
