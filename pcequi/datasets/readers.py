@@ -252,6 +252,11 @@ def _load_binary(path: Path) -> np.ndarray:
     except _Layout as error:
         raise FileError(f"`path` (={str(path)!r}) holds no cloud ({error}): {_SAVE}") from error
     except Exception as error:  # zipfile, zlib and NumPy each fail in their own way
+        if isinstance(error, ValueError) and "object" in str(error).lower():
+            raise FileError(
+                f"`path` (={str(path)!r}) holds Python objects, which are not read, as they may "
+                f"run code: {_SAVE}, `np.save(file, np.array(points, dtype=float))`"
+            ) from error
         raise _damaged(path, error) from error
     return _check_table(table, path)
 
