@@ -20,7 +20,10 @@ __all__ = ["check_finite", "cut_fan", "normalize_cloud", "parse_off", "read_off"
 
 # OFF, and its variants whose vertex lines carry more columns after x, y, z
 # (COFF colours, NOFF normals, STOFF texture). 4OFF and nOFF are other spaces.
-_HEADER = re.compile(rb"\s*(?:ST)?C?N?OFF(?P<binary>\s+BINARY)?", re.IGNORECASE)
+# Comments may stand above.
+_HEADER = re.compile(
+    rb"\s*(?:#[^\r\n]*[\r\n]\s*)*(?:ST)?C?N?OFF(?P<binary>\s+BINARY)?", re.IGNORECASE
+)
 
 
 def parse_off(content: bytes, name: str = "content") -> tuple[np.ndarray, np.ndarray]:

@@ -154,3 +154,12 @@ def test_an_empty_cell_does_not_move_the_others(tmp_path, separator):
     ):
         path.write_text(text.replace(",", separator))
         assert torch.equal(read_points(path, normalize=False).pos, expected), text
+
+
+@pytest.mark.parametrize("above", ["# by hand\n", "\n#\n # OFF of a cup\r\n\n"])
+def test_comments_may_stand_above_an_off(tmp_path, above):
+    text = "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
+    (tmp_path / "plain.off").write_text(text)
+    (tmp_path / "mesh.off").write_text(above + text)
+    expected = read_points(tmp_path / "plain.off", 9).pos
+    assert torch.equal(read_points(tmp_path / "mesh.off", 9).pos, expected)
