@@ -176,10 +176,17 @@ def coalesce_rows(
         ``ptr`` [num_rows + 1], ``col`` [nnz'], ``val`` [nnz'] with nnz' <= nnz.
 
     Raises:
+        ShapeError: ``row``, ``col`` and ``val`` are not equally many, or no whole numbers.
         ArgumentError: a row or a column outside the matrix (on the CPU).
 
     **Equivariance:** none involved; the matrix stays the same.
     """
+    for name, index in (("row", row), ("col", col)):
+        if val.dim() != 1 or index.shape != val.shape or index.is_floating_point():
+            raise ShapeError(
+                f"`{name}` (={list(index.shape)}, {index.dtype}) must be whole numbers, one for "
+                f"each entry of `val` (={list(val.shape)})"
+            )
     if val.device.type == "cpu" and len(val):
         for name, index, size in (("row", row, num_rows), ("col", col, num_cols)):
             least, most = int(index.min()), int(index.max())

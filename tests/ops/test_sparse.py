@@ -144,6 +144,19 @@ def test_entries_outside_the_matrix_are_refused(backend, row, col, name):
         coalesce_rows(torch.tensor([row]), torch.tensor([col]), torch.ones(1), 3, 2)
 
 
+@pytest.mark.parametrize("name", ["row", "col", "val"])
+def test_entries_of_unequal_numbers_are_refused(backend, name):
+    entries = {"row": torch.zeros(3).long(), "col": torch.zeros(3).long(), "val": torch.ones(3)}
+    entries[name] = entries[name].repeat(2)
+    with pytest.raises(ShapeError, match="`(row|col)` .* one for each entry of `val`"):
+        coalesce_rows(**entries, num_rows=2, num_cols=2)
+
+
+def test_coordinates_that_are_no_whole_numbers_are_refused(backend):
+    with pytest.raises(ShapeError, match="`col` .*float32.* must be whole numbers"):
+        coalesce_rows(torch.tensor([0]), torch.tensor([0.5]), torch.ones(1), 2, 2)
+
+
 def test_entries_outside_their_cloud_are_told_in_forks_too(monkeypatch):
     monkeypatch.setattr(sparse, "in_fork", lambda: True)
     x, ptr = torch.ones(6, 2), torch.tensor([0, 1, 2])
