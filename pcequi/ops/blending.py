@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pcequi.errors import check_count
 from pcequi.ops.backends import HAS_NUMBA
-from pcequi.ops.clusters import NOISE_SHARE, SCREEN
-from pcequi.ops.fps import TIE, check_rows
+from pcequi.ops.clusters import NOISE_SHARE, SCREEN, check_centers
+from pcequi.ops.fps import TIE
 
 # Weight against far centres, as a share of their squared distance: it keeps the
 # system well conditioned when centres coincide or lie on one line.
@@ -51,7 +52,8 @@ def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, 
         that are not needed hold the assignment and zero.
 
     Raises:
-        ShapeError: ``x`` is not [P, D] of 32 or 64 bits.
+        ShapeError: ``x`` is not [P, D] of 32 or 64 bits, or ``center`` is not of its columns.
+        ArgumentError: ``num`` is below 1.
 
     Source: the weights of locally linear embedding (Roweis and Saul, "Nonlinear
     dimensionality reduction by locally linear embedding", 2000), whose constant
@@ -59,8 +61,9 @@ def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, 
 
     **Equivariance:** unchanged by an isometry of both arguments.
     """
-    check_rows(x)
-    x, center = x.detach().contiguous(), center.detach().contiguous()
+    check_centers(x, center)
+    num = check_count("num", num)
+    x, center = x.detach().contiguous(), center.detach().to(x).contiguous()
     few = min(num, len(center) - 1)
     threshold = min(THRESHOLD, 0.5 / num)
     limits = SCREEN + TIE, TIE, NOISE_SHARE

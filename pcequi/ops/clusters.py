@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pcequi.errors import ArgumentError, ShapeError
 from pcequi.ops.backends import HAS_NUMBA
 from pcequi.ops.fps import NOISE, TIE, check_rows
 
@@ -27,12 +28,12 @@ def nearest_center(x: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
         ``assignment`` [P] in [0, M) and ``distance`` [P].
 
     Raises:
-        ShapeError: ``x`` is not [P, D] of 32 or 64 bits.
+        ShapeError: ``x`` is not [P, D] of 32 or 64 bits, or ``center`` is not of its columns.
 
     **Equivariance:** unchanged by an isometry of both arguments.
     """
-    check_rows(x)
-    x, center = x.detach().contiguous(), center.detach().contiguous()
+    check_centers(x, center)
+    x, center = x.detach().contiguous(), center.detach().to(x).contiguous()
     if HAS_NUMBA and x.device.type == "cpu":
         from pcequi.ops.compiled import clusters
 
@@ -52,6 +53,37 @@ def nearest_center(x: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
     return assignment, distance
 
 
+def check_centers(x: Tensor, center: Tensor) -> None:
+    """Whether rows can be compared with centres, of which there is at least one.
+
+    Raises:
+        ShapeError: they cannot.
+
+    **Equivariance:** does not apply.
+    """
+    check_rows(x)
+    if center.dim() != 2 or len(center) == 0 or center.shape[1] != x.shape[1]:
+        raise ShapeError(
+            f"`center` (={list(center.shape)}) must be [centres, columns of `x` (={x.shape[1]})], "
+            "at least one centre"
+        )
+
+
+def _check_assignment(assignment: Tensor, rows: int, clusters: int) -> None:
+    """What would make a kernel write beyond the ends."""
+    if assignment.shape != (rows,) or assignment.is_floating_point():
+        raise ShapeError(
+            f"`assignment` (={list(assignment.shape)}, {assignment.dtype}) must be whole numbers, "
+            f"[{rows}]: the cluster of each row"
+        )
+    if assignment.device.type == "cpu" and rows:
+        least, most = map(int, assignment.aminmax())
+        if least < 0 or most >= clusters:
+            raise ArgumentError(
+                f"`assignment` (from {least} to {most}) must name clusters in [0, {clusters})"
+            )
+
+
 def cluster_means(x: Tensor, assignment: Tensor, center: Tensor) -> Tensor:
     """Mean of the rows of each cluster; a cluster without rows keeps its centre.
 
@@ -63,9 +95,15 @@ def cluster_means(x: Tensor, assignment: Tensor, center: Tensor) -> Tensor:
     Returns:
         [M, D].
 
+    Raises:
+        ShapeError: the arguments do not fit each other.
+        ArgumentError: ``assignment`` names a cluster outside [0, M) (on the CPU).
+
     **Equivariance:** moves with any rigid motion of ``x`` and ``center``.
     """
-    x, center = x.detach(), center.detach()
+    check_centers(x, center)
+    _check_assignment(assignment, len(x), len(center))
+    x, center = x.detach(), center.detach().to(x)
     if HAS_NUMBA and x.device.type == "cpu":
         from pcequi.ops.compiled import clusters
 
@@ -88,8 +126,19 @@ def least_members(assignment: Tensor, first: Tensor, second: Tensor, index: Tens
     Returns:
         [M].
 
+    Raises:
+        ShapeError: the arguments do not fit each other.
+        ArgumentError: ``assignment`` names a cluster outside [0, M) (on the CPU).
+
     **Equivariance:** as invariant as what is compared.
     """
+    _check_assignment(assignment, len(assignment), len(index))
+    for name, value in (("first", first), ("second", second)):
+        if value.shape != assignment.shape:
+            raise ShapeError(
+                f"`{name}` (={list(value.shape)}) must be one a row of `assignment` "
+                f"(={list(assignment.shape)})"
+            )
     if HAS_NUMBA and assignment.device.type == "cpu":
         from pcequi.ops.compiled import clusters
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pcequi.errors import ShapeError
+from pcequi.errors import ArgumentError, ShapeError
 from pcequi.ops import (
     HAS_NUMBA,
     blend_centers,
@@ -115,3 +115,40 @@ def test_rows_in_16_bits_are_refused_by_name():
     for function in (nearest_center, lambda a, b: blend_centers(a, b, 2)):
         with pytest.raises(ShapeError, match=r"`x` .*float16.* must be .* float32 or float64"):
             function(x, x[:2])
+
+
+@pytest.mark.parametrize("columns, centers", [(3, 2), (5, 2), (4, 0)])
+def test_centers_of_other_columns_are_refused(backend, generator, columns, centers):
+    x = torch.randn(20, 4, dtype=F64, generator=generator)
+    center = torch.randn(centers, columns, dtype=F64, generator=generator)
+    every = torch.zeros(20, dtype=torch.long)
+    for function in (
+        nearest_center,
+        lambda x, center: blend_centers(x, center, 2),
+        lambda x, center: cluster_means(x, every, center),
+    ):
+        with pytest.raises(ShapeError, match=r"`center` .* must be .* columns of `x` \(=4\)"):
+            function(x, center)
+
+
+@pytest.mark.parametrize("num", [0, -1, 1.5])
+def test_a_number_of_blended_centers_below_one_is_refused(num):
+    with pytest.raises(ArgumentError, match="`num` .* at least 1"):
+        blend_centers(torch.rand(5, 2), torch.rand(3, 2), num)
+
+
+@pytest.mark.parametrize("cluster", [-1, 2, 10**9])
+def test_clusters_that_are_not_there_are_refused(backend, cluster):
+    assignment, x = torch.tensor([0, cluster, 1]), torch.rand(3, 2)
+    with pytest.raises(ArgumentError, match=r"`assignment` .* must name clusters in \[0, 2\)"):
+        cluster_means(x, assignment, x[:2])
+    with pytest.raises(ArgumentError, match=r"`assignment` .* must name clusters in \[0, 2\)"):
+        least_members(assignment, x[:, 0], x[:, 1], torch.tensor([0, 1]))
+
+
+def test_clusters_of_other_rows_are_refused(backend):
+    assignment, x = torch.zeros(4, dtype=torch.long), torch.rand(3, 2)
+    with pytest.raises(ShapeError, match=r"`assignment` \(=\[4\], .* \[3\]"):
+        cluster_means(x, assignment, x[:2])
+    with pytest.raises(ShapeError, match="`second` .* one a row of `assignment`"):
+        least_members(assignment, torch.rand(4), torch.rand(3), torch.tensor([0, 1]))
