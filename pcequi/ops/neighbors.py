@@ -40,6 +40,20 @@ def check_radius(radius: float) -> float:
     return radius
 
 
+def _check_points(name: str, points: Tensor, like: Tensor | None = None) -> None:
+    """Whether there are distances between points, and between them and others."""
+    if points.dim() != 2 or points.dtype not in (torch.float32, torch.float64):
+        raise ShapeError(
+            f"`{name}` (={list(points.shape)}, {points.dtype}) must be points [N, D] of float32 or "
+            "float64; call `.float()`"
+        )
+    if like is not None and (points.shape[1], points.dtype) != (like.shape[1], like.dtype):
+        raise ShapeError(
+            f"`{name}` (={list(points.shape)}, {points.dtype}) must have the columns and the type "
+            f"of the other points (={list(like.shape)}, {like.dtype})"
+        )
+
+
 def _clouds(
     source: Tensor, query: Tensor, batch_source: Tensor | None, batch_query: Tensor | None
 ) -> list[tuple[int, int, int, int]]:
@@ -53,10 +67,14 @@ def _clouds(
     ):
         if batch is None:
             raise ArgumentError(f"`{name}` (=None) is needed where the other batch is given")
-        if batch.shape != (len(points),):
-            raise ShapeError(f"`{name}` (={list(batch.shape)}) must be [points] (={len(points)})")
-        if (batch[1:] < batch[:-1]).any():
-            raise DataError(f"`{name}` is not sorted; sort the points by cloud first")
+        whole = not (batch.is_floating_point() or batch.is_complex() or batch.dtype == torch.bool)
+        if batch.shape != (len(points),) or not whole:
+            raise ShapeError(
+                f"`{name}` (={list(batch.shape)}, {batch.dtype}) must be whole numbers, [points] "
+                f"(={len(points)})"
+            )
+        if torch.cat([batch[:1] < 0, batch[1:] < batch[:-1]]).any():
+            raise DataError(f"`{name}` is not sorted from 0 on; sort the points by cloud first")
         counts.append(torch.bincount(batch))
     most = max(map(len, counts))
     ends = [F.pad(count, (1, most - len(count))).cumsum(0) for count in counts]
@@ -88,11 +106,14 @@ def knn(
     Raises:
         ArgumentError: ``k`` is below 1 or above the size of a cloud; one batch without
             the other.
-        ShapeError, DataError: a batch that is of other points, or not sorted; points that are
-            NaN, infinite or too far for squares of distances.
+        ShapeError: points that are not of 32 or 64 bits, or not alike; a batch of other points.
+        DataError: a batch that is not sorted; points that are NaN, infinite or too far for
+            squares of distances.
 
     **Equivariance:** indices are unchanged by rigid motion, up to ties.
     """
+    _check_points("source", source)
+    _check_points("query", query, source)
     clouds = _clouds(source, query, batch_source, batch_query)
     smallest = min((s1 - s0 for s0, s1, q0, q1 in clouds if q1 > q0), default=max(k, 1))
     if not 1 <= k <= smallest:
@@ -203,12 +224,15 @@ def pairs_within(
 
     Raises:
         ArgumentError: ``radius`` is not positive or not finite; one batch without the other.
-        ShapeError, DataError: a batch that is of other points, or not sorted.
+        ShapeError: points that are not of 32 or 64 bits, or not alike; a batch of other points.
+        DataError: a batch that is not sorted.
 
     **Equivariance:** the pairs are unchanged by rigid motion, up to rounding
     at the very boundary, where pcequi's kernels vanish.
     """
     check_radius(radius)
+    _check_points("source", source)
+    _check_points("query", query, source)
     clouds = _clouds(source, query, batch_source, batch_query)
     # On a GPU its arrays are quadratic in memory, and builds for the CPU have no kernel.
     tree = HAS_TORCH_CLUSTER and source.device.type == "cpu"
@@ -258,12 +282,17 @@ def local_moments(
             ``differentiable``.
 
     Raises:
+        ShapeError: ``pos`` is not [N, 3] of 32 or 64 bits, or ``center`` is not like it.
         ArgumentError: ``radius`` is not positive or not finite.
 
     **Equivariance:** C becomes R C R^T when the cloud is turned by R; unchanged
     by translation. The weight ends smoothly, so no neighbour matters at the edge.
     """
+    _check_points("pos", pos)
+    if pos.shape[1] != 3:
+        raise ShapeError(f"`pos` (={list(pos.shape)}) must be [points, 3]")
     center = pos if center is None else center
+    _check_points("center", center, pos)
     fixed, around = pos.detach(), center.detach()
     reach = check_radius(float(radius.detach()) if isinstance(radius, Tensor) else radius)
     if HAS_NUMBA and pos.device.type == "cpu" and not differentiable:

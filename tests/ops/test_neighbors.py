@@ -113,10 +113,40 @@ def test_batches_that_do_not_fit_are_refused(backend, search, generator):
         search(points, points, batch, None)
     with pytest.raises(ArgumentError, match=r"`batch_source` \(=None\)"):
         search(points, points, None, batch)
-    with pytest.raises(ShapeError, match=r"`batch_query` \(=\[5\]\)"):
+    with pytest.raises(ShapeError, match=r"`batch_query` \(=\[5\],"):
         search(points, points, batch, batch[:5])
     with pytest.raises(DataError, match="`batch_source` is not sorted"):
         search(points, points, batch.flip(0), batch)
+    with pytest.raises(DataError, match="`batch_source` is not sorted from 0 on"):
+        search(points, points, batch - 1, batch)
+    for kind in (torch.float32, torch.bool):
+        with pytest.raises(ShapeError, match="`batch_query` .* must be whole numbers"):
+            search(points, points, batch, batch.to(kind))
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        lambda a, b: knn(a, b, 2),
+        lambda a, b: pairs_within(a, b, 1.0),
+        lambda a, b: local_moments(a, 1.0, center=b),
+    ],
+)
+def test_points_that_cannot_be_compared_are_refused(search, generator):
+    points = torch.rand(6, 3, generator=generator)
+    for kind in (torch.float16, torch.bfloat16, torch.int64):
+        with pytest.raises(ShapeError, match=rf"{kind}\) must be points .* float32 or float64"):
+            search(points.to(kind), points.to(kind))
+    with pytest.raises(ShapeError, match=r"\[18\], .* must be points \[N, D\]"):
+        search(points.flatten(), points)
+    for other in (points[:, :2], points.double()):
+        with pytest.raises(ShapeError, match="must have the columns and the type of the other"):
+            search(points, other)
+
+
+def test_moments_of_points_in_a_plane_are_refused():
+    with pytest.raises(ShapeError, match=r"`pos` \(=\[5, 2\]\) must be \[points, 3\]"):
+        local_moments(torch.rand(5, 2), 1.0)
 
 
 def test_a_cloud_without_sources_has_no_pairs(backend, generator):
