@@ -12,10 +12,13 @@ import math
 import torch
 from torch import Tensor
 
+from pcequi.clouds import check_cloud
 from pcequi.constants import group_constant
+from pcequi.errors import ArgumentError, ShapeError
 from pcequi.kernels import kernel_points, or_one, space_basis
-from pcequi.ops import HAS_NUMBA, pairs_within, wants_gradient
-from pcequi.pair_kernel import COINCIDE, SIGN_WIDTH, pair_basis
+from pcequi.normals import check_normals
+from pcequi.ops import HAS_NUMBA, check_radius, pairs_within, wants_gradient
+from pcequi.pair_kernel import COINCIDE, SIGN_WIDTH, check_pairs, pair_basis
 from pcequi.poses import Poses
 
 
@@ -44,9 +47,19 @@ def geometric_embedding(
     Returns:
         [N, K, B * F], F = 1, plus 3 with normals, plus C; the mass entries of a pose sum to one.
 
+    Raises:
+        ShapeError, DataError: the cloud is unusable, or ``normal`` or ``x`` is not of its points.
+        ArgumentError: ``radius`` or ``num_points`` is outside its range.
+
     **Equivariance:** unchanged when cloud and poses move together.
     """
-    points, width = kernel_points(num_points)
+    check_cloud(pos, wide=True)
+    check_radius(radius)
+    if normal is not None:
+        check_normals(pos, normal)
+    if x is not None and (x.dim() != 2 or len(x) != len(pos)):
+        raise ShapeError(f"`x` (={list(x.shape)}) must be [points of `pos` (={len(pos)}), C]")
+    points, width = kernel_points(num_points, "num_points")
     points = points.to(pos)
     given = [part.to(pos) for part in (normal, x) if part is not None]
     feature = torch.cat([pos[:, :0], *given], 1)
@@ -91,11 +104,25 @@ def pair_embedding(
     Returns:
         [N, 1, B + 3]; the first B entries of a pose sum to one.
 
+    Raises:
+        ShapeError, DataError: the cloud is unusable, or ``axes`` are not of its points.
+        ArgumentError: several poses a point, or ``radius`` or ``pairs`` outside their ranges.
+
     Source: Fast point feature histograms, of the same kind: Rusu et al., ICRA 2009.
 
     **Equivariance:** unchanged when cloud and poses move together, and when normals
     change their signs.
     """
+    check_cloud(pos, wide=True)
+    check_radius(radius)
+    pairs = check_pairs(pairs)
+    if axes.shape != pos.shape:
+        raise ShapeError(f"`axes` (={list(axes.shape)}) must match `pos` (={list(pos.shape)})")
+    if poses.num_rotations != 1:
+        raise ArgumentError(
+            f"`poses` (={poses.num_rotations} a point) must be one a point, along its normal; take "
+            "NormalPoses()"
+        )
     normal = poses.rot[:, 0, :, 2]
     histogram, mass = _pair_means(poses, normal, pos, axes, radius, pairs)
     offset = poses.pos - pos.mean(0)

@@ -5,6 +5,7 @@ import torch
 
 from pcequi import embedding
 from pcequi.embedding import feature_projection, geometric_embedding, pair_embedding
+from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.kernels import kernel_points, space_basis
 from pcequi.normals import estimate_normals
 from pcequi.pose_graph import Level, pose_operator
@@ -148,3 +149,43 @@ def test_gradients_are_finite_where_all_neighbours_are_at_the_edge(what):
     (gradient,) = torch.autograd.grad((value - 30).square().sum(), source)
     assert torch.isfinite(value).all() and torch.isfinite(gradient).all()
     assert gradient.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "change, error, words",
+    [
+        ({"pos": torch.zeros(9, 2)}, ShapeError, r"`pos` \(=\[9, 2\]\) must be"),
+        ({"pos": torch.zeros(9, 3).long()}, ShapeError, "`pos` .* must be floating"),
+        ({"pos": torch.zeros(9, 3).half()}, ShapeError, "`pos` .* float32 or float64"),
+        ({"pos": torch.full((9, 3), torch.nan)}, DataError, "`pos` has 9 points that are NaN"),
+        ({"radius": 0.0}, ArgumentError, r"`radius` \(=0.0\) must be positive"),
+        ({"radius": float("nan")}, ArgumentError, "`radius` .* must be positive"),
+        ({"num_points": 4}, ArgumentError, r"`num_points` \(=4\) must be one of"),
+        ({"normal": torch.zeros(5, 3)}, ShapeError, r"`normal` \(=\[5, 3\]\) must match `pos`"),
+        ({"x": torch.zeros(5, 1)}, ShapeError, r"`x` \(=\[5, 1\]\) must be \[points of `pos`"),
+    ],
+)
+def test_what_a_pose_cannot_see_is_refused(backend, make_blob, change, error, words):
+    pos = make_blob(9)
+    with pytest.raises(error, match=words):
+        geometric_embedding(**{"poses": TangentPoses(2)(pos), "pos": pos, "radius": 0.5} | change)
+
+
+@pytest.mark.parametrize(
+    "change, error, words",
+    [
+        ({"pos": torch.zeros(9, 2)}, ShapeError, r"`pos` \(=\[9, 2\]\) must be"),
+        ({"axes": torch.zeros(5, 3)}, ShapeError, r"`axes` \(=\[5, 3\]\) must match `pos`"),
+        ({"radius": -1.0}, ArgumentError, r"`radius` \(=-1.0\) must be positive"),
+        ({"pairs": (3, 3)}, ArgumentError, r"`pairs` \(=\(3, 3\)\) must be four numbers"),
+        ({"poses": 2}, ArgumentError, r"`poses` \(=2 a point\) must be one a point"),
+    ],
+)
+def test_pairs_that_do_not_fit_are_refused(backend, make_blob, change, error, words):
+    pos = make_blob(9)
+    poses = NormalPoses()(pos)
+    known = {"poses": poses, "pos": pos, "axes": poses.rot[:, 0, :, 2]}
+    if "poses" in change:
+        change = {"poses": TangentPoses(change["poses"])(pos)}
+    with pytest.raises(error, match=words):
+        pair_embedding(**known | {"radius": 0.5, "pairs": (3, 3, 3, 1)} | change)
