@@ -219,6 +219,7 @@ class FeatureSampler:
             ShapeError, DataError, ArgumentError: unusable input; the message
             names the argument.
         """
+        num_rotations = check_count("num_rotations", num_rotations)
         orbits = Orbits(num_rotations, products, closed) if self.orbits else Orbits()
         if self.orbits and num_rotations > 1 and products is None:
             raise ArgumentError(
@@ -226,6 +227,11 @@ class FeatureSampler:
                 "times a group (GridPoses with the name of one, TangentPoses); or drop `orbits`"
             )
         clouds = _cloud_bounds(embedding, batch)
+        if self.method == "spatial" and pos is not None and pos.shape != (len(embedding), 3):
+            raise ShapeError(
+                f"`pos` (={list(pos.shape)}) must be [poses, 3] (={[len(embedding), 3]}), the "
+                "position of each pose"
+            )
         if any((stop - start) % orbits.size for start, stop in clouds):
             raise ShapeError(
                 f"`embedding` (={list(embedding.shape)}) must have `num_rotations` "
@@ -320,6 +326,11 @@ class FeatureSampler:
     def _spatial(self, x, pos, num, num_rotations):
         if pos is None:
             raise ArgumentError("`pos` (=None) is needed by `method` 'spatial'; pass positions")
+        if len(x) % num_rotations:
+            raise ShapeError(
+                f"`embedding` (={len(x)} poses of a cloud) must have `num_rotations` "
+                f"(={num_rotations}) rows for each point, where `method` is 'spatial'"
+            )
         points = max(1, num // num_rotations)
         where = pos.view(-1, num_rotations, 3)[:, 0]
         chosen, nearest, _ = farthest_point_sampling(where, points)
@@ -341,10 +352,14 @@ def _cloud_bounds(embedding: Tensor, batch: Tensor | None) -> list[tuple[int, in
         raise DataError("`embedding` has entries that are NaN or infinite; check the cloud")
     if batch is None:
         return [(0, len(embedding))]
-    if batch.shape != (len(embedding),):
-        raise ShapeError(f"`batch` (={list(batch.shape)}) must be [poses] (={len(embedding)})")
-    if (batch[1:] < batch[:-1]).any():
-        raise DataError("`batch` is not sorted; sort the poses by cloud first")
+    whole = not (batch.is_floating_point() or batch.is_complex() or batch.dtype == torch.bool)
+    if batch.shape != (len(embedding),) or not whole:
+        raise ShapeError(
+            f"`batch` (={list(batch.shape)}, {batch.dtype}) must be whole numbers, [poses] "
+            f"(={len(embedding)})"
+        )
+    if batch[0] < 0 or (batch[1:] < batch[:-1]).any():
+        raise DataError("`batch` is not sorted from 0 on; sort the poses by cloud first")
     counts = torch.bincount(batch)
     if (counts == 0).any():
         empty = int((counts == 0).int().argmax())

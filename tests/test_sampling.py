@@ -219,14 +219,31 @@ def test_unusable_input_is_refused(rows):
         sampler(torch.zeros(0, 3))
     with pytest.raises(DataError, match="NaN or infinite"):
         sampler(torch.full((3, 3), torch.nan))
-    with pytest.raises(ShapeError, match=r"`batch` \(=\[3\]\) must be \[poses\] \(=40\)"):
+    with pytest.raises(ShapeError, match=r"`batch` \(=\[3\], .* \[poses\] \(=40\)"):
         sampler(rows, torch.zeros(3, dtype=torch.long))
-    with pytest.raises(DataError, match="`batch` is not sorted; sort the poses by cloud first"):
+    with pytest.raises(DataError, match="`batch` is not sorted from 0 on; sort the poses by"):
         sampler(rows, torch.arange(40).flip(0))
     with pytest.raises(DataError, match="`batch` skips cloud 1"):
         sampler(rows, 2 * (torch.arange(40) // 20))
+    with pytest.raises(DataError, match="`batch` is not sorted from 0 on"):
+        sampler(rows, torch.full((40,), -1))
+    for kind in (torch.float32, torch.bool):
+        with pytest.raises(ShapeError, match="`batch` .* must be whole numbers"):
+            sampler(rows, torch.zeros(40, dtype=kind))
     with pytest.raises(ArgumentError, match=r"`pos` \(=None\) is needed by `method` 'spatial'"):
         FeatureSampler(num=3, method="spatial")(rows)
+
+
+def test_places_of_other_poses_are_refused(generator):
+    rows = torch.randn(40, 3, generator=generator)
+    sampler = FeatureSampler(num=4, method="spatial")
+    for pos in (torch.zeros(50, 3), torch.zeros(20, 3), torch.zeros(40, 2)):
+        with pytest.raises(ShapeError, match=r"`pos` .* must be \[poses, 3\] \(=\[40, 3\]\)"):
+            sampler(rows, pos=pos)
+    with pytest.raises(ShapeError, match=r"40 poses .* `num_rotations` \(=3\) rows for each"):
+        sampler(rows, pos=rows, num_rotations=3)
+    with pytest.raises(ArgumentError, match=r"`num_rotations` \(=0\) must be a whole number"):
+        sampler(rows, pos=rows, num_rotations=0)
 
 
 @pytest.mark.parametrize("name", ["num", "seeds", "refine", "blend"])
