@@ -393,6 +393,26 @@ def test_a_sampler_is_given_a_frame_only_where_it_takes_one(make_blob):
     torch.testing.assert_close(own, usual)
 
 
+@pytest.mark.parametrize(
+    "returned, words",
+    [
+        (lambda pos, rot: (pos, rot), "Poses.pos, rot., not a tuple"),
+        (lambda pos, rot: Poses(pos[:5], rot[:5]), r"all N \(=20\) points, not \[\[5, 3\]"),
+        (lambda pos, rot: Poses(pos, rot[:5]), r"all N \(=20\) points, .* \[5, 2, 3, 3\]"),
+        (lambda pos, rot: Poses(pos, rot[:, 0]), r"`rot` \[N, K, 3, 3\] .* \[20, 3, 3\]"),
+        (lambda pos, rot: Poses(pos, rot.float()), "`rot` as the points .* not torch.float32"),
+        (lambda pos, rot: Poses(pos, rot, rot[0, :1]), r"`group` \(=\[1, 3, 3\]\) of its K"),
+    ],
+)
+def test_what_a_sampler_of_ones_own_returns_is_looked_at(make_blob, returned, words):
+    def sampler(pos, normal):
+        return returned(pos, torch.eye(3, dtype=pos.dtype).repeat(len(pos), 2, 1, 1))
+
+    levels = [Level(0.5), Level(0.9, sampler)]
+    with pytest.raises(ShapeError, match=rf"`poses` \(=<function .* must return .*{words}"):
+        build_pose_graph(make_blob(20), levels)
+
+
 def test_gradients_flow_to_points_along_edges(make_blob):
     level = Level(0.8, TangentPoses(2))
     conv = GroupConv(2, 3, level.kernel()).double()

@@ -14,7 +14,7 @@ from pcequi import rotations as so3
 from pcequi.canonical import canonical_pose
 from pcequi.clouds import ROUNDING, check_cloud
 from pcequi.embedding import geometric_embedding, pair_embedding
-from pcequi.errors import ArgumentError, DataError
+from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.normals import check_normals, estimate_normals, unit_normals
 from pcequi.ops import farthest_point_sampling
 from pcequi.pose_graph.graph import LevelGraph, PoseGraph
@@ -211,6 +211,7 @@ class GraphBuilder:
         known = self.base_frame(level)
         if isinstance(level.poses, CentroidPoses):
             poses, points = level.poses(self.pos, **_given(known)), None
+            _check_poses(level, poses, self.pos[:1])
         else:
             poses = self._everywhere(level, known)
             points = self._points(number)
@@ -240,7 +241,9 @@ class GraphBuilder:
             if sampler not in self._axial:
                 self._axial[sampler] = sampler(self.pos, self.normal)
             return self._axial[sampler]
-        return sampler(self.pos, self.normals(level), **_given(frame))
+        poses = sampler(self.pos, self.normals(level), **_given(frame))
+        _check_poses(level, poses, self.pos)
+        return poses
 
     def sampled(self, step: LevelStep, chosen: Representatives) -> SampledLevel:
         """What a level sampled, in the coordinates and rows of the cloud given."""
@@ -312,6 +315,37 @@ def alignment(level: Level) -> str | None:
     align = getattr(level.poses, "align", None)
     known = ALIGNMENTS.get(align) is not None and _takes_frame(level.poses)
     return align if known else None
+
+
+def _check_poses(level: Level, poses: Poses, places: Tensor) -> None:
+    """Whether a sampler, which may be a user's own, has put poses on all places [N, 3].
+
+    Raises:
+        ShapeError: it has not.
+    """
+    wrong = _misplaced(poses, places)
+    if wrong is not None:
+        raise ShapeError(f"`poses` (={level.poses!r:.200}) must return {wrong}")
+
+
+def _misplaced(poses: Poses, places: Tensor) -> str | None:
+    """What a sampler should have returned in place of these poses; None where they are right."""
+    if not isinstance(poses, Poses):
+        return f"pcequi.poses.Poses(pos, rot), not a {type(poses).__name__}"
+    found = [list(value.shape) for value in (poses.pos, poses.rot)]
+    turns = poses.rot.shape[1:]
+    if found != [[len(places), 3], [len(places), *turns]] or turns[1:] != (3, 3) or not turns[0]:
+        return f"`pos` [N, 3] and `rot` [N, K, 3, 3] of all N (={len(places)}) points, not {found}"
+    if poses.group is not None and poses.group.shape != turns:
+        return f"a `group` (={list(poses.group.shape)}) of its K frames {list(turns)}, or None"
+    for name in ("pos", "rot", "group"):
+        value = getattr(poses, name)
+        if value is not None and (value.dtype, value.device) != (places.dtype, places.device):
+            return (
+                f"`{name}` as the points that it is given ({places.dtype}, {places.device}), not "
+                f"{value.dtype}, {value.device}; take `.to(pos)`"
+            )
+    return None
 
 
 def _takes_frame(sampler) -> bool:
