@@ -135,6 +135,18 @@ class GroupConv(MessagePassing):
                 f"`x` (={kind}) must be of the type of the layer's weights (={own}); take "
                 "`x.to(layer.weight.dtype)`, or `layer.to(x.dtype)`"
             )
+        if isinstance(relative_pose, Tensor) or len(relative_pose) not in (2, 3):
+            raise ShapeError(
+                f"`relative_pose` (={type(relative_pose).__name__} of {len(relative_pose)}) must "
+                "be offsets [edges, 3] and rotations [edges, 3, 3] or None, and may have anchors"
+            )
+        if edge_index.dim() != 2 or edge_index.shape[0] != 2 or edge_index.is_floating_point():
+            raise ShapeError(
+                f"`edge_index` (={list(edge_index.shape)}, {edge_index.dtype}) must be whole "
+                "numbers, [2, edges]: sources above, targets below"
+            )
+        if edge_index.dtype != torch.long:  # what scatter asks for
+            edge_index = edge_index.long()
         offset, rotation, *rest = relative_pose
         edges = edge_index.shape[1]  # not by len(), which would fix the sizes of a traced graph
         if offset.shape != (edges, 3):

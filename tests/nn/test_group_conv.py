@@ -44,6 +44,21 @@ def rows(monkeypatch):
     monkeypatch.setattr(group_conv, "LEAST_CHANNELS", 1)
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+def test_edges_that_are_none_are_refused(channels, generator):
+    conv = GroupConv(channels, 2, SE3Kernel(7)).double()
+    index, pose = edges(generator)
+    x, size = torch.randn(8, channels, dtype=torch.float64, generator=generator), (8, 5)
+    for wrong in (index.T, torch.cat([index, index[:1]]), index[0], index.double()):
+        with pytest.raises(ShapeError, match=r"`edge_index` .* must be whole numbers, \[2, edges"):
+            conv(x, wrong, pose, size=size)
+    for wrong in (pose[0], pose[:1], (*pose, None, None)):
+        with pytest.raises(ShapeError, match="`relative_pose` .* must be offsets"):
+            conv(x, index, wrong, size=size)
+    short = conv(x, index.int(), pose, size=size)
+    torch.testing.assert_close(short, conv(x, index, pose, size=size))
+
+
 @pytest.mark.parametrize("messages", [True, False])
 @pytest.mark.parametrize("normalize", [True, False])
 def test_forward_is_the_formula(normalize, messages, rows, generator):
