@@ -70,7 +70,8 @@ def protocol_rotations(kind: str, num: int, *, train: bool, seed: int = 0) -> Te
     generator = torch.Generator().manual_seed(2 * seed + (0 if train else 1))
     if kind == "SO3":
         return random_rotations(num, generator=generator, dtype=torch.float64)
-    angle = 2 * math.pi * torch.rand(num, generator=generator, dtype=torch.float64)
-    cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros(num), torch.ones(num)
+    share = torch.rand(num, generator=generator, dtype=torch.float64, device="cpu")
+    angle = 2 * math.pi * share
+    cos, sin, zero, one = angle.cos(), angle.sin(), angle.new_zeros(num), angle.new_ones(num)
     rows = [cos, -sin, zero, sin, cos, zero, zero, zero, one]
-    return torch.stack([entry.double() for entry in rows], 1).view(num, 3, 3)
+    return torch.stack(rows, 1).view(num, 3, 3)

@@ -82,33 +82,40 @@ def resample(
     check_cloud(pos)
     if hidden:
         pos = _seen(pos, hidden, generator)
-    share = keep + (1 - keep) * float(torch.rand(1, generator=generator))
+    draw = _where(generator)
+    share = keep + (1 - keep) * float(torch.rand(1, **draw))
     num = max(1, math.floor(share * len(pos)))
     if uneven:
         order = _thinned(pos, num, uneven, generator)
     else:
-        order = torch.randperm(len(pos), generator=generator)[:num]
+        order = torch.randperm(len(pos), **draw)[:num]
     x = pos[order.to(pos.device)].double()
     x = x - x.mean(0)
-    factors = torch.exp((2 * torch.rand(3, generator=generator) - 1) * math.log(stretch))
+    factors = torch.exp((2 * torch.rand(3, **draw) - 1) * math.log(stretch))
     frame = manhattan_frame(x)
     x = (x @ frame * factors.to(x)) @ frame.T
-    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+    noise = torch.randn(x.shape, **draw, dtype=x.dtype).to(x.device)
     x = x + jitter * x.norm(dim=1).max() * noise
     x = x - x.mean(0)
     size = x.norm(dim=1).max()
     return (x / size if size > 0 else x).to(pos.dtype)
 
 
+def _where(generator: torch.Generator | None) -> dict:
+    """Draws are made where the generator is, whatever torch's default device is."""
+    return {"generator": generator, "device": "cpu" if generator is None else generator.device}
+
+
 def _seen(pos: Tensor, hidden: float, generator: torch.Generator | None) -> Tensor:
-    share = hidden * float(torch.rand(1, generator=generator))
+    share = hidden * float(torch.rand(1, **_where(generator)))
     depth = pos.double() @ _direction(generator).to(pos.device)
     return pos[depth.argsort()[: max(1, len(pos) - math.floor(share * len(pos)))]]
 
 
 def _thinned(pos: Tensor, num: int, uneven: float, generator: torch.Generator | None) -> Tensor:
-    strength = uneven * float(torch.rand(1, generator=generator))
-    x = pos.double().cpu()
+    draw = _where(generator)
+    strength = uneven * float(torch.rand(1, **draw))
+    x = pos.double().to(draw["device"])
     x = x - x.mean(0)
     size = x.norm(dim=1).max().clamp_min(torch.finfo(x.dtype).tiny)
     weight = (_RARE * strength * (x @ _direction(generator)) / size).exp()
@@ -116,7 +123,7 @@ def _thinned(pos: Tensor, num: int, uneven: float, generator: torch.Generator | 
 
 
 def _direction(generator: torch.Generator | None) -> Tensor:
-    found = torch.randn(3, generator=generator, dtype=torch.float64)
+    found = torch.randn(3, **_where(generator), dtype=torch.float64)
     return found / found.norm()
 
 
@@ -185,7 +192,7 @@ def _resampled(job) -> list:
             generator = torch.Generator().manual_seed((seed * 1009 + number) * 1_000_003 + place)
             options = {}
             if kind == "scan":
-                jitter = SCAN["jitter"] * float(torch.rand(1, generator=generator))
+                jitter = SCAN["jitter"] * float(torch.rand(1, **_where(generator)))
                 options = SCAN | {"jitter": jitter}
             try:
                 made.append(resample(torch.from_numpy(pos), generator, **options).numpy())

@@ -48,6 +48,13 @@ def test_a_seed_decides_and_splits_differ():
     assert not torch.equal(draw, protocol_rotations("SO3", 5, train=True, seed=4))
 
 
+@pytest.mark.parametrize("kind", ["z", "SO3"])
+def test_rotations_do_not_depend_on_the_default_device(kind):
+    wanted = protocol_rotations(kind, 5, train=True)
+    with torch.device("meta"):
+        assert torch.equal(protocol_rotations(kind, 5, train=True), wanted)
+
+
 def test_wrong_arguments_are_named():
     with pytest.raises(ArgumentError, match=r"`kind` \(='x'\)"):
         protocol_rotations("x", 3, train=True)

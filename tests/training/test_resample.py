@@ -133,3 +133,14 @@ def test_an_unusable_cloud_is_named():
     bad[4, 1] = torch.nan
     with pytest.raises(DataError, match=r"cloud 12: .*`pos`"):
         resampled_clouds([torch.rand(9, 3), torch.rand(9, 3), bad], 1, first=10)
+
+
+def test_draws_do_not_depend_on_the_default_device(box):
+    def made():
+        one = resample(box, drawn(1), hidden=0.3, uneven=0.5)
+        return [one, *(resampled_clouds([box], 1, kind=kind)[0] for kind in ("shape", "scan"))]
+
+    wanted = made()
+    with torch.device("meta"):  # as any other device but the generator's
+        assert all(map(torch.equal, made(), wanted))
+        assert resample(box).device.type == "cpu"
