@@ -65,7 +65,9 @@ class _GroupedSpmm(torch.autograd.Function):
 
     @staticmethod
     def forward(x, ptr, col, val, rows, columns, transposed, size):
-        if HAS_NUMBA and x.device.type == "cpu" and not in_fork():
+        # What torch.autograd maps over by itself (is_grads_batched, vectorize) has no memory.
+        mapped = torch._C._functorch.is_legacy_batchedtensor(x)
+        if HAS_NUMBA and x.device.type == "cpu" and not (mapped or in_fork()):
             return _compiled(x, ptr, col, val, rows, columns, transposed, size)
         row, source = _coordinates(ptr, col, rows, columns)
         target, source = (source, row) if transposed else (row, source)

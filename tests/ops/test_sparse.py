@@ -81,6 +81,24 @@ def test_many_features_are_mapped_over(backend, generator):
         )
 
 
+def test_gradients_are_computed_many_at_once(backend, generator):
+    blocks = [block(3, 4, generator, torch.float64), block(2, 3, generator, torch.float64)]
+    groups, whole = as_groups(blocks), torch.block_diag(*blocks)
+    x = torch.randn(7, 1, generator=generator, dtype=torch.float64, requires_grad=True)
+    eye = torch.eye(5, dtype=torch.float64)[:, :, None]
+    (found,) = torch.autograd.grad(grouped_spmm(x, *groups), x, eye, is_grads_batched=True)
+    torch.testing.assert_close(found[:, :, 0], whole)
+    for strategy in ("reverse-mode", "forward-mode"):
+        found = torch.autograd.functional.jacobian(
+            lambda x: grouped_spmm(x, *groups), x.detach(), vectorize=True, strategy=strategy
+        )
+        torch.testing.assert_close(found[:, 0, :, 0], whole)
+    found = torch.autograd.functional.hessian(
+        lambda x: grouped_spmm(x, *groups).square().sum(), x.detach(), vectorize=True
+    )
+    torch.testing.assert_close(found[:, 0, :, 0], 2 * whole.T @ whole)
+
+
 def test_half_precision_stays(backend, generator):
     groups = as_groups([block(6, 5, generator, torch.float32)])
     x = torch.randn(5, 3, generator=generator).bfloat16().requires_grad_()
