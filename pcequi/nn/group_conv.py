@@ -202,7 +202,7 @@ class GroupConv(MessagePassing):
         kind = type(self)
         own = all(getattr(kind, name) is getattr(GroupConv, name) for name in _STEPS)
         own = own and type(self.aggr_module) is SumAggregation and self.flow == "source_to_target"
-        traced = torch.compiler.is_compiling() or x.device.type != "cpu"
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or x.device.type != "cpu"
         return own and not (
             watched
             or traced

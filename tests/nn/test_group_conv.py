@@ -188,6 +188,24 @@ def test_functional_transforms_look_through_the_layer(conv, rows, generator):
     torch.testing.assert_close(slope, (near[0] - near[1]) / 2e-6, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_traced_layer_takes_other_edges(channels, generator):
+    conv = GroupConv(channels, 2, SE3Kernel(7, 4)).double()
+    x = torch.randn(8, channels, dtype=torch.float64, generator=generator)
+
+    class Model(torch.nn.Module):
+        def forward(self, x, index, offset, rotation):
+            return conv(x, index, (offset, rotation))
+
+    model = Model()
+    model.conv = conv
+    index, pose = edges(generator)
+    traced = torch.jit.trace(model, (x, index, *pose))
+    index, pose = edges(generator, num=17)
+    torch.testing.assert_close(traced(x, index, *pose), model(x, index, *pose))
+
+
 def test_gradcheck(conv, rows, generator):
     index, (offset, rotation) = edges(generator, num=12)
     x = torch.randn(8, 3, dtype=torch.float64, generator=generator, requires_grad=True)
