@@ -126,7 +126,7 @@ def split_rows(labels: Tensor, share: float, seed: int = 0) -> tuple[Tensor, Ten
         Rows to train on and rows held out, both sorted.
 
     Raises:
-        ArgumentError: ``share`` is outside its range.
+        ArgumentError: ``share`` is outside its range, or nothing can be held out.
 
     **Equivariance:** does not apply.
     """
@@ -139,4 +139,9 @@ def split_rows(labels: Tensor, share: float, seed: int = 0) -> tuple[Tensor, Ten
         order = rows[torch.randperm(len(rows), generator=generator)]
         wanted = max(round(share * len(rows)), share > 0)
         held[order[: min(wanted, len(rows) - 1)]] = True
+    if share and not held.any():
+        raise ArgumentError(
+            f"`val_share` (={share}) holds nothing out, as each class has one cloud to train on; "
+            "add clouds, or leave it out"
+        )
     return (~held).nonzero()[:, 0], held.nonzero()[:, 0]

@@ -117,6 +117,8 @@ def test_each_class_keeps_a_cloud_to_train_on():
     assert not len(split_rows(torch.tensor([0, 0, 1]), 0.0)[1])
     with pytest.raises(ArgumentError, match=r"`val_share` \(=1"):
         split_rows(torch.tensor([0, 1]), 1.0)
+    with pytest.raises(ArgumentError, match=r"`val_share` \(=0.5\) holds nothing out"):
+        split_rows(torch.tensor([0, 1, 2]), 0.5)
 
 
 def test_epochs_go_through_the_resamplings(tiny, split, store, tmp_path):
