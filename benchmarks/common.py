@@ -15,9 +15,14 @@ import torch
 import pcequi
 from pcequi.networks import FOR_SCANS, TOGETHER
 
-#: Networks asked together: what ``pcequi predict`` does by default and for scans, and a cheaper
-#: form.
-PAIRS = (TOGETHER, FOR_SCANS, ("modelnet40", "modelnet40-pairs"))
+#: Networks asked together: what ``pcequi predict`` does by default and for scans, and cheaper
+#: forms.
+TEAMS = (
+    TOGETHER,
+    FOR_SCANS,
+    ("modelnet40-large", "modelnet40-pairs"),
+    ("modelnet40", "modelnet40-pairs"),
+)
 RESULTS = Path(__file__).parent / "results"
 
 

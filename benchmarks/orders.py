@@ -5,8 +5,8 @@
 Each network, the folder of a run or a name of the package, classifies the official test split
 under z/SO3 and the seed of its training, with the first order of each shape's axes alone and
 with the mean over those that are in doubt (``pcequi.models.orders``), from the same graphs.
-Networks of a seed whose presets are ``pairs`` and another are also asked together. Kept in
-``results/orders.json``.
+Networks of a seed whose presets are ``pairs`` and another are also asked together, alone and with
+one of that preset that learned from versions like scans. Kept in ``results/orders.json``.
 """
 
 from __future__ import annotations
@@ -55,14 +55,12 @@ def main() -> None:
         rows.append({**about, "plain": found[0], "averaged": found[1], "orders_a_shape": orders})
         print(rows[-1], flush=True)
     together = []
-    for one, first in zip(rows, shares):
-        for other, second in zip(rows, shares):
-            if one["preset"] != "pairs" == other["preset"] and one["seed"] == other["seed"]:
-                found = [accuracy(a + b, test.labels) for a, b in zip(first, second)]
-                names = [one["network"], other["network"]]
-                about = {"networks": names, "seed": one["seed"]}
-                together.append({**about, "plain": found[0], "averaged": found[1]})
-                print(together[-1], flush=True)
+    for team in teams(rows):
+        found = [accuracy(sum(shares[n][way] for n in team), test.labels) for way in range(2)]
+        names = [rows[number]["network"] for number in team]
+        about = {"networks": names, "seed": rows[team[0]]["seed"]}
+        together.append({**about, "plain": found[0], "averaged": found[1]})
+        print(together[-1], flush=True)
     figures = {
         "command": "python benchmarks/orders.py NETWORK ... --source FILE",
         "data": "ModelNet40, official test split, 1,024 points, xyz only",
@@ -85,6 +83,23 @@ def trained(place: str) -> tuple[dict, torch.nn.Module]:
     keys = ("preset", "seed", "epochs", "resamplings", "resample_as")
     name = Path(place).name
     return {"network": name} | {key: about[key] for key in keys}, checkpoint.model.float().eval()
+
+
+def teams(rows: list[dict]) -> list[list[int]]:
+    """Numbers of the networks that are asked together."""
+    found = []
+    for one, row in enumerate(rows):
+        for other, second in enumerate(rows):
+            if row["preset"] == "pairs" or second["preset"] != "pairs":
+                continue
+            if row["seed"] != second["seed"]:
+                continue
+            found.append([one, other])
+            for third, twin in enumerate(rows):  # which learned from scans, of any seed
+                alike = row["preset"] == twin["preset"] and third != one
+                if alike and (row["resample_as"], twin["resample_as"]) == ("shape", "scan"):
+                    found.append([one, third, other])
+    return found
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ import argparse
 import re
 
 import torch
-from common import PAIRS, add_machine, write
+from common import TEAMS, add_machine, write
 
 from pcequi.models.orders import order_turns
 from pcequi.networks import FOLDER, load_network, network_names
@@ -49,9 +49,9 @@ def main() -> None:
         shares[name] = logits.float().softmax(1)
         rows.append(_row([name], report))
         _correct_card(name, report, checkpoint)
-    for pair in PAIRS:
-        logits = torch.stack([shares[name] for name in pair]).mean(0).log()
-        rows.append(_row(pair, classification_report(logits, test.labels, test.classes)))
+    for team in TEAMS:
+        logits = torch.stack([shares[name] for name in team]).mean(0).log()
+        rows.append(_row(team, classification_report(logits, test.labels, test.classes)))
     figures = {
         "command": "python benchmarks/shipped.py --source FILE",
         "data": "ModelNet40, official test split, 1,024 points, xyz only",

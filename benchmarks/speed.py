@@ -21,7 +21,7 @@ import json
 import time
 
 import torch
-from common import PAIRS, write
+from common import TEAMS, write
 
 from pcequi.bench import bench_figures, gpu_figures
 from pcequi.bench.figures import default_clouds
@@ -32,13 +32,14 @@ from pcequi.training.threads import set_threads
 
 
 def network_figures(clouds: list[torch.Tensor]) -> dict:
-    """Milliseconds of CPU a shape for each network, and for the pairs: median, least, largest.
+    """Milliseconds of CPU a shape for each network, and for those that are asked together: median,
+    least, largest.
 
     Every cloud is given to all in turn, so that what disturbs the machine disturbs all alike.
     """
     asked = {name: [load_network(name)] for name in network_names()}
-    for pair in PAIRS:
-        asked[" and ".join(pair)] = [asked[name][0] for name in pair]
+    for team in TEAMS:
+        asked[" and ".join(team)] = [asked[name][0] for name in team]
     seconds: dict[str, list[float]] = {name: [] for name in asked}
     for number, cloud in enumerate([*clouds[:2], *clouds]):
         for name, networks in asked.items():

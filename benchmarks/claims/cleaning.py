@@ -2,7 +2,7 @@
 
     python benchmarks/claims/cleaning.py --source FILE
 
-The two networks that `pcequi predict` asks together, the two of `--scans`, `modelnet40` and
+The three networks that `pcequi predict` asks together, the two of `--scans`, `modelnet40` and
 `modelnet40-scan`, on damaged test clouds under SO3, as they are and after
 `pcequi.outliers.kept_points` (`pcequi predict --drop-outliers`). Nothing is trained.
 """

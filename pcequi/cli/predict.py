@@ -51,7 +51,7 @@ def predict(
         typer.Option(
             help="Trained network of pcequi, used where no run is given (repeatable: the mean of "
             "their probabilities).",
-            show_default="modelnet40-large and modelnet40-pairs",
+            show_default="modelnet40-large, modelnet40-large-scan and modelnet40-pairs",
         ),
     ] = None,
     scans: Annotated[
@@ -96,7 +96,7 @@ def predict(
 ) -> None:
     """Classify files in any orientation.
 
-    Without a run, two networks that come with pcequi name one of the 40 classes of
+    Without a run, three networks that come with pcequi name one of the 40 classes of
     ModelNet40 together.
 
     A file that cannot be used is reported, on standard error and with --json as

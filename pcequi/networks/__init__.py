@@ -17,11 +17,12 @@ __all__ = ["FOR_SCANS", "TOGETHER", "find_network", "load_network", "network_car
 FOLDER = Path(__file__).parent
 
 #: Networks of the same classes whose mistakes differ: the mean of their probabilities is
-#: right more often than either. What ``pcequi predict`` asks where no network is named.
-TOGETHER = ("modelnet40-large", "modelnet40-pairs")
+#: right more often than any of them. The first two share their graphs. What ``pcequi predict``
+#: asks where no network is named.
+TOGETHER = ("modelnet40-large", "modelnet40-large-scan", "modelnet40-pairs")
 
-#: The same, both trained on versions like scans: better where clouds are noisy, uneven or partly
-#: hidden, a little worse on whole ones. ``pcequi predict --scans``.
+#: The two of these that were trained on versions like scans: better where clouds are noisy, uneven
+#: or partly hidden, a little worse on whole ones. ``pcequi predict --scans``.
 FOR_SCANS = ("modelnet40-large-scan", "modelnet40-pairs")
 
 
