@@ -264,7 +264,8 @@ def _check_order(files: list[Path], run: str | None) -> None:
 
 
 def _within(given: Path) -> list[Path]:
-    """Of a folder all files that can be read, of which there must be some; a file as it is."""
+    """Of a folder all files that can be read; a file as it is, and a folder without such, whose
+    error does not stop the others."""
     from pcequi.datasets.folder_files import usable_files
     from pcequi.datasets.passed_over import passed_over_within
 
@@ -273,10 +274,7 @@ def _within(given: Path) -> list[Path]:
         return [given]
     found = usable_files(folder)
     if not found:
-        raise ArgumentError(
-            f"`files` (={str(given)!r} among them) is a folder without a file of a kind that can "
-            "be read; check the path"
-        )
+        return [given]
     places = {place for file in found for place in file.relative_to(folder).parents}
     runs = [str(folder / p) for p in places if (folder / p / "model.safetensors").exists()]
     if runs:

@@ -103,5 +103,6 @@ def test_the_tables_of_a_run_are_no_clouds(command, kept, scans, tmp_path):
         code, out, err = command("predict", *call, "--threads", 1)
         assert code == 1 and out == "" and "with a run in it, 'runs/v1.2'" in err
     (tmp_path / "empty").mkdir()
-    code, out, err = command("predict", kept, "empty", "--threads", 1)
-    assert code == 1 and out == "" and "`files` (='empty' among them) is a folder without" in err
+    code, out, err = command("predict", kept, "empty", "part.npy", "--json", "--threads", 1)
+    empty, part = json.loads(out)["files"]
+    assert code == 1 and "'empty') is a folder" in empty["error"] and part["predictions"]
