@@ -98,7 +98,7 @@ def test_files_are_classified_without_a_run(tmp_path, capsys):
         found = json.loads(capsys.readouterr().out)
         assert stop.value.code == 0 and found["network"] == name
         alone.append(found["files"][0]["predictions"][0])
-    assert [p["class"] for p in (together[0], *alone)] == ["cone"] * 3
+    assert [p["class"] for p in (together[0], *alone)] == ["cone"] * 4
     mean = sum(p["probability"] for p in alone) / len(alone)
     assert together[0]["probability"] == pytest.approx(mean, abs=2e-6)
     with pytest.raises(SystemExit) as stop:
