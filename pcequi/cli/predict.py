@@ -58,8 +58,8 @@ def predict(
         bool,
         typer.Option(
             "--scans",
-            help="Ask two networks that learned from noisy, uneven, partly hidden clouds: better "
-            "on such, a little worse on whole ones.",
+            help="Ask only the two networks that learned from noisy, uneven, partly hidden "
+            "clouds: a little better on such, a little worse on whole ones, and faster.",
         ),
     ] = False,
     top: Annotated[int, typer.Option(min=1, help="Classes to name.")] = 3,
