@@ -21,8 +21,9 @@ FOLDER = Path(__file__).parent
 #: asks where no network is named.
 TOGETHER = ("modelnet40-large", "modelnet40-large-scan", "modelnet40-pairs")
 
-#: The two of these that were trained on versions like scans: a little better where clouds are noisy,
-#: uneven or partly hidden, a little worse on whole ones, and faster. ``pcequi predict --scans``.
+#: The two of these that were trained on versions like scans: a little better where clouds are
+#: noisy, uneven or partly hidden, a little worse on whole ones, and faster; ``pcequi predict
+#: --scans``.
 FOR_SCANS = ("modelnet40-large-scan", "modelnet40-pairs")
 
 
