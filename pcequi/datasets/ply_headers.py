@@ -1,15 +1,16 @@
 """Headers of PLY files, and what of these files is put right or refused before trimesh reads them.
 
 trimesh takes an ASCII file that was cut short for a whole one, and reads no header that is not in
-UTF-8.
+UTF-8, has capital letters, lines that end by returns alone, or anything before its format.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["CORNERS", "Element", "mend_ply", "read_header"]
+__all__ = ["CORNERS", "Element", "mend_ply", "read_header", "split_rows"]
 
 # Codes of struct, which NumPy understands too.
 _TYPES = {
@@ -18,6 +19,10 @@ _TYPES = {
     **{"int64": "q", "uint64": "Q", "float16": "e", "float": "f", "float32": "f"},
     **{"double": "d", "float64": "d"},
 }
+_TYPE_NAMES = {code: name for name, code in _TYPES.items()}
+_FORMS = {"": "ascii", "<": "binary_little_endian", ">": "binary_big_endian"}
+# A first line that ends by a return alone, as all others then do.
+_RETURN = re.compile(rb"[^\r\n]*\r(?!\r*\n)")
 # Bytes that hold every header.
 _HEAD = 1 << 16
 #: What the list of a face's corners is called.
@@ -36,6 +41,12 @@ class Element:
     # Name, type, and type of the length where it is a list.
     properties: list[tuple[str, str, str | None]] = field(default_factory=list)
 
+    def add(self, name: str, kind: str, count: str | None) -> None:
+        """A further property, whose name is no other's."""
+        taken = [other for other, _, _ in self.properties]
+        name = f"{name}~{len(taken)}" if name in taken else name
+        self.properties.append((name, kind, count))
+
     def lists(self) -> list[str]:
         """The names of its lists."""
         return [name for name, _, count in self.properties if count is not None]
@@ -44,90 +55,117 @@ class Element:
 def read_header(content: bytes) -> tuple[str, list[Element], int] | None:
     """Byte order (``""`` of text), elements, and where the data start; None where it is no PLY.
 
+    Names are in small letters, but for those that would then be the same, and in ASCII.
+
     Args:
         content: The first bytes of a file, at most 65,536 are looked at.
+
+    Raises:
+        ValueError: A line is none of a header. The caller names the file.
 
     **Equivariance:** does not apply.
     """
     content = content[:_HEAD]
     elements: list[Element] = []
-    order, place, words = None, 0, [b"ply"]
-    if b"ply" not in content[: content.find(b"\n") + 1].lower():
+    order, place, words = None, 0, [""]
+    ending = b"\r" if _RETURN.match(content) else b"\n"
+    if b"ply" not in content[: content.find(ending) + 1].lower():
         return None
-    while b"end_header" not in words:
-        end = content.find(b"\n", place) + 1
+    while words[:1] != ["end_header"]:
+        end = content.find(ending, place) + 1
         if not end:
             return None
-        words, place = content[place:end].split(), end
+        line = content[place:end].strip().decode("latin-1")
+        words = [word.decode("latin-1") for word in content[place:end].lower().split()]
+        place = end
         try:
-            match [word.decode("latin-1") for word in words]:
+            match words:
                 case ["format", form, *_]:
-                    binary = ">" if "big" in form.lower() else "<"
-                    order = "" if "ascii" in form.lower() else binary
+                    binary = ">" if "big" in form else "<"
+                    order = "" if "ascii" in form else binary
                 case ["element", name, length]:
-                    elements.append(Element(name, int(length)))
+                    elements.append(Element(_ascii(name), int(length)))
                 case ["property", "list", count, kind, name]:
-                    elements[-1].properties.append((name, _TYPES[kind], _TYPES[count]))
+                    elements[-1].add(_ascii(name), _TYPES[kind], _TYPES[count])
                 case ["property", kind, name]:
-                    elements[-1].properties.append((name, _TYPES[kind], None))
-        except (ValueError, LookupError):  # trimesh says what
-            return None
+                    elements[-1].add(_ascii(name), _TYPES[kind], None)
+                case ["format" | "element" | "property", *_]:
+                    raise ValueError
+        except (ValueError, LookupError):
+            raise ValueError(f"its header has the line {line[:60]!r}") from None
+    names = [element.name for element in elements]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"its header has two elements {twice!r}")
     return None if order is None else (order, elements, place)
 
 
+def _ascii(name: str) -> str:
+    return name.encode("ascii", "replace").decode()
+
+
 def mend_ply(path: Path) -> bytes | None:
-    """A PLY file as trimesh reads it: a header without letters beyond ASCII, the corners of faces
-    under their usual name, and no blank lines between rows.
+    """A PLY file as trimesh reads it: a header in its plainest form, the corners of faces under
+    their usual name, and no blank lines between rows.
 
     Args:
         path: The file.
 
     Returns:
-        The content; None where the file will do as it is.
+        The content; None of a file without the header of a PLY.
 
     Raises:
-        ValueError: It holds fewer rows than its header announces, or faces without corners. The
-            caller names it.
+        ValueError: It holds fewer rows than its header announces, faces without corners or
+            vertices without coordinates, or its header has a line that is none. The caller
+            names it.
         OSError: It cannot be read.
 
     **Equivariance:** does not apply.
     """
-    with path.open("rb") as file:
-        content = file.read(_HEAD)
+    content = path.read_bytes()
     if (found := read_header(content)) is None:
         return None
     order, elements, place = found
-    head = _plain(_with_corners(content[:place], elements))
-    if order and head == content[:place]:
-        return None
-    body = path.read_bytes()[place:]
-    return head + (body if order else b"\n".join(_rows(body, elements)))
-
-
-def _plain(head: bytes) -> bytes:
-    """Comments may be in any encoding, and nothing else goes beyond ASCII."""
-    return head.decode("latin-1").encode("ascii", "replace")
-
-
-def _with_corners(head: bytes, elements: list[Element]) -> bytes:
     for element in elements:
-        lists = element.lists()
-        if element.name != "face" or element.length < 1 or set(CORNERS) & set(lists):
-            continue
-        if len(lists) != 1:
-            raise ValueError(f"of the lists of its faces, none is called {' or '.join(CORNERS)}")
-        start = head.index(b"element face")
-        old, new = f" {lists[0]}".encode("latin-1"), f" {CORNERS[1]}".encode()
-        lines = head[start:].splitlines(keepends=True)
-        row = next(n for n, line in enumerate(lines) if line.split()[:2] == [b"property", b"list"])
-        ending = lines[row][len(lines[row].rstrip()) :]
-        lines[row] = lines[row].rstrip().removesuffix(old) + new + ending
-        return head[:start] + b"".join(lines)
-    return head
+        names = [name for name, _, _ in element.properties]
+        if element.name == "face" and element.length > 0:
+            _name_corners(element)
+        if element.name == "vertex" and element.length > 0 and not {"x", "y", "z"} <= set(names):
+            raise ValueError("its vertices have no x, y and z")
+    body = content[place:]
+    return _plain(order, elements) + (body if order else b"\n".join(split_rows(body, elements)))
 
 
-def _rows(body: bytes, elements: list[Element]) -> list[bytes]:
-    """The lines of an ASCII file, a row each, as many as announced."""
+def _plain(order: str, elements: list[Element]) -> bytes:
+    lines = ["ply", f"format {_FORMS[order]} 1.0"]
+    for element in elements:
+        lines.append(f"element {element.name} {element.length}")
+        for name, kind, count in element.properties:
+            listed = "" if count is None else f"list {_TYPE_NAMES[count]} "
+            lines.append(f"property {listed}{_TYPE_NAMES[kind]} {name}")
+    return "\n".join([*lines, "end_header", ""]).encode()
+
+
+def _name_corners(faces: Element) -> None:
+    lists = faces.lists()
+    if set(CORNERS) & set(lists):
+        return
+    if len(lists) != 1:
+        raise ValueError(f"of the lists of its faces, none is called {' or '.join(CORNERS)}")
+    faces.properties = [
+        (name if count is None else CORNERS[1], kind, count)
+        for name, kind, count in faces.properties
+    ]
+
+
+def split_rows(body: bytes, elements: list[Element]) -> list[bytes]:
+    """The lines of an ASCII file, a row each, as many as announced.
+
+    Raises:
+        ValueError: There are fewer, or the last is cut short. The caller names the file.
+
+    **Equivariance:** does not apply.
+    """
     rows = [row for row in body.splitlines() if row and not row.isspace()]
     total = sum(max(element.length, 0) for element in elements)
     if len(rows) < total:
@@ -135,7 +173,7 @@ def _rows(body: bytes, elements: list[Element]) -> list[bytes]:
     last = next((element for element in reversed(elements) if element.length > 0), None)
     if last is not None and len(words := rows[total - 1].split()) < _width(last, words):
         raise ValueError(f"it ends within a row of {last.name!r}")
-    return rows
+    return rows[:total]
 
 
 def _width(element: Element, words: list[bytes]) -> int:

@@ -86,3 +86,79 @@ def test_faces_without_corners_are_refused(tmp_path, form):
     content = ply(form, corners="", before="quality")
     with pytest.raises(FileError, match="of the lists of its faces, none is called vertex_index"):
         sampled(tmp_path / "mesh.ply", content)
+
+
+def parts(content):
+    start = content.index(b"end_header\n") + len(b"end_header\n")
+    return content[:start], content[start:]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("faces", [FACES, []])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda head: head.replace(b"\n", b"\r"),
+        lambda head: head.replace(b"\n", b"\r\n"),
+        lambda head: head.upper(),
+        lambda head: head.replace(b"float x", b"float X").replace(b"float z", b"Float Z"),
+        lambda head: head.replace(b"vertex_indices", b"Vertex_Indices"),
+        lambda head: head.replace(b"element vertex", b"Element Vertex"),
+        lambda head: head.replace(b"ply\n", b"ply\n\ncomment first, by some tool in ascii\n"),
+        lambda head: head.replace(b"comment made", b"comment before end_header"),
+    ],
+    ids=["returns", "both", "capitals", "x and z", "list", "element", "comment first", "end"],
+)
+def test_headers_may_be_written_in_other_ways(tmp_path, form, faces, change):
+    head, body = parts(ply(form, faces=faces))
+    expected = sampled(tmp_path / "mesh.ply", head + body)
+    assert torch.equal(sampled(tmp_path / "mesh.ply", change(head) + body), expected)
+
+
+def test_a_text_may_end_all_its_lines_by_returns(tmp_path):
+    expected = sampled(tmp_path / "mesh.ply", ply())
+    assert torch.equal(sampled(tmp_path / "mesh.ply", ply().replace(b"\n", b"\r")), expected)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_normals_may_be_in_capital_letters(tmp_path, form):
+    head, _ = parts(ply(form, faces=[]))
+    normals = b"".join(b"property float N%s\n" % name for name in (b"X", b"Y", b"Z"))
+    head = head.replace(b"property float x", normals + b"property float X")
+    rows = np.array([[0, 0, 1, *point] for point in POINTS], "<f4")
+    text = "\n".join(" ".join(map(str, row)) for row in rows.tolist())
+    path = tmp_path / "cloud.ply"
+    path.write_bytes(head + (text.encode() if form == "ascii" else rows.tobytes()))
+    data = read_points(path, normalize=False, with_normals=True)
+    assert data.pos.tolist() == POINTS and data.normal.tolist() == [[0, 0, 1]] * 6
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_names_that_differ_in_capital_letters_are_two(tmp_path, form):
+    head, body = parts(ply(form, faces=[]))
+    for old, new in ((b"float z", b"float X"), (b"vertex 6", b"vertex 6\nproperty float z")):
+        head = head.replace(old, new)
+    # Each row of the text, and of the bytes, has one number more.
+    rows = np.array([[5, *point] for point in POINTS], "<f4")
+    text = "\n".join(" ".join(map(str, row)) for row in rows.tolist()).encode()
+    found = sampled(tmp_path / "cloud.ply", head + (text if form == "ascii" else rows.tobytes()))
+    assert found.tolist() == [[x, y, 5] for x, y, _ in POINTS]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_vertices_without_coordinates_are_told(tmp_path, form):
+    content = ply(form).replace(b"float z", b"float h")
+    with pytest.raises(FileError, match="damaged or empty .its vertices have no x, y and z"):
+        sampled(tmp_path / "mesh.ply", content)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_line_that_is_none_of_a_header_is_told(tmp_path, form):
+    head, body = parts(ply(form))
+    for line in (b"property quad x", b"element vertex six", b"property float", b"element vertex"):
+        broken = head.replace(b"property float x", line)
+        with pytest.raises(FileError, match=f"its header has the line '{line.decode()}'"):
+            sampled(tmp_path / "mesh.ply", broken + body)
+    twice = head.replace(b"element face", b"element vertex")
+    with pytest.raises(FileError, match="its header has two elements 'vertex'"):
+        sampled(tmp_path / "mesh.ply", twice + body)

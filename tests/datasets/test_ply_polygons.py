@@ -116,7 +116,8 @@ def test_damaged_files_say_what_is_wrong(tmp_path, form):
         (whole + b"\n", "announces .* bytes and holds"),
         (ply([[0, 1, 2], [0, 1, 2, 12]], form), r"a vertex outside 0 \.\.\. 11"),
         (ply([[0, 1, 2], [0, 1, 2, -1]], form), r"a vertex outside 0 \.\.\. 11"),
-        (ply(MIXED[0], form, last="vertex"), "its vertices have no x, y and z"),
+        (ply(MIXED[0], form, last="vertex"), "its header has two elements 'vertex'"),
+        (whole.replace(b"float z", b"float h"), "its vertices have no x, y and z"),
     ):
         path.write_bytes(content)
         with pytest.raises(FileError, match=f"mesh.ply.*damaged or empty .*{reason}"):
