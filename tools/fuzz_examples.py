@@ -51,6 +51,7 @@ def _mesh(kind: str) -> list[bytes]:
         head += [f"property float {axis}" for axis in "xyz"] + ["property list uchar int a"]
         made.append("\n".join([*head, "end_header", "1 2 3 2 4 5", ""]))
         made += [_polygons("<"), _polygons(">")]
+        made.append(_polygons("<").replace(b"element face", b"element tristrips"))
     return [part.encode() if isinstance(part, str) else part for part in made]
 
 

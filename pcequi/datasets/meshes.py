@@ -16,7 +16,15 @@ import numpy as np
 
 from pcequi.errors import DataError, FileError
 
-__all__ = ["check_finite", "cut_fan", "normalize_cloud", "parse_off", "read_off", "sample_mesh"]
+__all__ = [
+    "check_finite",
+    "cut_fan",
+    "cut_strip",
+    "normalize_cloud",
+    "parse_off",
+    "read_off",
+    "sample_mesh",
+]
 
 # OFF, and its variants whose vertex lines carry more columns after x, y, z
 # (COFF colours, NOFF normals, STOFF texture). 4OFF and nOFF are other spaces.
@@ -130,6 +138,21 @@ def cut_fan(corners: Sequence[int]) -> list[tuple[int, int, int]]:
     **Equivariance:** does not apply.
     """
     return [(corners[0], *corners[i : i + 2]) for i in range(1, len(corners) - 1)]
+
+
+def cut_strip(corners: np.ndarray) -> np.ndarray:
+    """The triangles of a strip, int64 ``[F, 3]``: each three corners in a row, every other one
+    turned back to face as the first; after -1 a new strip begins.
+
+    **Equivariance:** does not apply.
+    """
+    corners = np.asarray(corners).astype(np.int64)
+    place = np.arange(len(corners))
+    begins = np.maximum.accumulate(np.where(corners == -1, place + 1, 0)) if len(corners) else place
+    triangles = np.stack([corners[:-2], corners[1:-1], corners[2:]], axis=1)
+    odd = (place - begins)[: len(triangles)] % 2 == 1
+    triangles[odd] = triangles[odd][:, [1, 0, 2]]
+    return triangles[(triangles != -1).all(axis=1)]
 
 
 def read_off(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
