@@ -88,7 +88,8 @@ def _absolute(corner: bytes, seen: dict[bytes, int]) -> bytes:
 
 
 def mend_stl(path: Path) -> bytes | None:
-    """A binary STL file without the bytes that may follow its triangles.
+    """A binary STL file without the bytes that may follow its triangles, or the text of one
+    without a mark of UTF-8 and with line feeds between its lines.
 
     Args:
         path: The file.
@@ -112,11 +113,12 @@ def mend_stl(path: Path) -> bytes | None:
     if size == end:
         return None
     content = path.read_bytes()
-    text = content.lower() if head.lstrip()[:5].lower() == b"solid" else b""
+    bare = content.removeprefix(codecs.BOM_UTF8).lstrip()
+    text = bare.lower() if bare[:5].lower() == b"solid" else b""
     if b"facet normal" in text:
         if text.rfind(b"facet normal") > text.rfind(b"endsolid"):
             raise ValueError("its last solid has no end")
-        return None
+        return bare if b"\n" in bare else bare.replace(b"\r", b"\n")
     if size < end:
         held = (size - _STL_HEAD) // _TRIANGLE
         raise ValueError(f"it announces {number} triangles and holds {held}")

@@ -5,6 +5,7 @@ Format: PCL documentation, "The PCD (Point Cloud Data) file format", version 0.7
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def read_pcd(path: Path) -> np.ndarray:
 
     **Equivariance:** does not apply.
     """
-    header, body = _header(path.read_bytes())
+    header, body = _header(path.read_bytes().removeprefix(codecs.BOM_UTF8))
     fields, sizes, kinds = header["FIELDS"], header["SIZE"], header["TYPE"]
     counts = header.get("COUNT", ["1"] * len(fields))
     if not len(fields) == len(sizes) == len(kinds) == len(counts):

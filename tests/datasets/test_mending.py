@@ -103,6 +103,24 @@ def test_a_text_stl_that_is_cut_says_so(tmp_path):
                 sampled(tmp_path / "box.stl", whole[:-cut])
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: b"\xef\xbb\xbf" + content,
+        lambda content: b"\xef\xbb\xbf\r\n" + content.replace(b"\n", b"\r\n"),
+        lambda content: content.replace(b"\n", b"\r"),
+        lambda content: content.replace(b"solid", "solid Prüfstück".encode("latin-1"), 1),
+    ],
+    ids=["mark", "mark and both", "returns", "name"],
+)
+def test_a_text_stl_may_be_written_in_other_ways(tmp_path, change):
+    content = BOX.export(file_type="stl_ascii").encode()
+    expected = sampled(tmp_path / "box.stl", content)
+    assert torch.equal(sampled(tmp_path / "box.stl", change(content)), expected)
+    with pytest.raises(FileError, match="damaged or empty .its last solid has no end"):
+        sampled(tmp_path / "box.stl", change(content)[:-20])
+
+
 @pytest.mark.parametrize("kind", ["glb", "obj", "ply", "stl"])
 def test_names_of_meshes_may_be_no_text(tmp_path, kind):
     content = BOX.export(file_type=kind)

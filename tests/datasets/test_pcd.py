@@ -152,10 +152,10 @@ def test_damaged_lzf(content, reason):
         decompress_lzf(content, 5)
 
 
-def test_comments_may_be_in_any_encoding(tmp_path, table):
+def test_comments_may_be_in_any_encoding_and_a_mark_may_be_first(tmp_path, table):
     path = write(tmp_path / "cloud.pcd", "ascii", table)
     content = path.read_bytes()
     wanted = read_points(path).pos
-    for comment in ("# Gebäude 7\n".encode(), "# Gebäude 7\n".encode("latin-1")):
+    for comment in ("# Gebäude 7\n".encode(), "# Gebäude 7\n".encode("latin-1"), b"\xef\xbb\xbf"):
         path.write_bytes(comment + content)
         assert torch.equal(read_points(path).pos, wanted)
