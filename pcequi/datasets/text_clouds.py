@@ -51,7 +51,7 @@ def read_text(path: Path) -> np.ndarray:
 
     Raises:
         ValueError: A line is no row of numbers, or is longer or shorter than the first, or
-            there are fewer than announced, or its numbers have decimal commas or thousands
+            there are fewer than announced or none, or its numbers have decimal commas or thousands
             separators, or columns 1 to 3 are no coordinates and nothing says which are. The
             caller names the file.
         OSError: It cannot be read.
@@ -125,13 +125,14 @@ def _first_row(text: str) -> tuple[int, int, str]:
     """Where the lines of numbers start, how many the lines before announce, 0 for nothing, and
     the last of these lines."""
     place = announced = 0
-    above = ""
+    above = said = ""
     free = False  # whether anything may stand here: the line after a number of points
     while place < len(text):
         end = text.find("\n", place)
         end = len(text) if end < 0 else end + 1
         line = text[place:end].partition("#")[0].strip()
         if line and not line.startswith("//"):
+            said = said or line
             if _COUNT.fullmatch(line) and not announced:
                 announced, free = int(line), True
             elif _counts_columns(line) and "." in text[end:].lstrip().partition("\n")[0]:
@@ -142,6 +143,12 @@ def _first_row(text: str) -> tuple[int, int, str]:
                 free = False
         above = text[place:end] if text[place:end].strip() else above
         place = end
+    if announced:
+        raise ValueError(f"it announces {announced} points and holds 0")
+    if said:
+        raise ValueError(
+            f"it holds no points: none of its lines, as {said[:40]!r}, is a row of numbers"
+        )
     return 0, 0, ""
 
 

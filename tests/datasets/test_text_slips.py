@@ -108,6 +108,28 @@ def test_an_off_may_begin_with_a_mark(tmp_path):
     assert len(read_points(path, 20).pos) == 20
 
 
+@pytest.mark.parametrize("ending", ["csv", "txt", "xyz", "pts"])
+@pytest.mark.parametrize("header", ["", "z,x,y\n", "# z,x,y\n"])
+def test_texts_may_begin_with_a_mark(tmp_path, ending, header):
+    path = tmp_path / f"cloud.{ending}"
+    path.write_text(header + table("", *POINTS.T, separator=","), encoding="utf-8-sig")
+    expected = POINTS[:, [1, 2, 0]] if header else POINTS
+    assert np.allclose(read_points(path, normalize=False).pos, expected)
+
+
+@pytest.mark.parametrize("text", ["x,y,z\n", "Scan of a hall\nx;y;z;label", "x y z\n\n,,\n,,\n"])
+def test_names_without_points_are_told(tmp_path, text):
+    first = text.splitlines()[0]
+    said = refused(tmp_path / "cloud.csv", text)
+    assert f"it holds no points: none of its lines, as '{first}', is a row of numbers" in said
+
+
+def test_a_number_of_points_without_points_is_told(tmp_path):
+    assert "it announces 5 points and holds 0" in refused(tmp_path / "cloud.pts", "5\nx y z\n")
+    assert "it announces 5 points and holds 0" in refused(tmp_path / "cloud.pts", "5\n")
+    assert "it holds no points" in refused(tmp_path / "cloud.pts", "0\n")
+
+
 @pytest.mark.parametrize("header", ["", '"x","y","z"\n', '"Punkt, mm";"b";"c"\n'])
 def test_numbers_may_stand_in_quotes(tmp_path, header):
     separator = ";" if ";" in header else ","
