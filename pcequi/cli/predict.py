@@ -228,17 +228,14 @@ def _is_run(path: Path, network: list[str] | None, of_files: bool) -> bool:
     name has a slip or a dot."""
     from pcequi.datasets.folder_files import usable_files
     from pcequi.datasets.readers import ENDINGS
+    from pcequi.training.files import holds_run
 
     path = path.expanduser()
     if path.is_dir():
-        return _holds_run(path) or not (network or of_files and usable_files(path))
+        return holds_run(path) or not (network or of_files and usable_files(path))
     if path.exists():
         return path.suffix in _KEPT
     return path.suffix in ("", *_KEPT) or not (network or path.suffix.lower() in ENDINGS)
-
-
-def _holds_run(path: Path) -> bool:
-    return any((path / name).exists() for name in ("settings.json", "model.json"))
 
 
 def _check_run(run: str) -> None:
@@ -256,9 +253,11 @@ def _check_run(run: str) -> None:
 
 def _check_order(files: list[Path], run: str | None) -> None:
     """A run behind files is not asked, and another would answer."""
+    from pcequi.training.files import holds_run
+
     for file in files:
         path = file.expanduser()
-        if path.suffix == ".safetensors" or path.is_dir() and _holds_run(path):
+        if path.suffix == ".safetensors" or path.is_dir() and holds_run(path):
             remedy = "give it first" if run is None else f"and {run!r} is given; leave one out"
             raise ArgumentError(f"`files` (={str(file)!r} among them) is a run: {remedy}")
 

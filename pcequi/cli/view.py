@@ -267,8 +267,10 @@ def view(
 
 def _check_files(files: list[Path]) -> None:
     """Whether a folder stands where files are expected, as a run does after `pcequi predict`."""
+    from pcequi.training.files import holds_run
+
     for file in files:
-        if any((file.expanduser() / name).is_file() for name in ("settings.json", "model.json")):
+        if holds_run(file.expanduser()):
             raise FileError(
                 f"`files` (={str(file)!r}) is the folder of a run: show its network with "
                 f"`pcequi view FILE --run {file}`"

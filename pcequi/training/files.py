@@ -15,6 +15,7 @@ from pcequi.errors import FileError
 from pcequi.files import write_bytes
 
 __all__ = [
+    "holds_run",
     "read_json",
     "read_tensors",
     "run_folder",
@@ -55,6 +56,20 @@ def run_folder(run: str | Path) -> Path:
     path = Path(run).expanduser()
     named = path.name in ("model.safetensors", "model.json") and path.is_file()
     return path.parent if named else path
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether there are weights, or a training's state, in a folder, or, where they were lost,
+    what only runs have side by side: other programs have settings of this name, too.
+
+    **Equivariance:** does not apply.
+    """
+    if any((folder / name).is_file() for name in ("model.safetensors", "state.safetensors")):
+        return True
+    beside = ("data.json", "metrics.jsonl", "report.json", "model.json")
+    return (folder / "settings.json").is_file() and any(
+        (folder / name).is_file() for name in beside
+    )
 
 
 def read_json(path: Path, remedy: str) -> dict:

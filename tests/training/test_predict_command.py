@@ -106,3 +106,30 @@ def test_the_tables_of_a_run_are_no_clouds(command, kept, scans, tmp_path):
     code, out, err = command("predict", kept, "empty", "part.npy", "--json", "--threads", 1)
     empty, part = json.loads(out)["files"]
     assert code == 1 and "'empty') is a folder" in empty["error"] and part["predictions"]
+
+
+def test_settings_of_other_programs_make_no_run(command, kept, scans, tmp_path):
+    for name in ("settings.json", "model.json"):
+        (tmp_path / "scans" / name).write_text('{"scanner": "7"}')
+        options = ["--network", "modelnet40-small", "--json", "--threads", 1]
+        code, out, err = command("predict", "scans", *options)
+        assert code == 0 and [result["file"] for result in json.loads(out)["files"]] == scans, err
+        code, out, err = command("predict", kept, "part.npy", "scans", "--json", "--threads", 1)
+        assert code == 0 and json.loads(out)["classified"] == 3, err
+        (tmp_path / "scans" / name).unlink()
+
+
+@pytest.mark.parametrize("beside", [[], ["data.json", "metrics.jsonl"], ["model.json"]])
+def test_a_run_without_its_network_says_so(command, kept, tmp_path, beside):
+    for name in ("settings.json", *beside):
+        (tmp_path / "runs" / "lost" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "runs" / "lost" / name).write_text("{}")
+    np.save(tmp_path / "runs" / "lost" / "cloud.npy", np.zeros((4, 3)))  # as its tables are
+    for call in (["evaluate", "runs/lost"], ["predict", "runs/lost", "part.npy"]):
+        code, out, err = command(*call, "--threads", 1)
+        assert code == 1 and out == "" and "lost" in err
+        assert "holds no checkpoint" in err or "model.json is not a checkpoint" in err
+    code, out, err = command("report", "runs/lost")
+    assert code == 1 and "report.json cannot be read" in err and "pcequi train --resume" in err
+    code, out, err = command("predict", "part.npy", "runs/lost", "--threads", 1)
+    assert ("is a run: give it first" in err) == bool(beside)

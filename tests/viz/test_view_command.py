@@ -216,6 +216,10 @@ def run(tmp_path, levels_of, network):
 def test_a_run_where_a_file_is_expected(view, drawn, run):
     code, _, err = view(run, "cloud.xyz", "--save", "out.png")
     assert code == 1 and "is the folder of a run" in err and f"--run {run}" in err
+    (run.parent / "other").mkdir()
+    (run.parent / "other" / "settings.json").write_text("{}")
+    code, _, err = view("other", "--save", "out.png")
+    assert code == 1 and "is a folder: name files" in err
     code, _, err = view("cloud.xyz", "--run", run, "--level", 3, "--save", "out.png")
     assert code == 1 and "level 3 is at the centroid" in err
 
