@@ -235,6 +235,7 @@ def _checkpoint(run: Path):
 
 def _settings_for_files(run: Path, checkpoint, where: dict):
     """How new files are read and turned: as those of the run, or of a network without one."""
+    from pcequi.training.files import run_folder
     from pcequi.training.run_settings import RunSettings, load_run_settings
 
     for name, value in where.items():
@@ -244,7 +245,7 @@ def _settings_for_files(run: Path, checkpoint, where: dict):
                 f"`{option}` (={value!r}) names the data set of a run, and `--files` is tested on "
                 "in its place; leave one out"
             )
-    if (run.expanduser() / "settings.json").exists():
+    if (run_folder(run) / "settings.json").exists():
         settings = load_run_settings(run)
         return RunSettings(
             data="folder",
@@ -258,10 +259,15 @@ def _settings_for_files(run: Path, checkpoint, where: dict):
 
 def _test_clouds(settings, classes, run: Path):
     """The test clouds of a run, whose classes must be those of its network."""
+    from pcequi.datasets.folder_files import find_files
     from pcequi.training.run_settings import load_run_split
 
     given = next((name for name in ("root", "source") if getattr(settings, name)), None)
     try:
+        if settings.data == "folder" and settings.root:
+            # Before files are split and read.
+            files = find_files(Path(settings.root).expanduser(), least=1)
+            _check_classes(sorted({name for _, name, _ in files}), classes, settings, run)
         test = load_run_split(settings, train=False)
     except FileError as error:
         lost = [name for name in ("test_list", given) if name and getattr(settings, name)]
@@ -272,14 +278,23 @@ def _test_clouds(settings, classes, run: Path):
             f"{error} (where the data of {run} lie is in its settings: "
             f"`--{lost.replace('_', '-')}` names another place)"
         ) from error
-    if list(test.classes) != list(classes):
-        place = f" in {getattr(settings, given)!r}" if given else ""
-        raise ArgumentError(
-            f"`run` (={str(run)!r}) knows the classes {', '.join(classes)}, and the data"
-            f"{place} have {', '.join(test.classes)}: give data of its classes by `--root` or "
-            "`--source`"
-        )
+    _check_classes(list(test.classes), classes, settings, run)
     return test
+
+
+def _check_classes(found: list[str], classes: list[str], settings, run: Path) -> None:
+    if found == list(classes):
+        return
+    given, remedy = settings.root or settings.source, "`--root` or `--source`"
+    if settings.data == "folder":
+        remedy = "`--root`"
+        if set(found) < set(classes):
+            remedy += f", or `--files {settings.root}`, which tests on all files of some of them"
+    raise ArgumentError(
+        f"`run` (={str(run)!r}) knows the classes {', '.join(classes)}, and the data"
+        f"{f' in {given!r}' if given else ''} have {', '.join(found)}: give data of its classes by "
+        f"{remedy}"
+    )
 
 
 def _warn_of_seen(seen: dict[str, int | None], tested: int, files: Path | None) -> None:

@@ -99,3 +99,28 @@ def test_a_network_that_comes_with_pcequi_is_measured_on_them(command, new):
     assert code == 0, err
     found = json.loads(out)
     assert found["classes"] == ["cup"] and found["trained_on"] == {"modelnet40-small": None}
+
+
+@pytest.mark.parametrize("kinds", [["rod"], ["cup", "table"], ["cup", "rod", "table", "sofa"]])
+def test_data_of_other_classes_name_what_can_be_done(command, trained, tmp_path, kinds):
+    for kind in kinds:
+        put(tmp_path / "few", kind, 2, 300)
+    quick = ["--workers", 1, "--threads", 1, "--json"]
+    code, out, err = command("evaluate", "own", "--root", "few", *quick)
+    assert code == 1 and json.loads(out)["error"]["type"] == "ArgumentError"
+    assert f"few' have {', '.join(sorted(kinds))}: give data of its classes by `--root`" in err
+    assert ("or `--files" in err) == ("sofa" not in kinds)
+    if "sofa" not in kinds:
+        code, out, err = command("evaluate", "own", "--files", "few", *quick)
+        assert code == 0 and json.loads(out)["classes"] == kinds
+
+
+def test_files_are_turned_and_read_as_the_run_says_however_it_is_named(command, trained, new):
+    quick = ["--files", "new", "--workers", 1, "--threads", 1, "--json"]
+    settings = json.loads((trained / "settings.json").read_text())
+    settings["fit"]["seed"], settings["protocol"] = 7, "SO3/SO3"
+    (trained / "settings.json").write_text(json.dumps(settings))
+    for name in ("own", "own/model.safetensors", "own/model.json"):
+        code, out, err = command("evaluate", name, *quick)
+        found = json.loads(out)
+        assert code == 0 and found["seed"] == 7 and list(found["protocols"]) == ["SO3/SO3"], err
