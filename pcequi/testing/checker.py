@@ -11,7 +11,7 @@ from pcequi.clouds import check_cloud
 from pcequi.errors import ArgumentError, check_count
 from pcequi.testing.clouds import generic_clouds, jittered
 from pcequi.testing.experiments import EXPERIMENTS, attempt, missing_centring
-from pcequi.testing.probe import Probe, in_dtype
+from pcequi.testing.probe import Probe, in_dtype, where_it_is
 from pcequi.testing.report import CAUSES, EquivarianceReport
 
 __all__ = ["assert_equivariant", "check_equivariance"]
@@ -46,7 +46,8 @@ def check_equivariance(
     Args:
         function: from points [N, 3] to one tensor. A module is copied to each
             dtype; call ``eval()`` on it. Whatever it precomputes (neighbours,
-            frames, graphs) must be made anew inside.
+            frames, graphs) must be made anew inside. It is given points on the device of
+            its parameters or, without any, of ``pos``; else on the CPU.
         pos: a cloud [N, 3], or several; None: two generic clouds, a lattice
             (all ties), and one with a crowded place (all caps). In float32 the
             lattice is left out: rounding decides its ties.
@@ -74,9 +75,17 @@ def check_equivariance(
     check_count("num", num)
     if not tolerance > 0:
         raise ArgumentError(f"`tolerance` (={tolerance}) must be positive")
-    clouds, float32_clouds = _clouds(pos, seed)
+    given = None if pos is None else [pos] if isinstance(pos, Tensor) else list(pos)
+    clouds, float32_clouds = _clouds(given, seed)
     kinds, notes = GROUPS[group], []
-    probe = Probe(in_dtype(function, torch.float64), action, per_point, num=num, seed=seed)
+    probe = Probe(
+        in_dtype(function, torch.float64),
+        action,
+        per_point,
+        num=num,
+        seed=seed,
+        device=where_it_is(function, given),
+    )
     reason = None
     try:
         out = probe(clouds[0])
@@ -134,21 +143,22 @@ def assert_equivariant(function: Callable[[Tensor], Tensor], pos=None, **setting
         raise AssertionError(str(report))
 
 
-def _clouds(pos, seed: int) -> tuple[list[Tensor], list[Tensor]]:
+def _clouds(given: list[Tensor] | None, seed: int) -> tuple[list[Tensor], list[Tensor]]:
     """Clouds to check on in float64, and in float32."""
-    if pos is not None:
-        clouds = [check_cloud(cloud) for cloud in ([pos] if isinstance(pos, Tensor) else pos)]
+    if given is not None:
+        clouds = [check_cloud(cloud).cpu() for cloud in given]
         if not clouds:
             raise ArgumentError("`pos` (=[]) must hold at least one cloud")
         return clouds, clouds
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    plain = {"dtype": torch.float64, "device": "cpu"}
     generic = generic_clouds(2, least=40, most=60, generator=generator)
-    crowd = torch.randn(500, 3, generator=generator, dtype=torch.float64)
+    crowd = torch.randn(500, 3, generator=generator, **plain)
     # Most points within a tenth of the radius: more neighbours than any cap.
     crowd[:350] *= 0.03
     crowd[350:] /= crowd[350:].norm(dim=1, keepdim=True)
-    crowd = crowd[torch.randperm(500, generator=generator)]
-    axis = torch.linspace(-0.55, 0.55, 4, dtype=torch.float64)
+    crowd = crowd[torch.randperm(500, generator=generator, device="cpu")]
+    axis = torch.linspace(-0.55, 0.55, 4, **plain)
     return [*generic, torch.cartesian_prod(axis, axis, axis), crowd], [*generic, crowd]
 
 

@@ -37,20 +37,24 @@ def generic_clouds(
     if not 1 <= least <= most:
         raise ArgumentError(f"`least` (={least}) must be between 1 and `most` (={most})")
 
+    device = "cpu" if generator is None else generator.device
+
     def draw(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+        return torch.randn(*shape, generator=generator, dtype=torch.float64, device=device)
 
     def pick(low: int, high: int) -> int:
-        return int(torch.randint(low, high + 1, (1,), generator=generator))
+        return int(torch.randint(low, high + 1, (1,), generator=generator, device=device))
 
     clouds = []
     for _ in range(num):
         size, parts = pick(least, most), pick(1, 4)
         points = draw(size, 3)
-        shell = torch.arange(size) % parts < parts // 2  # half of the parts are surfaces
+        shell = (
+            torch.arange(size, device=device) % parts < parts // 2
+        )  # half of the parts are surfaces
         points[shell] /= points[shell].norm(dim=1, keepdim=True)
         stretch = draw(parts, 3, 3)
-        turn = torch.arange(size) % parts
+        turn = torch.arange(size, device=device) % parts
         points = torch.einsum("nij,nj->ni", stretch[turn], points) + 1.5 * draw(parts, 3)[turn]
         points = points - points.mean(0)
         radius = points.norm(dim=1).max()
@@ -69,12 +73,13 @@ def symmetric_clouds() -> dict[str, Tensor]:
     **Equivariance:** constants. Cube and grid are invariant to the octahedral
     group; the sphere is nearly invariant to all rotations.
     """
-    axis = torch.linspace(-1, 1, 9, dtype=torch.float64)
+    plain = {"dtype": torch.float64, "device": "cpu"}
+    axis = torch.linspace(-1, 1, 9, **plain)
     lattice = torch.cartesian_prod(axis, axis, axis)
     cube = lattice[lattice.abs().amax(1) == 1]
-    axis = torch.linspace(-1, 1, 5, dtype=torch.float64)
+    axis = torch.linspace(-1, 1, 5, **plain)
     grid = torch.cartesian_prod(axis, axis, axis)
-    step = torch.arange(512, dtype=torch.float64)
+    step = torch.arange(512, **plain)
     height = 1 - (2 * step + 1) / 512
     angle = step * math.pi * (3 - math.sqrt(5))
     ring = (1 - height.square()).sqrt()
@@ -88,7 +93,7 @@ def jittered(cloud: Tensor, share: float = 1e-2) -> Tensor:
 
     **Equivariance:** none: the noise is that of the world's axes and the order of the points.
     """
-    generator = torch.Generator().manual_seed(len(cloud))
-    noise = torch.randn(cloud.shape, generator=generator, dtype=torch.float64)
+    generator = torch.Generator("cpu").manual_seed(len(cloud))
+    noise = torch.randn(cloud.shape, generator=generator, dtype=torch.float64, device="cpu")
     cloud = cloud.double()
     return cloud + share * float((cloud - cloud.mean(0)).norm(dim=1).mean()) * noise

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pcequi.testing.checker import assert_equivariant
 from pcequi.testing.clouds import generic_clouds
-from pcequi.testing.probe import Probe, change
+from pcequi.testing.probe import Probe, change, where_it_is
 
 __all__ = ["EquivariantLayerContract"]
 
@@ -52,7 +52,7 @@ class EquivariantLayerContract:
 
     def make_clouds(self) -> list[Tensor]:
         """Clouds [N, 3], float64, of different sizes."""
-        return generic_clouds(3, least=20, most=40, generator=torch.Generator().manual_seed(0))
+        return generic_clouds(3, least=20, most=40, generator=torch.Generator("cpu").manual_seed(0))
 
     def _layer(self, dtype: torch.dtype = torch.float64) -> torch.nn.Module:
         with torch.random.fork_rng(devices=[]):
@@ -60,7 +60,15 @@ class EquivariantLayerContract:
             return self.make_layer().to(dtype).eval()
 
     def _alone(self, layer: torch.nn.Module, pos: Tensor) -> Tensor:
-        return self.call(layer, pos, torch.zeros(len(pos), dtype=torch.long))
+        return self._together(layer, [pos])
+
+    def _together(self, layer: torch.nn.Module, clouds: list[Tensor]) -> Tensor:
+        """Of a batch, on the device of the layer's parameters."""
+        pos, sizes = torch.cat(clouds), [len(cloud) for cloud in clouds]
+        pos = pos.to(where_it_is(layer, [pos]))
+        place = torch.arange(len(clouds), device=pos.device)
+        sizes = torch.tensor(sizes, device=pos.device)
+        return self.call(layer, pos, torch.repeat_interleave(place, sizes))
 
     def _size(self, layer: torch.nn.Module) -> float:
         """Of the entries of its outputs, which says what is rounding."""
@@ -102,7 +110,7 @@ class EquivariantLayerContract:
         # Each at a place of its own: centred clouds would hide a common mean.
         clouds = [cloud + 2.0 * place for place, cloud in enumerate(clouds)]
         with torch.no_grad():
-            together = self.call(layer, torch.cat(clouds), _batch(clouds))
+            together = self._together(layer, clouds)
             alone = torch.cat([self._alone(layer, cloud) for cloud in clouds])
         size = self._size(layer)
         _same(together, alone, self.tolerance, "in a batch", "one by one", size)
@@ -119,16 +127,16 @@ class EquivariantLayerContract:
 
     def test_gradients_are_finite(self):
         """With respect to points and weights; some weight learns."""
-        layer, clouds = self._layer().train(), self.make_clouds()
-        cloud = torch.cat(clouds).requires_grad_()
-        self.call(layer, cloud, _batch(clouds)).square().sum().backward()
+        layer = self._layer().train()
+        clouds = [cloud.detach().clone().requires_grad_() for cloud in self.make_clouds()]
+        self._together(layer, clouds).square().sum().backward()
         gradients = {name: p.grad for name, p in layer.named_parameters() if p.grad is not None}
         if list(layer.parameters()):
             _require(
                 any(g.abs().sum() > 0 for g in gradients.values()), "no weight gets a gradient"
             )
-        if cloud.grad is not None:  # none where geometry is precomputed
-            gradients["points"] = cloud.grad
+        if clouds[0].grad is not None:  # none where geometry is precomputed
+            gradients["points"] = torch.cat([cloud.grad for cloud in clouds])
         for name, gradient in gradients.items():
             _require(bool(gradient.isfinite().all()), f"the gradient of {name} is not finite")
 
@@ -145,11 +153,6 @@ class EquivariantLayerContract:
 
 
 _DTYPES = (torch.float32, torch.float64)
-
-
-def _batch(clouds: list[Tensor]) -> Tensor:
-    sizes = torch.tensor([len(cloud) for cloud in clouds])
-    return torch.repeat_interleave(torch.arange(len(clouds)), sizes)
 
 
 def _require(fact: bool, message: str) -> None:

@@ -41,7 +41,7 @@ def not_finite(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) 
 
 def randomness(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) -> Evidence:
     """Two calls with the same points."""
-    origin, eye = torch.zeros(3), torch.eye(3)
+    origin, eye = torch.zeros(3, device="cpu"), torch.eye(3, device="cpu")
     still = probe.but(action=None)
     worst = max(still.against(still(cloud), still(cloud), eye, origin) for cloud in clouds)
     return {"change between two calls with the same points": worst} if worst > tolerance else None
@@ -90,7 +90,7 @@ def missing_centring(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: f
 
     def centred(pos):
         middle = pos.mean(0)
-        return probe.moved(probe.function(pos - middle), torch.eye(3), middle)
+        return probe.moved(probe.function(pos - middle), torch.eye(3, device="cpu"), middle)
 
     worst = attempt(probe.but(function=centred).worst, clouds, kinds)
     return {"change with the centroid subtracted": worst} if worst <= tolerance else None
@@ -98,7 +98,7 @@ def missing_centring(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: f
 
 def sign_of_normals(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) -> Evidence:
     """Eigenvectors with other signs, on points that do not move."""
-    origin, eye = torch.zeros(3), torch.eye(3)
+    origin, eye = torch.zeros(3, device="cpu"), torch.eye(3, device="cpu")
     still = probe.but(action=None)
     worst = 0.0
     for cloud in (jittered(cloud) for cloud in clouds):  # no ties on top
@@ -183,8 +183,9 @@ def world_axes(probe: Probe, clouds: Sequence[Tensor], kinds, tolerance: float) 
     """The rotations of a cube, and a turn so small that no selection changes."""
     if "rotation" not in kinds:
         return None
-    origin = torch.zeros(3, dtype=torch.float64)
-    spin = torch.tensor([[0.0, -3, 2], [3, 0, -1], [-2, 1, 0]], dtype=torch.float64)
+    plain = {"dtype": torch.float64, "device": "cpu"}
+    origin = torch.zeros(3, **plain)
+    spin = torch.tensor([[0.0, -3, 2], [3, 0, -1], [-2, 1, 0]], **plain)
     angle = 1e-3 if probe.dtype == torch.float64 else 3e-2
     small = torch.matrix_exp(spin * (angle / math.sqrt(14)))
 

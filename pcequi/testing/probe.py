@@ -15,7 +15,7 @@ from pcequi.errors import ArgumentError
 from pcequi.rotations import random_rotations
 from pcequi.testing.clouds import jittered
 
-__all__ = ["KINDS", "Probe", "change", "in_dtype"]
+__all__ = ["KINDS", "Probe", "change", "in_dtype", "where_it_is"]
 
 # Outputs of so many eps may be rounding of numbers of the order of one, and nothing else.
 _ROUNDINGS = 100
@@ -64,12 +64,22 @@ def in_dtype(function: Callable, dtype: torch.dtype) -> Callable:
     return copy.deepcopy(function).to(dtype) if isinstance(function, torch.nn.Module) else function
 
 
+def where_it_is(function: Callable, given: Sequence[Tensor] | None) -> torch.device | str:
+    """The device of a module's parameters, else of the clouds that are given, else the CPU.
+
+    **Equivariance:** does not apply.
+    """
+    held = next(function.parameters(), None) if isinstance(function, torch.nn.Module) else None
+    held = given[0] if held is None and given else held
+    return "cpu" if held is None else held.device
+
+
 @dataclass(frozen=True)
 class Probe:
     """A function and how its output should move.
 
     Motions are drawn from ``seed`` alone, so all experiments use the same ones,
-    and are applied in float64 before points are cast to ``dtype``.
+    and are applied in float64, on the CPU, before points are cast to ``dtype``.
 
     **Equivariance:** figures about it.
     """
@@ -81,6 +91,7 @@ class Probe:
     num: int = 4
     seed: int = 0
     shift: float = 10.0
+    device: torch.device | str = "cpu"  # on which the function is given points
     size: float = 1.0  # of the entries of outputs, see ``typical_size``
 
     def but(self, **changes) -> Probe:
@@ -89,7 +100,7 @@ class Probe:
 
     def __call__(self, cloud: Tensor) -> Tensor:
         with torch.no_grad():
-            out = self.function(cloud.to(self.dtype, copy=True))
+            out = self.function(cloud.to(self.device, self.dtype, copy=True))
         if not isinstance(out, Tensor):
             raise ArgumentError(
                 f"`function` returned a {type(out).__name__}; return one tensor, and check "
@@ -138,12 +149,13 @@ class Probe:
         """Relative changes of one cloud's output, a list for each kind of motion."""
         cloud = cloud.detach().double()
         size = float((cloud - cloud.mean(0)).norm(dim=1).max()) or 1.0
-        eye, origin = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+        plain = {"dtype": torch.float64, "device": "cpu"}
+        eye, origin = torch.eye(3, **plain), torch.zeros(3, **plain)
         before = self(cloud)
         found: dict[str, list[float]] = {}
         for kind in kinds:
             # A seed for each kind: leaving one out does not change the others.
-            generator = torch.Generator().manual_seed(4 * self.seed + KINDS.index(kind))
+            generator = torch.Generator("cpu").manual_seed(4 * self.seed + KINDS.index(kind))
             if kind in ("rotation", "reflection"):
                 turns = random_rotations(self.num, generator=generator, dtype=torch.float64)
                 turns = turns if kind == "rotation" else -turns
@@ -151,7 +163,7 @@ class Probe:
                     self.against(before, self(cloud @ turn.T), turn, origin) for turn in turns
                 ]
             elif kind == "translation":
-                draws = torch.randn(self.num, 3, generator=generator, dtype=torch.float64)
+                draws = torch.randn(self.num, 3, generator=generator, **plain)
                 found[kind] = [
                     self.against(before, self(cloud + shift), eye, shift)
                     for shift in draws * (self.shift * size)
@@ -159,7 +171,7 @@ class Probe:
             else:
                 found[kind] = []
                 for _ in range(self.num):
-                    order = torch.randperm(len(cloud), generator=generator)
+                    order = torch.randperm(len(cloud), generator=generator, device="cpu")
                     wanted = before[order.to(before.device)] if self.per_point else before
                     found[kind].append(self.against(wanted, self(cloud[order]), eye, origin))
         return found

@@ -20,7 +20,7 @@ class _Flip(TorchDispatchMode):
         self.generator = generator
 
     def _signs(self, like: torch.Tensor, *shape: int) -> torch.Tensor:
-        return (torch.randint(2, shape, generator=self.generator) * 2 - 1).to(like)
+        return (torch.randint(2, shape, generator=self.generator, device="cpu") * 2 - 1).to(like)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
@@ -72,7 +72,7 @@ def random_signs(seed: int) -> Iterator[None]:
 
     np.linalg.eigh, np.linalg.svd = flipped_eigh, flipped_svd
     try:
-        with _Flip(torch.Generator().manual_seed(seed)):
+        with _Flip(torch.Generator("cpu").manual_seed(seed)):
             yield
     finally:
         np.linalg.eigh, np.linalg.svd = eigh, svd

@@ -17,6 +17,7 @@ from pcequi.nn import GroupConv
 from pcequi.ops import dense
 from pcequi.pose_graph import PoseGraph, build_pose_graph, build_pose_graphs
 from pcequi.poses import GridPoses, PairPoses, TangentPoses
+from pcequi.testing import check_equivariance
 from pcequi.training import epoch, step
 from pcequi.training.fit import FitSettings, fit, predict_logits
 
@@ -352,3 +353,25 @@ def test_the_first_error_of_a_capture_is_named(
     monkeypatch.setattr(torch.cuda, "graph", ends_badly)
     with pytest.raises(raised, match=message):
         trained(clouds, tmp_path)
+
+
+def test_a_function_is_checked_where_its_weights_or_the_clouds_are(generator):
+    class Layer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(1, 4)
+
+        def forward(self, pos):
+            return self.linear((pos - pos.mean(0)).norm(dim=1).mean()[None])
+
+    with PretendGPU():
+        cloud, seen = torch.randn(30, 3, generator=generator), set()
+
+        def spread(pos):
+            seen.add(side(pos))
+            return (pos - pos.mean(0)).norm(dim=1).sort().values
+
+        assert check_equivariance(spread, [cloud.cuda()], num=2).ok and seen == {"cuda"}
+        assert check_equivariance(lambda pos: spread(pos)[:3] * pos[0], cloud.cuda(), num=2).cause
+        for pos in (None, cloud, cloud.cuda()):
+            assert check_equivariance(Layer().to("cuda").eval(), pos, num=2).ok
