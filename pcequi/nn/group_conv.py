@@ -12,6 +12,7 @@ from torch_geometric.nn.aggr import SumAggregation
 
 from pcequi.errors import ArgumentError, ShapeError, check_count
 from pcequi.kernels import SE3Kernel, or_one
+from pcequi.nn.checks import check_anchors, check_edges, check_features, check_level, check_turn
 from pcequi.ops import (
     coalesce_rows,
     dense_blocks,
@@ -170,7 +171,7 @@ class GroupConv(MessagePassing):
         phi, mass = self._functions(offset, rotation, *rest)
         phi = phi.to(pair[0].dtype)
         if self._takes_rows(pair[0], phi):
-            _check_edges(edge_index, size)
+            check_edges(edge_index, size)
             return self.combine(_row_sums(pair[0], edge_index, phi, mass, size))
         # A GPU adds up in the type that it is given, where 16 bits lose small addends.
         dtype, wide = phi.dtype, torch.promote_types(phi.dtype, torch.float32)
@@ -188,7 +189,7 @@ class GroupConv(MessagePassing):
         if anchor is None:
             return self.kernel(offset, rotation), mass
         anchors = getattr(self.kernel, "num_rotations", 1)
-        _check_anchors(anchor, offset.shape[0], anchors)
+        check_anchors(anchor, offset.shape[0], anchors)
         if anchors == 1:
             return self.kernel(offset, rotation), mass
         # Every neighbour comes once for each anchor, each time with a part of its mass.
@@ -242,11 +243,15 @@ class GroupConv(MessagePassing):
             [M, C_out].
 
         Raises:
-            ShapeError: ``x`` has other channels.
-            ArgumentError: the level has no matrix A, as the lifting one, or that of another
-                kernel.
+            ShapeError: ``x`` has other channels, ``sources`` are not those of its rows (on a
+                GPU their sum is not looked at), or ``turn`` is no permutation of B.
+            ArgumentError: the level is none, or has no matrix A, as the lifting one, or that of
+                another kernel.
         """
-        self._check_compressed(x, level, constant)
+        check_level(level, self.kernel.num)
+        check_features(x, level, sources, self.in_channels - constant)
+        if turn is not None:
+            check_turn(turn, self.kernel.num)
         weight = self.weight if turn is None else self._turned_weight(turn)
         if not x.is_cuda:
             return self.combine(sparse_product(x, level, sources, constant=constant), weight)
@@ -262,23 +267,6 @@ class GroupConv(MessagePassing):
         each = self.weight.view(len(turn), -1, self.out_channels)
         return each.index_select(0, turn.argsort()).view_as(self.weight)
 
-    def _check_compressed(self, x: Tensor, level: LevelGraph, constant: bool) -> None:
-        if level.entries is None and level.blocks is None:
-            raise ArgumentError(
-                "`level` (=a lifting level) has no sparse matrix, for it reads nothing below; take "
-                "graph.levels[1] or one above it, and `nn.LiftBlock` for this one"
-            )
-        if level.basis != self.kernel.num:
-            raise ArgumentError(
-                f"`level` (=with {level.basis} basis functions) must have those of the layer's "
-                f"kernel (={self.kernel.num}); make the layer with `Level.kernel()` of its level"
-            )
-        channels = self.in_channels - constant
-        if x.dim() != 2 or x.shape[1] != channels:
-            raise ShapeError(
-                f"`x` (={list(x.shape)}) must be [representatives below, channels (={channels})]"
-            )
-
     def combine(self, z: Tensor, weight: Tensor | None = None) -> Tensor:
         """The dense product: z [M, B * C_in] to [M, C_out]; ``weight`` in place of its own."""
         out = z @ (self.weight if weight is None else weight)
@@ -286,32 +274,6 @@ class GroupConv(MessagePassing):
 
     def __repr__(self) -> str:
         return f"GroupConv({self.in_channels}, {self.out_channels}, basis={self.kernel.num})"
-
-
-def _check_edges(edge_index: Tensor, size: tuple[int, int]) -> None:
-    if edge_index.numel() == 0:
-        return
-    least, most = edge_index.amin(1).tolist(), edge_index.amax(1).tolist()
-    if min(least) < 0 or most[0] >= size[0] or most[1] >= size[1]:
-        raise ShapeError(
-            f"`edge_index` (from {least} to {most}) must name sources below {size[0]} and targets "
-            f"below {size[1]}"
-        )
-
-
-def _check_anchors(anchor: Tensor, edges: int, anchors: int) -> None:
-    if anchor.shape != (edges,):
-        raise ShapeError(
-            f"`relative_pose[2]` (={list(anchor.shape)}) must be [edges] (={[edges]}), "
-            "the anchor of each edge"
-        )
-    if torch.compiler.is_compiling() or anchor.device.type != "cpu" or not anchor.numel():
-        return
-    if not 0 <= int(anchor.min()) <= int(anchor.max()) < anchors:
-        raise ShapeError(
-            f"`relative_pose[2]` (from {int(anchor.min())} to {int(anchor.max())}) must name "
-            f"anchors of the kernel, 0 to {anchors - 1}; take `level.kernel()` of the same level"
-        )
 
 
 def _transformed(x: Tensor) -> bool:

@@ -8,12 +8,13 @@ import pytest
 import torch
 from pretend import MixedDevices, PretendGPU, Waits, no_waiting, side
 
-from pcequi.errors import PcequiError
+from pcequi.errors import PcequiError, ShapeError
 from pcequi.graph_device import DeviceGraphs
 from pcequi.graph_store import GraphStore
 from pcequi.kernels import SE3Kernel
 from pcequi.models import GroupConvClassifier, extract_features, forward_online, preset
 from pcequi.nn import GroupConv
+from pcequi.nn.checks import check_features, check_level, check_turn
 from pcequi.ops import dense
 from pcequi.pose_graph import PoseGraph, build_pose_graph, build_pose_graphs
 from pcequi.poses import GridPoses, PairPoses, TangentPoses
@@ -375,3 +376,19 @@ def test_a_function_is_checked_where_its_weights_or_the_clouds_are(generator):
         assert check_equivariance(lambda pos: spread(pos)[:3] * pos[0], cloud.cuda(), num=2).cause
         for pos in (None, cloud, cloud.cuda()):
             assert check_equivariance(Layer().to("cuda").eval(), pos, num=2).ok
+
+
+def test_no_gpu_waits_for_a_look_at_what_a_layer_is_given(levels_of, make_blob):
+    levels = levels_of(num=10)
+    conv = GroupConv(3, 4, levels[1].kernel())
+    with PretendGPU():
+        below, level, _ = build_pose_graph(make_blob(20).to("cuda"), levels).levels
+        x, turn = torch.zeros(10, 3, device="cuda"), torch.arange(28, device="cuda")
+        with no_waiting():
+            check_level(level, conv.kernel.num)
+            check_features(x, level, below.count, 3)
+            check_turn(turn, conv.kernel.num)
+            with pytest.raises(ShapeError, match="`sources`"):
+                check_features(x, level, turn, 3)
+        with pytest.raises(Waits), no_waiting():
+            int(below.count.sum())
