@@ -137,7 +137,7 @@ class GridPoses:
     def __post_init__(self):
         if self.align not in ALIGNMENTS:
             raise ArgumentError(f"`align` (={self.align!r}) must be one of {sorted(ALIGNMENTS)}")
-        if isinstance(self.rotations, numbers.Integral):
+        if isinstance(self.rotations, numbers.Integral) and not isinstance(self.rotations, bool):
             object.__setattr__(self, "rotations", int(self.rotations))  # NumPy's are not for JSON
         # Every point carries them all; a file's settings must not fill the memory.
         order = str(self.rotations).lstrip("CD")
@@ -146,6 +146,9 @@ class GridPoses:
                 f"`rotations` (={self.rotations!r:.40}) must be at most {_MOST} rotations"
             )
         try:
+            # Others may equal a number (True, 5.0), and would be found where its grid is kept.
+            if not isinstance(self.rotations, int | str) or isinstance(self.rotations, bool):
+                raise ArgumentError("no name and no number")
             self.grid(torch.float32)
         except ArgumentError:
             raise ArgumentError(

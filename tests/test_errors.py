@@ -37,9 +37,10 @@ def test_counts_are_pythons_own():
         check_count("num", None)
 
 
-@pytest.mark.parametrize("rotations", ["X", 2.5, 0, "C0"])
+@pytest.mark.parametrize("rotations", ["X", 2.5, 0, "C0", True, False, 5.0, None, [5], "5"])
 @pytest.mark.parametrize("sampler", [GridPoses, CentroidPoses])
 def test_groups_are_told_by_the_argument_of_the_caller(sampler, rotations):
+    assert sampler(1).rotations == 1 and sampler(np.int64(5)).rotations == 5  # kept, equal to some
     with pytest.raises(ArgumentError, match=r"`rotations` \(=.*\) must name a group"):
         sampler(rotations)
 
