@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from pcequi.errors import DataError, ShapeError
+from pcequi.errors import ArgumentError, DataError, ShapeError
 
 # Limits below which geometry is rounding are those of float32, in which clouds are kept and turned,
 # whatever they are computed in (docs/decisions.md, 29): a few hundred roundings of it, 6e-8 each.
@@ -64,3 +64,20 @@ def check_cloud(pos: Tensor, name: str = "pos", *, wide: bool = False) -> Tensor
             f"(first: point {first} = {pos[first].tolist()}); remove them"
         )
     return pos
+
+
+def check_floating(dtype: torch.dtype | None, name: str = "dtype") -> None:
+    """Whether a type can hold geometry; None, for one that is found later, will do.
+
+    Args:
+        dtype: the type.
+        name: of the argument.
+
+    Raises:
+        ArgumentError: it holds whole or complex numbers, or is none.
+
+    **Equivariance:** does not apply.
+    """
+    if dtype is None or isinstance(dtype, torch.dtype) and dtype.is_floating_point:
+        return
+    raise ArgumentError(f"`{name}` (={dtype!r}) must be a floating type, such as torch.float32")

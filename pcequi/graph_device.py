@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from pcequi.clouds import check_floating
 from pcequi.errors import ArgumentError
 from pcequi.graph_store import GraphStore
 from pcequi.ops import dense_blocks
@@ -82,11 +83,13 @@ class DeviceGraphs:
             progress: called with (clouds done, clouds in all).
 
         Raises:
-            ArgumentError: there is no cloud, or clouds have different numbers of representatives.
+            ArgumentError: there is no cloud, clouds have different numbers of representatives, or
+                ``dtype`` is not floating.
             ShapeError, DataError: a cloud is unusable.
 
         **Equivariance:** as ``build_pose_graph``, with A rounded.
         """
+        check_floating(dtype)
 
         def parts():
             done = 0
@@ -115,11 +118,13 @@ class DeviceGraphs:
             progress: called with (clouds done, clouds in all).
 
         Raises:
-            ArgumentError: clouds have different numbers of representatives.
+            ArgumentError: clouds have different numbers of representatives, or ``dtype`` is not
+                floating.
             FileError: the store is damaged.
 
         **Equivariance:** as the class.
         """
+        check_floating(dtype)
 
         def graphs():
             for start in range(0, len(store), _STEP):
@@ -147,10 +152,12 @@ class DeviceGraphs:
             dtype: of the blocks.
 
         Raises:
-            ArgumentError: clouds have different numbers of representatives.
+            ArgumentError: clouds have different numbers of representatives, or ``dtype`` is not
+                floating.
 
         **Equivariance:** as the class.
         """
+        check_floating(dtype)
 
         def parts():
             done = 0

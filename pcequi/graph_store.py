@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcequi.clouds import check_floating
 from pcequi.errors import ArgumentError, DataError, FileError, ShapeError, check_count
 from pcequi.files import locked, make_folder, write_bytes
 from pcequi.graph_build import ChunkJob, clear_leftovers, is_good, run_jobs
@@ -131,10 +132,11 @@ class GraphStore:
                 blocks, of which there are a K-th of A's where K characters take it apart.
 
         Raises:
-            ArgumentError: a row is outside the store.
+            ArgumentError: a row is outside the store, or ``blocks`` is no floating type.
             FileError: a chunk is gone or has changed since the store was opened, or is
                 damaged where its rows are turned or made dense.
         """
+        check_floating(blocks, "blocks")
         packed, levels = self.packed(rows), []
         dense = blocks is not None and all(len(values["count"].unique()) == 1 for values in packed)
         parts = zip(self.levels, packed, self.turns, self.characters)

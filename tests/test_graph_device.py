@@ -9,7 +9,7 @@ from pcequi.errors import ArgumentError, FileError, ShapeError
 from pcequi.graph_device import DeviceGraphs
 from pcequi.graph_store import GraphStore
 from pcequi.models import GroupConvClassifier, preset
-from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
+from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, build_pose_graphs
 from pcequi.pose_graph.batched import build
 from pcequi.pose_graph.batched import levels as batched_levels
 from pcequi.poses import CentroidPoses, GridPoses, TangentPoses
@@ -250,3 +250,29 @@ def test_what_cannot_be_built_is_told(odd_clouds, levels_of):
     few = levels_of(TangentPoses(4), num=None, tolerance=0.3)
     with pytest.raises(ArgumentError, match=r"`clouds` .*representatives \(\d+ and \d+\).*`num`"):
         DeviceGraphs.build(odd_clouds[:2], few, "cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, "float32"])
+def test_types_that_hold_no_geometry_are_refused(odd_clouds, tmp_path, dtype):
+    levels, said = SETTINGS["D2"], r"`{}` \(=.*\) must be a floating type"
+    store = GraphStore.build(tmp_path, odd_clouds[:2], levels, workers=1)
+    for call in (
+        lambda: DeviceGraphs.build(odd_clouds, levels, "cpu", dtype),
+        lambda: DeviceGraphs.load(store, "cpu", dtype),
+        lambda: DeviceGraphs.collect([], levels, 2, dtype),
+        lambda: build_pose_graph(odd_clouds[0], levels, dtype=dtype),
+        lambda: build_pose_graphs(odd_clouds, levels, dtype=dtype),
+    ):
+        with pytest.raises(ArgumentError, match=said.format("dtype")):
+            call()
+    with pytest.raises(ArgumentError, match=said.format("blocks")):
+        store.batch([0], blocks=dtype)
+    graph = store.batch([0, 1])
+    if isinstance(dtype, str):
+        return
+    for one in (graph, graph.levels[1]):
+        for given in ((dtype,), ("cpu", dtype), (torch.ones(1).to(dtype),)):
+            with pytest.raises(ArgumentError, match=said.format("dtype")):
+                one.to(*given)
+        with pytest.raises(ArgumentError, match=said.format("dtype")):
+            one.to(dtype=dtype)

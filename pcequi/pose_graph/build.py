@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pcequi import rotations as so3
 from pcequi.canonical import canonical_pose
-from pcequi.clouds import ROUNDING, check_cloud
+from pcequi.clouds import ROUNDING, check_cloud, check_floating
 from pcequi.embedding import geometric_embedding, pair_embedding
 from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.normals import check_normals, estimate_normals, unit_normals
@@ -78,12 +78,13 @@ def build_pose_graph(
     Raises:
         ShapeError, DataError: the cloud is unusable, or ``x`` is.
         ArgumentError: levels take ``x`` and there is none, or the other way around, or they do
-            not agree on C.
+            not agree on C, or ``dtype`` is not floating.
 
     **Equivariance:** with data-driven frames every tensor but ``pos`` and
     ``rot`` is invariant to SE(3) and to the order of the points, and those two
     turn and move with the cloud.
     """
+    check_floating(dtype)
     builder = GraphBuilder(pos, levels, normal=normal, x=x)
     sampled, graphs = [], []
     for number in range(len(builder.levels)):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from pcequi.clouds import check_floating
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.ops import Characters
 from pcequi.pose_graph.point_rows import PointRows
@@ -72,9 +73,16 @@ class LevelGraph:
         return torch.repeat_interleave(clouds, self.count)
 
     def to(self, *args, **kwargs) -> LevelGraph:
-        """Move every tensor, as ``Tensor.to`` (a dtype applies to floating ones)."""
+        """Move every tensor, as ``Tensor.to`` (a dtype applies to floating ones).
+
+        Raises:
+            ArgumentError: the dtype is not floating.
+        """
         if args and isinstance(args[0], Tensor):  # its device and its dtype
             args = (args[0].device, args[0].dtype, *args[1:])
+        for kind in (*args, kwargs.get("dtype")):
+            if isinstance(kind, torch.dtype):
+                check_floating(kind)
         kinds = [a for a in args if not isinstance(a, torch.dtype)]
         kept = {k: v for k, v in kwargs.items() if k != "dtype"}
 
@@ -256,7 +264,11 @@ class PoseGraph:
         return cls(levels)
 
     def to(self, *args, **kwargs) -> PoseGraph:
-        """Move every tensor, as ``Tensor.to`` (a dtype applies to floating ones)."""
+        """Move every tensor, as ``Tensor.to`` (a dtype applies to floating ones).
+
+        Raises:
+            ArgumentError: the dtype is not floating.
+        """
         return PoseGraph([level.to(*args, **kwargs) for level in self.levels])
 
     def cpu(self) -> PoseGraph:

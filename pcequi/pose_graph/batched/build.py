@@ -8,7 +8,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from pcequi.clouds import check_cloud
+from pcequi.clouds import check_cloud, check_floating
 from pcequi.errors import ArgumentError
 from pcequi.pose_graph.batched.canonical import (
     canonical_poses,
@@ -67,6 +67,7 @@ def build_pose_graphs(
 
     **Equivariance:** as ``build_pose_graph``; clouds do not touch each other.
     """
+    check_floating(dtype)
     _check_clouds(clouds)
     device = torch.device(clouds[0].device if device is None else device)
     parts = list(build_parts(clouds, levels, device))
