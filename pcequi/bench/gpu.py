@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pcequi.bench.cost import step_cost
 from pcequi.bench.dgcnn import DGCNN
 from pcequi.bench.figures import default_clouds, with_rotations
 from pcequi.bench.measure import interleaved, summary
@@ -19,7 +20,7 @@ from pcequi.training.settings import FitSettings
 from pcequi.training.state import TrainingState
 from pcequi.training.step import BatchLoss, GraphedSteps, Totals, train_step
 
-__all__ = ["GPU_EXPLANATIONS", "gpu_figures", "step_cost"]
+__all__ = ["GPU_EXPLANATIONS", "gpu_figures"]
 
 GPU_EXPLANATIONS = {
     "copy_gb_per_s": "what this GPU copies within its memory, read and written",
@@ -40,39 +41,6 @@ GPU_EXPLANATIONS = {
     "rotation_scaling_ratio": "captured step, 64 rotations a point over 8, equal budgets",
     "dgcnn_time_ratio": "captured step of DGCNN, neighbour search in it, over ours, batch 32",
 }
-
-
-def step_cost(model: GroupConvClassifier, graph: PoseGraph) -> tuple[float, float]:
-    """FLOPs of a training step on a batch with ``blocks``, and bytes of a model of its traffic.
-
-    Products forward and twice backward (A has no gradient of its own). Bytes, in bfloat16: what
-    goes into a product and what comes out, written and read once each way (so twice where one
-    product follows the other), blocks read twice. In single precision: weights, gradients and
-    AdamW's two moments read and written. No lower bound: weights, and what was just written, may
-    still lie in the cache of a large GPU.
-
-    **Equivariance:** does not apply.
-    """
-    flops, moved = 0.0, 0.0
-    clouds, lifted = len(graph.levels[0].count), graph.levels[0].num
-    for part, rows in ((model.lift, lifted), (model.head, clouds)):
-        for module in part.modules():
-            if isinstance(module, torch.nn.Linear):
-                flops += 6.0 * rows * module.in_features * module.out_features
-                moved += 8.0 * rows * (module.in_features + module.out_features)
-    for block, level in zip(model.blocks, graph.levels[1:]):
-        blocks, conv = level.blocks, block.conv
-        # Where blocks are taken apart, the constant channel is the sums of their rows. A GPU writes
-        # more than the one that the weights read, which no other way would have to.
-        channels = conv.in_channels - (level.characters is not None)
-        flops += 4.0 * blocks.numel() * channels
-        z = level.num * conv.weight.shape[0]
-        flops += 6.0 * z * conv.out_channels
-        out = level.num * conv.out_channels
-        flops += (6.0 * conv.out_channels + 4.0) * out  # the pointwise layer, and the mean
-        moved += 2.0 * (2 * blocks.numel() + 4 * z + 8 * out)
-    moved += 7 * 4.0 * sum(p.numel() for p in model.parameters())
-    return flops, moved
 
 
 def gpu_figures(

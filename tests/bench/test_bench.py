@@ -3,24 +3,17 @@
 import copy
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from torch_geometric.nn import EdgeConv
 
 from pcequi.bench import EXPLANATIONS, GPU_EXPLANATIONS, bench_figures, gpu_figures
 from pcequi.bench.dgcnn import DGCNN
 from pcequi.bench.figures import with_rotations
-from pcequi.bench.gpu import step_cost
 from pcequi.bench.measure import interleaved, peak_bytes, summary
 from pcequi.cli import main
-from pcequi.graph_device import DeviceGraphs
-from pcequi.kernels import SE3Kernel
-from pcequi.models import GroupConvClassifier, preset
-from pcequi.nn.block import GroupConvBlock
-from pcequi.pose_graph import build_pose_graph
+from pcequi.models import preset
 
 
 def test_functions_take_turns_and_warm_ups_are_not_counted():
@@ -99,40 +92,6 @@ def test_all_figures_are_there_and_positive():
     figures = bench_figures("small", quick=True, workers=1)
     assert all(figures[name] is None or figures[name] > 0 for name in EXPLANATIONS)
     assert figures["dense_24_memory_ratio"] > 1 and figures["dgcnn_time_ratio"] > 1
-
-
-@pytest.mark.parametrize("name", ["default", "large", "pairs"])
-def test_the_operations_of_a_step_are_those_that_torch_counts(name, make_blob):
-    torch.manual_seed(0)
-    model = GroupConvClassifier.from_preset(name, 40)
-    graph = build_pose_graph(make_blob(600), model.levels, dtype=torch.float32)
-    graph = DeviceGraphs.collect([graph], model.levels, 1).batch(torch.zeros(2, dtype=torch.long))
-    flops, moved = step_cost(model, graph)
-    with FlopCounterMode(display=False) as counter:
-        model(graph).sum().backward()
-    assert counter.get_total_flops() == pytest.approx(flops, rel=1e-9)
-    assert moved > 28 * sum(p.numel() for p in model.parameters())
-
-
-def test_the_bytes_of_a_step_are_those_counted_by_hand():
-    """Three clouds; 6 lifted poses, 3 features to 4; 5 representatives, 4 and 1 constant to 2."""
-    block = GroupConvBlock(4, 2, SE3Kernel(7, 1))
-    model = torch.nn.Module()
-    model.lift, model.blocks = torch.nn.Linear(3, 4, bias=False), torch.nn.ModuleList([block])
-    model.head = torch.nn.Linear(2, 10)
-    lifted = SimpleNamespace(count=torch.tensor([2, 2, 2]), num=6)
-    level = SimpleNamespace(blocks=torch.zeros(3, 14, 2), characters=None, num=5)
-    flops, moved = step_cost(model, SimpleNamespace(levels=[lifted, level]))
-    lift, head = 6 * (3 + 4), 3 * (2 + 10)  # numbers into and out of the linear layers
-    z, out = 5 * 7 * (4 + 1), 5 * 2
-    # Two bytes each; there and back, written and read.
-    between = 2 * 4 * (lift + head + z + 2 * out)  # out of the convolution, and of its layer
-    blocks = 2 * 2 * (3 * 14 * 2)
-    weights = 3 * 4 + (2 * 10 + 10) + 7 * (4 + 1) * 2 + 2 * 2 + 2 * (2 + 2)  # and two norms
-    assert moved == between + blocks + 4 * 7 * weights
-    products = 6 * 3 * 4 + 3 * 2 * 10 + z * 2 + out * 2
-    average = 4 * out  # of the head's pooling
-    assert flops == 6 * products + 4 * (3 * 14 * 2) * (4 + 1) + average
 
 
 @pytest.mark.gpu
