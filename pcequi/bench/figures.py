@@ -11,11 +11,11 @@ from multiprocessing import get_context
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from pcequi.bench.dgcnn import DGCNN
-from pcequi.bench.measure import Timing, interleaved, peak_bytes, summary
+from pcequi.bench import cost
+from pcequi.bench.measure import Timing, interleaved, summary
+from pcequi.bench.steps import GraphStep, Peaks, against_dense, against_others, compared
 from pcequi.datasets.meshes import normalize_cloud, sample_mesh
 from pcequi.datasets.shapes import SHAPE_CLASSES, make_shape
 from pcequi.graph_build import build_stored_graph, pack
@@ -29,14 +29,23 @@ from pcequi.training.state import TrainingState
 from pcequi.training.step import BatchLoss, Totals, train_step
 from pcequi.training.threads import set_threads
 
-__all__ = ["EXPLANATIONS", "bench_figures"]
+__all__ = ["EXPLANATIONS", "MEMORY", "bench_figures", "memory_mib"]
 
 EXPLANATIONS = {
     "precompute_ms_per_shape": "all levels of a shape's graph, as it is kept, one thread",
     "train_ms_per_shape": "reading, forward, backward and AdamW step, batch 32",
+    "train_floor_ms_per_shape": "least time of its FLOPs, or its bytes, at the rates below",
+    "train_share_of_floor": "that over the time it takes",
     "train_bfloat16_ms_per_shape": "the same with automatic casts to bfloat16",
+    "train_bfloat16_floor_ms_per_shape": "its least time",
+    "train_bfloat16_share_of_floor": "that over the time it takes",
     "predict_shapes_per_s": "from cached graphs, batch 64",
+    "predict_floor_ms_per_shape": "its least time, with all orders of axes that are asked",
+    "predict_share_of_floor": "that over the time it takes",
     "predict_raw_shapes_per_s": "from points to class, a process a core",
+    "matmul_gflop_per_s": "what this machine multiplies in float32, 1,024 x 1,024 x 1,024",
+    "matmul_bfloat16_gflop_per_s": "the same in bfloat16",
+    "copy_gb_per_s": "what it copies within its memory, read and written",
     "dense_time_ratio": "training step of the same network on all its poses, float32",
     "dense_memory_ratio": "peak memory of the same two steps",
     "dense_bfloat16_time_ratio": "ours with casts to bfloat16, dense in its faster precision",
@@ -50,39 +59,51 @@ EXPLANATIONS = {
     "dense_64_bfloat16_time_ratio": "64 rotations, ours with casts, dense in its faster precision",
     "dense_64_bfloat16_memory_ratio": "peak memory, dense in the precision that takes less",
     "rotation_scaling_ratio": "training step, 64 rotations a point over 8, equal budgets",
-    "dgcnn_time_ratio": "training step of DGCNN, neighbour search in it, over ours from graphs",
+    "ours_ms_per_shape": "our training step from graphs, beside those below",
+    "dgcnn_ms_per_shape": "training step of DGCNN, neighbour search in it",
+    "dgcnn_time_ratio": "that over ours",
+    "dgcnn_memory_ratio": "peak memory of those two steps",
+    "pointnet2_ms_per_shape": "training step of PointNet++, neighbour search in it",
+    "pointnet2_time_ratio": "that over ours",
+    "pointnet2_memory_ratio": "peak memory of those two steps",
+    "pointnet2_ready_ms_per_shape": "the same, neighbours found before, as our graphs are",
+    "pointnet2_ready_time_ratio": "that over ours",
 }
 
+_OTHERS = ("dgcnn", "pointnet2", "pointnet2_ready")
 
-class _Step:
-    """A training step of a network on the graphs of a few clouds, repeated; A as ``fit``
-    takes it in this precision."""
-
-    def __init__(
-        self,
-        levels: list[Level],
-        clouds: list[Tensor],
-        channels: list[int],
-        precision: str = "float32",
-    ):
-        self.model = GroupConvClassifier(levels, 40, channels=channels)
-        rows, blocks = torch.arange(len(clouds)), fast_blocks(precision, "cpu")
-        with tempfile.TemporaryDirectory() as folder:
-            store = GraphStore.build(folder, clouds, levels, workers=1)
-            self.batch = load_batch(self.model, store, rows, "cpu", blocks)
-        self.target, self.casts = rows % 40, precision == "bfloat16"
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), 1e-3, fused=True)
-
-    def __call__(self) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.casts):
-            _train(self.model, self.optimizer, self.batch, self.target)
+#: Steps behind figures: the one whose memory it is; of a ratio ours, then those beside it, of
+#: which the one counts that takes least.
+MEMORY = {
+    "train_ms_per_shape": ("train",),
+    "train_bfloat16_ms_per_shape": ("train_bfloat16",),
+    "predict_shapes_per_s": ("predict",),
+    "dgcnn_memory_ratio": ("ours", "dgcnn"),
+    "pointnet2_memory_ratio": ("ours", "pointnet2"),
+    "pointnet2_ready_ms_per_shape": ("pointnet2_ready",),
+}
+for _label in ("dense", "dense_24", "dense_64"):
+    _cast = f"{_label}_compressed_bfloat16"
+    MEMORY[f"{_label}_memory_ratio"] = (f"{_label}_compressed", _label)
+    MEMORY[f"{_label}_bfloat16_memory_ratio"] = (_cast, _label, f"{_label}_bfloat16")
 
 
-def _train(model, optimizer, batch, target) -> None:
-    model.train()
-    optimizer.zero_grad(set_to_none=True)
-    F.cross_entropy(model(batch).float(), target).backward()
-    optimizer.step()
+def memory_mib(figures: dict, name: str) -> list[float] | None:
+    """Peak memory behind a figure, in MiB: of a step, or of both sides of a ratio, ours first.
+
+    Args:
+        figures: of ``bench_figures``.
+        name: of one of them.
+
+    Returns:
+        None where no memory is measured, or this system does not tell.
+
+    **Equivariance:** does not apply.
+    """
+    found = [figures["memory_mib"].get(step) for step in MEMORY.get(name, ())]
+    if not found or None in found:
+        return None
+    return [*found[:1], *([min(found[1:])] if found[1:] else [])]
 
 
 def bench_figures(
@@ -101,8 +122,10 @@ def bench_figures(
 
     Returns:
         The figures named in ``EXPLANATIONS``, None where a network has no rotations that
-        could be changed, or ``quick`` leaves them out; and, under ``rounds``, the median
-        and spread of what they come from, in seconds.
+        could be changed, ``quick`` leaves them out, or this system does not tell of memory;
+        under ``rounds``, the median and spread of what they come from, in seconds; under
+        ``memory_mib`` what each step takes at its peak beyond what was there before; and under
+        ``floors`` the FLOPs and bytes of the floors, of a batch.
 
     **Equivariance:** does not apply.
     """
@@ -111,53 +134,70 @@ def bench_figures(
     levels, channels = settings["levels"], settings["channels"]
     tell("shapes")
     clouds = default_clouds(64 if quick else 256)
-    figures, rounds = dict.fromkeys(EXPLANATIONS), {}
+    figures, rounds, memory = dict.fromkeys(EXPLANATIONS), {}, {}
     turning = all(hasattr(level.poses, "rotations") for level in levels)
-    rounds_of = 3 if quick else 9
 
-    def keep(timing: Timing) -> None:
+    def keep(timing: Timing, peaks: Peaks | None = None) -> None:
         rounds.update({key: summary(values) for key, values in timing.items()})
+        for key, peak in (peaks or {}).items():
+            memory[key] = None if peak is None else peak / 2**20
+
+    def median(key: str) -> float:
+        return rounds[key]["median"]
 
     tell("precompute")
-    timing = _precompute(levels, clouds, 24 if quick else 128)
-    keep(timing)
-    figures["precompute_ms_per_shape"] = 1e3 * rounds["precompute"]["median"]
+    keep(_precompute(levels, clouds, 24 if quick else 128))
+    figures["precompute_ms_per_shape"] = 1e3 * median("precompute")
+    tell("ceilings")
+    keep(cost.ceilings(10 if quick else 30))
+    figures |= _rates(rounds)
     with tempfile.TemporaryDirectory() as folder:
         store = GraphStore.build(folder, clouds, levels, workers=1)
         tell("train")
-        timing = _train_and_predict(store, levels, channels, rounds_of)
-    keep(timing)
-    figures["train_ms_per_shape"] = 1e3 * rounds["train"]["median"] / 32
-    figures["train_bfloat16_ms_per_shape"] = 1e3 * rounds["train_bfloat16"]["median"] / 32
-    figures["predict_shapes_per_s"] = 64 / rounds["predict"]["median"]
+        timing, peaks, costs = _train_and_predict(store, levels, channels, 6 if quick else 18)
+    keep(timing, peaks)
+    figures["train_ms_per_shape"] = 1e3 * median("train") / 32
+    figures["train_bfloat16_ms_per_shape"] = 1e3 * median("train_bfloat16") / 32
+    figures["predict_shapes_per_s"] = 64 / median("predict")
+    floors = {}
+    for key, (flops, moved, size, precision) in costs.items():
+        least = cost.floor_seconds(flops, moved, figures, precision)
+        figures[f"{key}_floor_ms_per_shape"] = 1e3 * least / size
+        figures[f"{key}_share_of_floor"] = least / median(key)
+        floors[key] = {"flops": flops, "bytes": moved, "seconds": least, "batch": size}
     tell("predict from points")
     figures["predict_raw_shapes_per_s"] = _raw(name, clouds, workers, 64 if quick else 512)
     tell("dense")
-    dense = [("dense", levels, 8)]
+    dense = {"dense": (levels, 8)}
     if turning:
-        dense.append(("dense_24", with_rotations(levels, "O"), 4 if quick else 8))
+        dense["dense_24"] = (with_rotations(levels, "O"), 4 if quick else 8)
         if not quick:  # half a minute
-            dense.append(("dense_64", with_rotations(levels, 64), 8))
-    for label, own, size in dense:
-        some = clouds[:size]
-        found, timing = _against_dense(label, own, some, channels, 2 if quick else 5)
-        keep(timing)
-        figures.update(found)
+            dense["dense_64"] = (with_rotations(levels, 64), 8)
+    for label, (own, size) in dense.items():
+        keep(*against_dense(label, own, clouds[:size], channels, 2 if quick else 5))
+        least = min(median(label), median(f"{label}_bfloat16"))
+        figures[f"{label}_time_ratio"] = median(label) / median(f"{label}_compressed")
+        figures[f"{label}_bfloat16_time_ratio"] = least / median(f"{label}_compressed_bfloat16")
     tell("rotations")
     some = clouds[: 4 if quick else 8]
     if turning:  # others have no number of rotations to change
         steps = {
-            f"rotations_{count}": _Step(with_rotations(levels, count), some, channels)
+            f"rotations_{count}": GraphStep(with_rotations(levels, count), some, channels)
             for count in (8, 64)
         }
         keep(interleaved(steps, 15 if quick else 60, warmup=2))  # steps of 20 ms: noisy
-        figures["rotation_scaling_ratio"] = (
-            rounds["rotations_64"]["median"] / rounds["rotations_8"]["median"]
-        )
-    tell("DGCNN")
-    keep(_dgcnn(levels, clouds, channels, 4 if quick else 32, 2 if quick else 5))
-    figures["dgcnn_time_ratio"] = rounds["dgcnn"]["median"] / rounds["dgcnn_ours"]["median"]
-    return {**figures, "preset": name, "rounds": rounds}
+        figures["rotation_scaling_ratio"] = median("rotations_64") / median("rotations_8")
+    tell("other networks")
+    some = [clouds[number % len(clouds)] for number in range(4 if quick else 32)]
+    keep(*against_others(levels, some, channels, 2 if quick else 5))
+    for key in ("ours", *_OTHERS):
+        figures[f"{key}_ms_per_shape"] = 1e3 * median(key) / len(some)
+    figures |= {f"{key}_time_ratio": median(key) / median("ours") for key in _OTHERS}
+    found = {**figures, "preset": name, "rounds": rounds, "memory_mib": memory, "floors": floors}
+    for key in MEMORY:
+        if key.endswith("_ratio") and (sides := memory_mib(found, key)) and sides[0]:
+            found[key] = sides[1] / sides[0]
+    return found
 
 
 def default_clouds(count: int) -> list[Tensor]:
@@ -185,7 +225,19 @@ def _precompute(levels, clouds, count) -> Timing:
         set_threads(threads)
 
 
-def _train_and_predict(store, levels, channels, rounds) -> Timing:
+def _rates(rounds: dict) -> dict[str, float]:
+    """What the machine reached in its best round: a floor must not rest on a disturbed one."""
+    least = {key: rounds[key]["least"] for key in ("copy", "matmul", "matmul_bfloat16")}
+    products = 2 * cost.MATRIX**3 / 1e9
+    return {
+        "copy_gb_per_s": 2 * cost.COPIED / 1e9 / least["copy"],
+        "matmul_gflop_per_s": products / least["matmul"],
+        "matmul_bfloat16_gflop_per_s": products / least["matmul_bfloat16"],
+    }
+
+
+def _train_and_predict(store, levels, channels, rounds) -> tuple[Timing, Peaks, dict]:
+    """Seconds, peak bytes, and FLOPs, least bytes, clouds and precision of a batch."""
     model = GroupConvClassifier(levels, 40, channels=channels)
     rows = torch.arange(64) % len(store)
 
@@ -213,7 +265,16 @@ def _train_and_predict(store, levels, channels, rounds) -> Timing:
         "train_bfloat16": training("bfloat16"),
         "predict": predict,
     }
-    return interleaved(steps, 2 * rounds, warmup=2)
+    timing, peaks = compared(steps, rounds, warmup=1)
+    costs = {}
+    for key, precision in (("train", "float32"), ("train_bfloat16", "bfloat16")):
+        graph = load_batch(model, store, rows[:32], "cpu", fast_blocks(precision, "cpu"))
+        moved = cost.least_bytes(model, graph, True)
+        costs[key] = cost.step_flops(model, graph), moved, 32, precision
+    graph = store.batch(rows)
+    moved = cost.least_bytes(model, graph, False)
+    costs["predict"] = cost.predict_flops(model, graph), moved, 64, "float32"
+    return timing, peaks, costs
 
 
 _RAW: dict = {}
@@ -248,29 +309,6 @@ def _raw(name, clouds, workers, count) -> float:
         return count / (time.perf_counter() - start)
 
 
-def _against_dense(label, levels, clouds, channels, rounds) -> tuple[dict, Timing]:
-    """Our step against that of the dense network, both in float32; and ours with casts to
-    bfloat16 against the dense one in whichever precision suits it."""
-    dense = [level.with_budget() for level in levels]
-    steps = {
-        f"{label}_compressed": _Step(levels, clouds, channels),
-        label: _Step(dense, clouds, channels),
-        f"{label}_compressed_bfloat16": _Step(levels, clouds, channels, "bfloat16"),
-        f"{label}_bfloat16": _Step(dense, clouds, channels, "bfloat16"),
-    }
-    for step in steps.values():
-        step()  # from here on AdamW has its state, and only a step's own memory is counted
-    memory = [peak_bytes(step) for step in steps.values()]
-    timing = interleaved(steps, rounds, warmup=0)
-    time = [summary(timing[key])["median"] for key in steps]
-    found = {}
-    for kind, (ours, whole, ours_cast, whole_cast) in {"time": time, "memory": memory}.items():
-        found[f"{label}_{kind}_ratio"] = whole / ours if ours else None
-        least = min(whole or 0, whole_cast or 0)
-        found[f"{label}_bfloat16_{kind}_ratio"] = least / ours_cast if ours_cast else None
-    return found, timing
-
-
 def with_rotations(levels: list[Level], rotations: str | int) -> list[Level]:
     """The same levels with other rotations a point. Of a group also at the
     centroid; where a number is asked for, the last level keeps its own frames."""
@@ -280,13 +318,3 @@ def with_rotations(levels: list[Level], rotations: str | int) -> list[Level]:
         return [replace(lv, poses=replace(lv.poses, rotations=rotations)) for lv in levels]
     grid = GridPoses(rotations, align="manhattan")
     return [*(replace(lv, poses=grid) for lv in levels[:-1]), levels[-1]]
-
-
-def _dgcnn(levels, clouds, channels, size, rounds) -> Timing:
-    clouds = [clouds[number % len(clouds)] for number in range(size)]
-    ours = _Step(levels, clouds, channels)
-    model, pos = DGCNN(40), torch.stack(clouds)
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
-    target = torch.arange(size) % 40
-    theirs = lambda: _train(model, optimizer, pos, target)  # noqa: E731
-    return interleaved({"dgcnn_ours": ours, "dgcnn": theirs}, rounds)

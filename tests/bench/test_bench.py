@@ -1,6 +1,7 @@
 """The benchmark measures what it says."""
 
 import copy
+import json
 import time
 from dataclasses import replace
 
@@ -8,10 +9,11 @@ import pytest
 import torch
 from torch_geometric.nn import EdgeConv
 
-from pcequi.bench import EXPLANATIONS, GPU_EXPLANATIONS, bench_figures, gpu_figures
+from pcequi.bench import EXPLANATIONS, GPU_EXPLANATIONS, bench_figures, gpu_figures, memory_mib
 from pcequi.bench.dgcnn import DGCNN
-from pcequi.bench.figures import with_rotations
+from pcequi.bench.figures import MEMORY, with_rotations
 from pcequi.bench.measure import interleaved, peak_bytes, summary
+from pcequi.bench.steps import against_others
 from pcequi.cli import main
 from pcequi.models import preset
 
@@ -92,6 +94,58 @@ def test_all_figures_are_there_and_positive():
     figures = bench_figures("small", quick=True, workers=1)
     assert all(figures[name] is None or figures[name] > 0 for name in EXPLANATIONS)
     assert figures["dense_24_memory_ratio"] > 1 and figures["dgcnn_time_ratio"] > 1
+    assert figures["pointnet2_time_ratio"] > figures["pointnet2_ready_time_ratio"] / 2 > 0.5
+    for name in ("train", "train_bfloat16", "predict"):
+        assert 0 < figures[f"{name}_share_of_floor"] < 1.2
+    steps = {step for steps in MEMORY.values() for step in steps if "64" not in step}
+    assert steps == set(figures["memory_mib"])
+    assert all(peak is None or peak >= 0 for peak in figures["memory_mib"].values())
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Figures that are made up, in place of those of this machine."""
+    found = {name: number + 0.5 for number, name in enumerate(EXPLANATIONS)}
+    found |= {name: None for name in EXPLANATIONS if name.startswith("dense_64")}
+    peaks = {step: 3.0 * len(step) for steps in MEMORY.values() for step in steps}
+    found |= {"memory_mib": peaks, "rounds": {}, "floors": {}, "preset": "default"}
+    monkeypatch.setattr("pcequi.bench.bench_figures", lambda *args, **rest: found)
+    return found
+
+
+def test_every_figure_is_printed_with_the_memory_behind_it(figures, capsys):
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["bench", "--quick"])
+    text = capsys.readouterr().out
+    rows = {line.split()[1]: line for line in text.splitlines() if line.startswith("│")}
+    assert set(EXPLANATIONS) <= set(rows)
+    for name in ("pointnet2_time_ratio", "pointnet2_ms_per_shape", "train_floor_ms_per_shape"):
+        assert f"{figures[name]:.3g}" in rows[name]
+    assert " 12 / 27 " in rows["pointnet2_memory_ratio"] and " 15 " in rows["train_ms_per_shape"]
+
+
+def test_every_figure_is_in_the_json(figures, capsys):
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["bench", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert set(EXPLANATIONS) | {"memory_mib", "rounds", "floors", "threads"} <= set(found)
+    assert found["memory_mib"]["pointnet2"] == 27
+
+
+def test_memory_is_that_of_both_sides_of_a_ratio():
+    peaks = {"dense_compressed_bfloat16": 2.0, "dense": 30.0, "dense_bfloat16": 20.0, "train": None}
+    found = {"memory_mib": peaks}
+    assert memory_mib(found, "dense_bfloat16_memory_ratio") == [2.0, 20.0]
+    for name in ("train_ms_per_shape", "dgcnn_memory_ratio", "copy_gb_per_s"):
+        assert memory_mib(found, name) is None  # not told, not measured, none of it
+
+
+def test_steps_take_turns_and_leave_their_memory(make_blob):
+    levels = preset("small")["levels"]
+    timing, peaks = against_others(levels, [make_blob(600).float()] * 2, [8, 8, 8], 2)
+    assert list(timing) == list(peaks) == ["ours", "dgcnn", "pointnet2", "pointnet2_ready"]
+    assert all(len(seconds) == 2 for seconds in timing.values())
+    assert None in peaks.values() or peaks["dgcnn"] > peaks["ours"]
 
 
 @pytest.mark.gpu
