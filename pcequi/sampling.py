@@ -98,7 +98,8 @@ class FeatureSampler:
             each pose assigned to the same rotation at the nearest chosen point.
         refine: Lloyd steps after the choice ("fps" and "random").
         center: what a representative stands for: "medoid" (the member nearest
-            to the cluster's mean) or "mean" (the mean of its members' rows).
+            to the cluster's mean) or "mean" (the mean of its members' rows; with ``blend`` the
+            rows from which all poses are had back with the least error, see ``centers``).
         seeds: FPS and Lloyd run on the poses of the first ``seeds`` points of
             a spatial FPS order instead of on all; all are assigned at the end. Of
             no effect where these have fewer poses than the budget, as without ``num`` and
@@ -115,8 +116,7 @@ class FeatureSampler:
 
     Raises:
         ArgumentError: a value outside its range, budgets that exclude each other,
-            ``blend`` with "spatial" sampling or "mean" centres, or ``orbits`` with
-            "spatial" sampling, which takes whole orbits anyway.
+            ``blend`` or ``orbits`` with "spatial" sampling, which takes whole orbits anyway.
 
     **Equivariance:** a function of the embeddings' distances and of a fixed
     key of them: as invariant as they are. ``random`` is not.
@@ -162,10 +162,10 @@ class FeatureSampler:
             )
         if self.blend > _MOST_BLENDED:
             raise ArgumentError(f"`blend` (={self.blend}) must be between 1 and {_MOST_BLENDED}")
-        if self.blend > 1 and (self.method == "spatial" or self.center == "mean"):
+        if self.blend > 1 and self.method == "spatial":
             raise ArgumentError(
-                f"`blend` (={self.blend}) must be 1 with `method` {self.method!r} and `center` "
-                f"{self.center!r}: representatives are blended by their embeddings"
+                f"`blend` (={self.blend}) must be 1 with `method` 'spatial': representatives are "
+                "blended by their embeddings"
             )
         if self.orbits and self.method == "spatial":
             raise ArgumentError(
@@ -309,7 +309,7 @@ class FeatureSampler:
             assignment, distance = assign(turned, index)
         assignment, distance = orbits.spread(assignment), orbits.repeat(distance)
         index = orbits.poses(index)
-        if self.center == "mean":
+        if self.center == "mean" and self.blend == 1:
             distance = distance_to_means(x, assignment, index)
         elif orbits.mixed:  # what was compared is a mean over the poses of a point
             distance = (x - x[index[assignment]]).norm(dim=1)
@@ -336,7 +336,7 @@ class FeatureSampler:
         chosen, nearest, _ = farthest_point_sampling(where, points)
         orbits = Orbits(num_rotations)
         index, assignment = orbits.poses(chosen), orbits.poses(nearest)
-        if self.center == "mean":
+        if self.center == "mean" and self.blend == 1:
             distance = distance_to_means(x, assignment, index)
         else:
             distance = (x - x[index[assignment]]).norm(dim=1)

@@ -9,10 +9,10 @@ torch everywhere else. Setting ``PCEQUI_NO_TORCH_CLUSTER=1``, ``PCEQUI_NO_NUMBA=
 from pcequi.ops.backends import HAS_NUMBA, HAS_TORCH_CLUSTER, wants_gradient
 from pcequi.ops.blending import blend_centers
 from pcequi.ops.clusters import cluster_means, least_members, nearest_center
-from pcequi.ops.dense import Characters, dense_blocks, grouped_bmm, with_ones
+from pcequi.ops.dense import Characters, dense_blocks, grouped_bmm, real_characters, with_ones
 from pcequi.ops.fps import farthest_point_sampling
 from pcequi.ops.neighbors import check_radius, knn, local_moments, pairs_within
-from pcequi.ops.sparse import coalesce_rows, grouped_spmm, row_pointer, turned_rows
+from pcequi.ops.sparse import coalesce_rows, combined_rows, grouped_spmm, row_pointer, turned_rows
 
 __all__ = [
     "HAS_NUMBA",
@@ -22,6 +22,7 @@ __all__ = [
     "check_radius",
     "cluster_means",
     "coalesce_rows",
+    "combined_rows",
     "dense_blocks",
     "farthest_point_sampling",
     "grouped_bmm",
@@ -31,6 +32,7 @@ __all__ = [
     "local_moments",
     "nearest_center",
     "pairs_within",
+    "real_characters",
     "row_pointer",
     "turned_rows",
     "wants_gradient",

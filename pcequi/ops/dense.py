@@ -21,7 +21,7 @@ from pcequi.errors import ArgumentError
 from pcequi.ops.backends import HAS_NUMBA, has_triton, in_fork, parallel_kernel
 from pcequi.short_repr import short_repr
 
-__all__ = ["Characters", "dense_blocks", "grouped_bmm", "with_ones"]
+__all__ = ["Characters", "dense_blocks", "grouped_bmm", "real_characters", "with_ones"]
 
 _COMPILED = (torch.float32, torch.bfloat16)
 _ON_GPU = (torch.float32, torch.bfloat16, torch.float16)
@@ -66,16 +66,31 @@ class Characters:
     def of(cls, turns: Tensor, products: Tensor) -> Characters | None:
         """From what ``turned_rows`` takes: ``turns`` [K, B] and ``products`` [K, K]; None where
         an element is not its own inverse, so that characters are not real."""
-        # With the identity first the product of elements i and j of such a group is i xor j.
-        number = torch.arange(len(products), device=products.device)
-        if len(products) not in (2, 4) or (products != number[:, None] ^ number).any():
-            return None
-        both = number[:, None] & number
-        return cls((1 - 2 * ((both ^ (both >> 1)) & 1)).float(), turns)
+        signs = real_characters(products)
+        return None if signs is None else cls(signs.float(), turns)
 
     def to(self, *args, **kwargs) -> Characters:
         """The same on another device, as ``Tensor.to``."""
         return Characters(self.signs.to(*args, **kwargs), self.turns.to(*args, **kwargs))
+
+
+def real_characters(products: Tensor) -> Tensor | None:
+    """The characters of a group of half turns, 1 or -1 [K, K]: character a of element k.
+
+    Args:
+        products: multiplication table [K, K], the identity first.
+
+    Returns:
+        None where an element is not its own inverse, so that characters are not real.
+
+    **Equivariance:** a constant of the group.
+    """
+    # With the identity first the product of elements i and j of such a group is i xor j.
+    number = torch.arange(len(products), device=products.device)
+    if len(products) not in (2, 4) or (products != number[:, None] ^ number).any():
+        return None
+    both = number[:, None] & number
+    return 1 - 2 * ((both ^ (both >> 1)) & 1)
 
 
 class _Fourier(torch.autograd.Function):

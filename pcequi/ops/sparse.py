@@ -205,6 +205,75 @@ def coalesce_rows(
     return row_pointer(counts), cell % num_cols, total
 
 
+def combined_rows(
+    weight: Tensor,
+    ptr: Tensor,
+    col: Tensor,
+    val: Tensor,
+    columns: int,
+    *,
+    turns: tuple[Tensor, Tensor] | None = None,
+    least: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Weighted sums of the rows of poses: what several of them make together.
+
+    Row (m, b) is the sum over poses p of ``weight[m, p]`` times row (p, b).
+
+    Args:
+        weight: [M, P].
+        ptr: row pointer [P * B + 1]. col, val: entries [nnz].
+        columns: of the matrix.
+        turns: ``turns`` [K, B] and ``products`` [K, K] of ``turned_rows``, where rows of the
+            first pose of each point alone are given [P / K * B + 1].
+        least: entries up to this share of the largest of their row are left out.
+
+    Returns:
+        ``ptr`` [M * B + 1], ``col`` and ``val``.
+
+    Raises:
+        ShapeError: the rows are not those of the poses of ``weight``, or ``col`` and ``val`` are
+            not as many as ``ptr`` says.
+        ArgumentError: a column outside the matrix (on the CPU).
+
+    **Equivariance:** none involved; linear in the rows.
+    """
+    size = 1 if turns is None else len(turns[0])
+    points = weight.shape[-1] // size
+    if weight.dim() != 2 or not points or (len(ptr) - 1) % points or weight.shape[1] % size:
+        raise ShapeError(
+            f"`weight` (={list(weight.shape)}) must be [M, P], of P poses whose rows `ptr` "
+            f"(={len(ptr) - 1} rows) has"
+        )
+    if val.device.type == "cpu":
+        if not len(val) == len(col) == int(ptr[-1]):
+            raise ShapeError(
+                f"`col` (={len(col)}) and `val` (={len(val)}) must be as many as `ptr` says "
+                f"(={int(ptr[-1])})"
+            )
+        if len(col) and not 0 <= int(col.min()) <= int(col.max()) < columns:
+            raise ArgumentError(
+                f"`col` (from {int(col.min())} to {int(col.max())}) must be in [0, {columns})"
+            )
+    basis = (len(ptr) - 1) // points
+    if HAS_NUMBA and val.device.type == "cpu":
+        from pcequi.ops.compiled import sparse
+
+        if turns is None:
+            turns = ptr.new_zeros(1, basis) + torch.arange(basis), ptr.new_zeros(1, 1)
+        arrays = _numpy(weight.to(val), ptr, col, val, *turns)
+        return tuple(map(torch.from_numpy, sparse.combined(*arrays, columns, least)))
+    if turns is not None:
+        ptr, col, val = turned_rows(ptr, col, val, *turns)
+    row = torch.repeat_interleave(
+        torch.arange(len(ptr) - 1, device=ptr.device), ptr[1:] - ptr[:-1], output_size=len(col)
+    )
+    every = val.new_zeros((len(ptr) - 1) * columns)
+    every = every.index_add_(0, row * columns + col.long(), val)
+    rows = (weight.to(val) @ every.view(weight.shape[1], -1)).view(-1, columns)
+    kept = rows.abs() > least * rows.abs().amax(1, keepdim=True)
+    return row_pointer(kept.sum(1)), kept.nonzero()[:, 1], rows[kept]
+
+
 def turned_rows(
     ptr: Tensor, col: Tensor, val: Tensor, turns: Tensor, products: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:

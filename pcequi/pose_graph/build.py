@@ -284,13 +284,7 @@ class GraphBuilder:
             basis=0,
         )
         if step.number == 0:
-            rows = step.embedding.flatten(0, 1)
-            if step.level.sampling.center == "mean":
-                total = rows.new_zeros(chosen.num, rows.shape[1])
-                total.index_add_(0, chosen.assignment, rows)
-                graph.lift = total / chosen.multiplicity.clamp_min(1)[:, None]
-            else:
-                graph.lift = rows[chosen.index]
+            graph.lift = step.lift(chosen)
             if (frame := self.base_frame(step.level)) is not None:
                 graph.spread = ((self.pos - self.pos.mean(0)) @ frame).square().mean(0)[None]
         else:

@@ -45,7 +45,7 @@ def orbit_turns(below: Level | None, level: Level) -> tuple[Tensor, Tensor] | No
     if not same or not isinstance(level.poses.rotations, str):
         return None
     for sampling in (below.sampling, level.sampling):
-        if not sampling.is_dense and (not sampling.orbits or sampling.center == "mean"):
+        if not sampling.is_dense and not sampling.orbits:
             return None
     return _commuting_turns(level.poses.rotations, level.kernel_points)
 

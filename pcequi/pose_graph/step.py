@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pcequi.ops import coalesce_rows, grouped_spmm, turned_rows
+from pcequi.centers import LEAST, center_rows, center_weights
+from pcequi.ops import combined_rows, grouped_spmm, turned_rows
 from pcequi.orbits import basis_turns, group_products
 from pcequi.pose_graph.edges import pose_operator
 from pcequi.pose_graph.level import Level
@@ -86,33 +87,39 @@ class LevelStep:
         """The sparse matrix A of some poses, as (ptr, col, val).
 
         Rows are (row of ``chosen.index``, basis); None: all poses. With
-        ``center="mean"`` a row is the mean over the members' rows.
+        ``center="mean"`` they are the rows of all poses, weighted (``centers.center_weights``).
         """
-        below = self.builder.below
-        if chosen is None:
-            index, target = torch.arange(self.poses.num, device=self.poses.pos.device), None
-            num_rows = self.poses.num
-        elif self.level.sampling.center == "mean" and not self.level.sampling.is_dense:
-            index = torch.arange(self.poses.num, device=chosen.index.device)
-            target, num_rows = chosen.assignment, chosen.num
+        below, turns = self.builder.below, self._orbit_turns()
+        size = 1 if turns is None else self.poses.num_rotations
+        fitted = chosen is not None and self._fits(chosen)
+        if chosen is None or fitted:
+            index = torch.arange(self.poses.num, device=self.poses.pos.device)
         else:
-            index, target, num_rows = chosen.index, None, chosen.num
-        turns = None if target is not None else self._orbit_turns()
-        if turns is not None:
-            index = index[:: self.poses.num_rotations]  # the first pose of each point
-        ptr, col, val = pose_operator(
+            index = chosen.index
+        index = index[::size]  # the first pose of each point
+        rows = pose_operator(
             *self.poses.at(index), below.poses, below.shared, below.share, below.num, self.level
         )
+        if turns is not None:
+            turns = tuple(t.to(rows[1].device) for t in turns)
+        if fitted:
+            weight = center_weights(chosen, self._products(), first=turns is not None)
+            least = LEAST if chosen.shared.shape[1] > 1 else 0
+            rows = combined_rows(weight, *rows, below.num, turns=turns, least=least)
         if turns is not None and self.number not in self.builder.first_only:
-            return turned_rows(ptr, col, val, *(t.to(col.device) for t in turns))
-        if target is None:
-            return ptr, col, val
-        basis = self.level.basis
-        every = torch.arange(len(ptr) - 1, device=ptr.device)
-        row = torch.repeat_interleave(every, ptr[1:] - ptr[:-1])
-        member = target[row // basis]
-        val = val / chosen.multiplicity.to(val)[member]
-        return coalesce_rows(member * basis + row % basis, col, val, num_rows * basis, below.num)
+            rows = turned_rows(*rows, *turns)
+        return rows
+
+    def _fits(self, chosen: Representatives) -> bool:
+        """Whether representatives stand for more than the pose that they are named after."""
+        return self.level.sampling.center == "mean" and chosen.num < self.poses.num
+
+    def lift(self, chosen: Representatives) -> Tensor:
+        """The rows of the embedding that representatives lift [M, D]."""
+        rows = self.embedding.flatten(0, 1)
+        if not self._fits(chosen):
+            return rows[chosen.index]
+        return center_rows(chosen, rows, self._products())
 
     def bypass(self, chosen: Representatives) -> Tensor:
         """What the rows of A of the representatives see of the embeddings of all poses of the

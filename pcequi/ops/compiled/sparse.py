@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit, prange, uint64
 
-__all__ = ["coalesce", "spmm", "spmm_transposed", "turned"]
+__all__ = ["coalesce", "combined", "spmm", "spmm_transposed", "turned"]
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath=True)
@@ -93,17 +93,24 @@ def coalesce(row, col, val, num_rows, num_cols):
 
 
 @njit(cache=True, nogil=True)
+def columns_seen(products, columns):
+    """Every column (point, pose) as each pose sees it [K, S], so that no entry needs a division."""
+    size = len(products)
+    seen = np.empty((size, columns), np.int64)
+    for k in range(size):
+        for c in range(columns):
+            seen[k, c] = c // size * size + products[k, c % size]
+    return seen
+
+
+@njit(cache=True, nogil=True)
 def turned(ptr, col, val, turns, products, out_ptr, out_col, out_val):
     """CSR of all poses of some points; see ``ops.turned_rows``."""
     size, basis = turns.shape
     last = 0
     for e in range(len(col)):
         last = max(last, col[e])
-    # Every column as each pose sees it, so that no entry needs a division.
-    seen = np.empty((size, last + 1), col.dtype)
-    for k in range(size):
-        for c in range(last + 1):
-            seen[k, c] = c // size * size + products[k, c % size]
+    seen = columns_seen(products, last + 1)
     place = uint64(0)  # unsigned: no check for indices that count from the end
     out_ptr[0] = 0
     for s in range((len(ptr) - 1) // basis):
@@ -116,3 +123,36 @@ def turned(ptr, col, val, turns, products, out_ptr, out_col, out_val):
                     out_val[place] = val[e]
                     place += uint64(1)
                 out_ptr[(s * size + k) * basis + b + 1] = place
+
+
+@njit(cache=True, nogil=True)
+def combined(weight, ptr, col, val, turns, products, columns, least):
+    """CSR of weighted sums of the rows of poses; see ``ops.combined_rows``."""
+    size, basis = turns.shape
+    seen = columns_seen(products, columns)
+    scratch = np.zeros((basis, columns), val.dtype)
+    most = len(weight) * basis * columns
+    out_col, out_val = np.empty(most, np.int64), np.empty(most, val.dtype)
+    out_ptr = np.zeros(len(weight) * basis + 1, np.int64)
+    place = uint64(0)
+    for m in range(len(weight)):
+        scratch[:] = 0
+        for p in range(weight.shape[1]):
+            factor = weight[m, p]
+            if factor == 0:
+                continue
+            point, own, turn = p // size * basis, seen[p % size], turns[p % size]
+            for b in range(basis):
+                total, row = scratch[b], point + turn[b]
+                for e in range(uint64(ptr[row]), uint64(ptr[row + 1])):
+                    total[uint64(own[uint64(col[e])])] += factor * val[e]
+        for b in range(basis):
+            total = scratch[b]
+            limit = least * np.abs(total).max()
+            for c in range(columns):
+                if abs(total[c]) > limit:
+                    out_col[place] = c
+                    out_val[place] = total[c]
+                    place += uint64(1)
+            out_ptr[m * basis + b + 1] = place
+    return out_ptr, out_col[:place].copy(), out_val[:place].copy()
