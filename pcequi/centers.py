@@ -21,7 +21,7 @@ from torch import Tensor
 from pcequi.ops import real_characters
 from pcequi.sampling import Representatives
 
-__all__ = ["LEAST", "center_rows", "center_weights"]
+__all__ = ["LEAST", "center_rows", "center_weights", "fitted_rows", "fitted_weights"]
 
 #: Weights, and entries of rows, up to this share of the largest beside them are left out where
 #: poses share several representatives: they fall off quickly.
@@ -41,10 +41,8 @@ def center_rows(chosen: Representatives, rows: Tensor, products: Tensor | None =
 
     **Equivariance:** as the rows.
     """
-    spread, factor, signs = _normal_equations(chosen, products)
-    each = torch.einsum("ak,pkd->apd", signs, rows.to(spread).unflatten(0, (-1, len(signs))))
-    each = torch.cholesky_solve(spread.mT @ each, factor) / len(signs)
-    return torch.einsum("ak,amd->mkd", signs, each).flatten(0, 1).to(rows)
+    share, signs = _first_shares(chosen, products)
+    return fitted_rows(share, rows.to(share).unflatten(0, (-1, len(signs))), signs).to(rows)
 
 
 def center_weights(
@@ -63,12 +61,8 @@ def center_weights(
     **Equivariance:** unchanged when the shares are; poses of an orbit have each other's weights,
     turned.
     """
-    spread, factor, signs = _normal_equations(chosen, products)
-    weight = torch.cholesky_solve(spread.mT, factor) / len(signs)
-    weight = torch.einsum("ak,amp->mpk", signs, weight)  # of the first pose of each orbit
-    if chosen.shared.shape[1] > 1:
-        size = weight.abs()
-        weight = weight.masked_fill(size <= LEAST * size.amax((1, 2), keepdim=True), 0)
+    share, signs = _first_shares(chosen, products)
+    weight = fitted_weights(share, signs, LEAST if chosen.shared.shape[1] > 1 else 0.0)
     if len(signs) > 1 and not first:
         weight = weight[:, :, products].movedim(2, 1)
     elif len(signs) == 1 and first and products is not None:
@@ -76,17 +70,46 @@ def center_weights(
     return weight.reshape(-1, len(chosen.shared))
 
 
-def _normal_equations(chosen: Representatives, products: Tensor | None):
-    """For each character: S [K, P / K, M / K] and the Cholesky factor of S^T S; the characters
-    [K, K]. K is 1 where poses are sampled one by one or characters are not real."""
-    shared, share = chosen.shared, chosen.share.double()
+def _first_shares(chosen: Representatives, products: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What the first pose of each point shares [P / K, M], and the characters [K, K] of the group.
+    K is 1 where poses are sampled one by one or characters are not real."""
     signs = None if products is None else real_characters(products)
-    signs = share.new_ones(1, 1) if signs is None else signs.to(share)
-    size = len(signs)
-    shared, share = shared[::size], share[::size]
-    spread = share.new_zeros(len(share), chosen.num).scatter_add_(1, shared, share)
-    spread = torch.einsum("ak,pmk->apm", signs, spread.view(len(share), -1, size))
+    signs = torch.ones(1, 1, device=chosen.share.device) if signs is None else signs
+    shared, share = chosen.shared[:: len(signs)], chosen.share[:: len(signs)].double()
+    every = share.new_zeros(len(share), chosen.num).scatter_add_(1, shared, share)
+    return every, signs.to(every)
+
+
+def fitted_rows(share: Tensor, rows: Tensor, signs: Tensor) -> Tensor:
+    """``center_rows`` of one cloud or several [..., M, D], from what the first pose of each of N
+    points shares [..., N, M], the rows of all their poses [..., N, K, D] and characters [K, K].
+
+    **Equivariance:** as the rows.
+    """
+    spread, factor = _normal_equations(share, signs)
+    each = torch.einsum("ak,...nkd->...and", signs, rows)
+    each = torch.cholesky_solve(spread.mT @ each, factor) / len(signs)
+    return torch.einsum("ak,...amd->...mkd", signs, each).flatten(-3, -2)
+
+
+def fitted_weights(share: Tensor, signs: Tensor, least: float = LEAST) -> Tensor:
+    """``center_weights`` of the first pose of each orbit, [..., M / K, N, K], from what
+    ``fitted_rows`` takes; those up to a share ``least`` of the largest are zero.
+
+    **Equivariance:** unchanged when the shares are.
+    """
+    spread, factor = _normal_equations(share, signs)
+    weight = torch.cholesky_solve(spread.mT, factor) / len(signs)
+    weight = torch.einsum("ak,...amn->...mnk", signs, weight)
+    size = weight.abs()
+    return weight.masked_fill(size <= least * size.amax((-2, -1), keepdim=True), 0)
+
+
+def _normal_equations(share: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
+    """For each character S [..., K, N, M / K] and the Cholesky factor of S^T S."""
+    spread = share.unflatten(-1, (-1, len(signs)))
+    spread = torch.einsum("ak,...nmk->...anm", signs, spread)
     gram = spread.mT @ spread
-    diagonal = gram.diagonal(dim1=1, dim2=2)
+    diagonal = gram.diagonal(dim1=-2, dim2=-1)
     diagonal += (diagonal == 0).to(gram)  # what stands for nothing
-    return spread, torch.linalg.cholesky(gram), signs
+    return spread, torch.linalg.cholesky(gram)

@@ -34,6 +34,7 @@ GROUPED = [
 ]
 VARIANTS = [
     {"num": 24, "refine": 2, "blend": 6},
+    {"num": 24, "refine": 2, "blend": 6, "center": "mean"},
     {"num": 30, "blend": 1},
     {"num": 24, "method": "random", "refine": 1, "blend": 3},
     {"num": None, "ratio": 0.2, "center": "mean"},

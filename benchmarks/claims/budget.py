@@ -3,7 +3,8 @@
     python benchmarks/claims/budget.py --source FILE --seeds 0 1
 
 Trains and tests the small network at each budget, from dense down to 16; poses share
-the output of the nearest representative, or a mean of six.
+the output of the nearest representative, or a mean of six, which stand for a pose each or for rows
+fitted to all poses (``FeatureSampler.center`` of "mean").
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ from __future__ import annotations
 import results
 import study
 
+# How many representatives a pose shares, and what these stand for.
+NEAREST = (1, "medoid")
+WAYS = {NEAREST: "nearest", (6, "medoid"): "six blended", (6, "mean"): "six blended, fitted"}
+
 
 def main() -> None:
     args = study.arguments(__doc__)
     train, test = study.load(args)
     budgets = study.QUICK_BUDGETS if args.quick else study.BUDGETS
     networks = {
-        (num, blend): study.budget_levels(num, blend=blend)
-        for blend in study.BLENDS
+        (num, way): study.budget_levels(num, blend=way[0], center=way[1])
+        for way in WAYS
         for num in budgets
-        if num or blend == 1  # dense graphs share nothing
+        if num or way == NEAREST  # dense graphs share nothing
     }
     graphs, tests = study.stores(args, train, networks), study.stores(args, test, networks)
     found, hits = {}, {}
@@ -30,7 +35,7 @@ def main() -> None:
         found[key] = {
             **results.summary(hits[key]),
             "share_of_poses": study.share_of_poses(key[0]),
-            "against_dense": results.difference(hits[key], hits[None, 1]),
+            "against_dense": results.difference(hits[key], hits[None, NEAREST]),
             "train_seconds": sum(seconds for _, seconds in runs) / len(runs),
             "build_ms": study.build_cost(test, levels),
             "kilobytes": study.kilobytes(graphs[key]),
@@ -39,7 +44,7 @@ def main() -> None:
     rows = [
         [
             f"{num} / {num // 2}" if num else "dense (1,024 / 512)",
-            study.BLENDS[blend] if num else "",
+            WAYS[way] if num else "",
             f"{100 * f['share_of_poses']:.1f} %",
             results.percent(f),
             "" if num is None else results.points(f["against_dense"]),
@@ -47,21 +52,21 @@ def main() -> None:
             f"{f['build_ms']:.0f}",
             f"{f['kilobytes']:.0f}",
         ]
-        for (num, blend), f in found.items()
+        for (num, way), f in found.items()
     ]
     head = ["representatives", "shared", "of the poses", "accuracy, %", "against dense, points"]
     head += ["training, CPU s", "graph, ms a shape", "kB a shape"]
     figure, (one,) = results.axes()
     shares = [100 * study.share_of_poses(num) for num in budgets]
-    for color, (blend, name) in zip(results.COLORS, study.BLENDS.items(), strict=False):
-        own = [found[num, blend if num else 1] for num in budgets]
+    for color, (way, name) in zip(results.COLORS, WAYS.items(), strict=False):
+        own = [found[num, way if num else NEAREST] for num in budgets]
         results.curve(one, shares, own, name, color)
-    results.against_share(one, shares, found[None, 1]["accuracy"])
+    results.against_share(one, shares, found[None, NEAREST]["accuracy"])
     figures = {
         "data": study.described(train, test),
         "rows": [
-            {"representatives": num or "dense", "blend": blend, **f}
-            for (num, blend), f in found.items()
+            {"representatives": num or "dense", "blend": way[0], "center": way[1], **f}
+            for (num, way), f in found.items()
         ],
     }
     results.finish(args, "1-budget", figures, results.table(head, rows), figure)

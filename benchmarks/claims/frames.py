@@ -4,8 +4,9 @@
 
 The small network with 24 frames a point instead of four on its first two levels: 6,144 and
 3,072 poses. Half as many representatives on the second level, or, at 5 % of the poses and below,
-as many on each, also with a last level that sees past the sampling (``Level.bypass``). Graphs of
-all poses take 12 GB of the cache, twice.
+as many on each, also with rows fitted to all poses (``FeatureSampler.center`` of "mean") and with a
+last level that sees past the sampling (``Level.bypass``). Graphs of all poses take 12 GB of the
+cache, twice.
 """
 
 from __future__ import annotations
@@ -18,27 +19,29 @@ import study
 from pcequi.poses import GridPoses
 
 POSES = (6144, 3072)
-DENSE = (None, None, 1, False)
-# Representatives of both levels, how many of them a pose shares, and whether the last level sees
-# past the sampling.
+DENSE = (None, None, 1, False, "medoid")
+# Representatives of both levels, how many of them a pose shares, whether the last level sees
+# past the sampling, and what representatives stand for.
 BUDGETS = (
     DENSE,
-    (1024, 512, 1, False),
-    (307, 153, 1, False),
-    (128, 64, 1, False),
-    (48, 24, 1, False),
-    (1024, 512, 6, False),
-    (307, 153, 6, False),
-    (230, 230, 6, False),
-    (96, 96, 6, False),
-    (None, None, 1, True),
-    (230, 230, 6, True),
-    (96, 96, 6, True),
+    (1024, 512, 1, False, "medoid"),
+    (307, 153, 1, False, "medoid"),
+    (128, 64, 1, False, "medoid"),
+    (48, 24, 1, False, "medoid"),
+    (1024, 512, 6, False, "medoid"),
+    (307, 153, 6, False, "medoid"),
+    (230, 230, 6, False, "medoid"),
+    (96, 96, 6, False, "medoid"),
+    (230, 230, 6, False, "mean"),
+    (96, 96, 6, False, "mean"),
+    (None, None, 1, True, "medoid"),
+    (230, 230, 6, True, "medoid"),
+    (96, 96, 6, True, "medoid"),
 )
 
 
-def levels_of(first: int | None, second: int | None, blend: int, bypass: bool) -> list:
-    *sampled, last = study.budget_levels(None, blend=blend)
+def levels_of(first: int | None, second: int | None, blend: int, bypass: bool, center: str) -> list:
+    *sampled, last = study.budget_levels(None, blend=blend, center=center)
     last = replace(last, bypass=bypass)
     grid = GridPoses("O", align="manhattan")
     return [
@@ -76,7 +79,7 @@ def main() -> None:
     rows = [
         [
             "dense (6,144 / 3,072)" if key[0] is None else f"{key[0]:,} / {key[1]}",
-            "" if key[0] is None else study.BLENDS[key[2]],
+            "" if key[0] is None else study.BLENDS[key[2]] + ", fitted" * (key[4] == "mean"),
             "yes" if key[3] else "",
             f"{100 * f['share_of_poses']:.1f} %",
             results.percent(f),
@@ -92,8 +95,9 @@ def main() -> None:
     figure, (one,) = results.axes()
     shares = {key: 100 * f["share_of_poses"] for key, f in found.items()}
     curves = {
-        "the nearest": [key for key in found if key == DENSE or key[2:] == (1, False)],
-        "six blended": [key for key in found if key == DENSE or key[2:] == (6, False)],
+        "the nearest": [key for key in found if key == DENSE or key[2:4] == (1, False)],
+        "six blended": [key for key in found if key == DENSE or key[2:] == (6, False, "medoid")],
+        "six blended, fitted": [key for key in found if key == DENSE or key[4] == "mean"],
         "six blended, bypass": [key for key in found if key[3]],
     }
     for color, (label, own) in zip(results.COLORS, curves.items(), strict=False):
@@ -108,6 +112,7 @@ def main() -> None:
                 "representatives": "dense" if key[0] is None else list(key[:2]),
                 "blend": key[2],
                 "bypass": key[3],
+                "center": key[4],
                 **f,
             }
             for key, f in found.items()

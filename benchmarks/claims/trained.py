@@ -4,7 +4,8 @@
 
 The preset ``default`` trained on all of ModelNet40 as networks are that users get (z/SO3, 40
 epochs, three resampled versions, bfloat16 casts, last epoch), from all of its 1,024 and 512
-poses down to 2 %, and tested at the same budget. Seeds share their graphs. On a GPU they are
+poses down to 2 %, and tested at the same budget; on CPU cores also with rows fitted to all poses
+(``FeatureSampler.center`` of "mean"). Seeds share their graphs. On a GPU they are
 trained side by side, and three quarters of the poses are the most, since four versions of more
 do not fit into its memory; on CPU cores, one after the other, it takes hours. What is done is
 kept under ``--cache``, so that an interrupted run goes on, and several may share the budgets
@@ -42,9 +43,15 @@ from pcequi.training.threads import set_threads
 
 PRESET, PROTOCOL = "default", "z/SO3"
 DENSE = POSES[PRESET]
+# Representatives of both levels, and what they stand for.
 BUDGETS = {
-    "cpu": ((256, 128), (38, 38), DENSE, (96, 96), (18, 18)),
-    "cuda": ((256, 128), (38, 38), (768, 384), (96, 96), (18, 18)),
+    "cpu": (
+        *((*one, "medoid") for one in ((256, 128), (38, 38), DENSE, (96, 96), (18, 18))),
+        *((*one, "mean") for one in ((38, 38), (96, 96), (256, 128), (18, 18))),
+    ),
+    "cuda": tuple(
+        (*one, "medoid") for one in ((256, 128), (38, 38), (768, 384), (96, 96), (18, 18))
+    ),
 }
 
 
@@ -64,7 +71,8 @@ def main() -> None:
         parser.error("--source FILE is needed (ModelNet40), or --quick")
     if args.quick:
         args.epochs, args.resamplings, args.seeds = 2, 1, args.seeds[:1]
-        args.budget, args.out = args.budget or BUDGETS[device][-3:], args.cache / "quick"
+        args.budget = args.budget or [list(one[:2]) for one in BUDGETS[device][-3:]]
+        args.out = args.cache / "quick"
     settings = [run_settings(args, PROTOCOL, PRESET, seed, "bfloat16") for seed in args.seeds]
     if args.quick:
         few = {"data": "shapes", "source": None, "limit": 3, "num_points": 512}
@@ -73,16 +81,20 @@ def main() -> None:
     said = json.dumps([device, *(decisive(one.to_dict()) for one in settings)], sort_keys=True)
     folder = args.cache / "trained" / hashlib.sha256(said.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {one: folder / f"{one[0]}-{one[1]}.pt" for one in BUDGETS[device]}
+    ends = {"medoid": "", "mean": "-mean"}
+    paths = {one: folder / f"{one[0]}-{one[1]}{ends[one[2]]}.pt" for one in BUDGETS[device]}
     data, test = (load_run_split(settings[0], part) for part in (True, False))
     if device == "cuda":
         side = OnGPU(args, settings, data, test)
     else:
         side = OnCPU(args, settings, data, test, folder)
-    for budget in map(tuple, args.budget or BUDGETS[device]):
+    for budget in BUDGETS[device]:
+        if args.budget and list(budget[:2]) not in args.budget:
+            continue
         if not paths[budget].exists():
-            print(f"{budget[0]} / {budget[1]}", flush=True)
-            levels = levels_of(PRESET, (None, None) if budget == DENSE else budget, False)
+            print(*budget, flush=True)
+            num = (None, None) if budget[:2] == DENSE else budget[:2]
+            levels = levels_of(PRESET, num, False, budget[2])
             logits, seconds = side.trained(levels)
             hits = [(one.argmax(1) == test.labels).double() for one in logits]
             torch.save({"hits": hits, "seconds": seconds}, paths[budget])
@@ -162,21 +174,23 @@ def turned(split, seed: int, kind: str, train: bool):
 
 def write(args, device: str, done: dict, sizes: tuple[int, int]) -> None:
     """What is known so far, the most representatives first; ``sizes`` of the two splits."""
-    order, rows, lines = sorted(done, key=sum, reverse=True), [], []
+    order = sorted(done, key=lambda one: (one[2], sum(one[:2])), reverse=True)  # medoids first
+    rows, lines = [], []
     for budget in order:
         hits, (build, training) = done[budget]["hits"], done[budget]["seconds"]
         found = {
             **results.summary(hits),
-            "share_of_poses": sum(budget) / sum(DENSE),
+            "share_of_poses": sum(budget[:2]) / sum(DENSE),
             "against_most": results.difference(hits, done[order[0]]["hits"]),
             "build_seconds": build,
             "train_seconds": training / len(hits),
         }
-        rows.append({"representatives": list(budget), **found})
+        rows.append({"representatives": list(budget[:2]), "center": budget[2], **found})
         name = f"{budget[0]:,} / {budget[1]:,}"
         lines.append(
             [
-                f"dense ({name})" if budget == DENSE else name,
+                f"dense ({name})" if budget[:2] == DENSE else name,
+                "fitted" if budget[2] == "mean" else "",
                 f"{100 * found['share_of_poses']:.1f} %",
                 results.percent(found),
                 results.points(found["against_most"]),
@@ -185,12 +199,15 @@ def write(args, device: str, done: dict, sizes: tuple[int, int]) -> None:
             ]
         )
     unit = "s" if device == "cuda" else "CPU s"
-    head = ["representatives", "of the poses", "accuracy, %", "against the most, points"]
+    head = ["representatives", "rows", "of the poses", "accuracy, %", "against the most, points"]
     head += [f"graphs of four versions, {unit}", f"training a seed, {unit}"]
     figure, (one,) = results.axes()
-    shares = [100 * row["share_of_poses"] for row in rows]
-    results.curve(one, shares, rows, f"{args.epochs} epochs, {sizes[0]:,} shapes")
-    results.against_share(one, shares, rows[0]["accuracy"])
+    said = {"medoid": f"{args.epochs} epochs, {sizes[0]:,} shapes", "mean": "the same, fitted rows"}
+    for color, (center, label) in zip(results.COLORS, said.items(), strict=False):
+        own = [row for row in rows if row["center"] == center]
+        if own:
+            results.curve(one, [100 * r["share_of_poses"] for r in own], own, label, color)
+    results.against_share(one, [100 * row["share_of_poses"] for row in rows], rows[0]["accuracy"])
     times = {"times": "seconds of one GPU, by the clock"} if device == "cuda" else {}
     data = "generated shapes" if args.quick else "ModelNet40"
     figures = {

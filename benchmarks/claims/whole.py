@@ -6,7 +6,8 @@
 The preset ``default`` has 1,024 and 512 poses on its sampled levels, ``large`` 2,048, 1,024
 and 512. Trains and tests them dense and at smaller and smaller budgets, with half as many
 representatives on the last sampled level, and with as many on each; poses share a mean of six.
-``default`` with as many on each is also asked with a last level that sees past the sampling
+``default`` with as many on each is also asked with rows fitted to all poses
+(``FeatureSampler.center`` of "mean"), and with a last level that sees past the sampling
 (``Level.bypass``).
 """
 
@@ -32,14 +33,16 @@ EVEN = {
 }
 
 
-# Of these networks also with a bypass, dense and evenly shared out.
-BYPASS = ("default",)
+# Of these networks also fitted rows and a bypass, evenly shared out.
+MORE = ("default",)
 
 
-def levels_of(name: str, budget: tuple, bypass: bool) -> list:
+def levels_of(name: str, budget: tuple, bypass: bool, center: str = "medoid") -> list:
     *sampled, last = preset(name)["levels"]
     pairs = zip(sampled, budget, strict=True)
-    sampled = [replace(one, sampling=replace(one.sampling, num=num)) for one, num in pairs]
+    sampled = [
+        replace(one, sampling=replace(one.sampling, num=num, center=center)) for one, num in pairs
+    ]
     return [*sampled, replace(last, bypass=bypass)]
 
 
@@ -54,8 +57,10 @@ def main() -> None:
     budgets = sorted(BUDGETS[args.preset] + even, key=sum, reverse=True)
     dense = (None,) * len(poses)
     keys = [(one, False) for one in (budgets[-3:] if args.quick else (dense, *budgets))]
-    if args.preset in BYPASS:
-        keys += [(one, True) for one in (even[-2:] if args.quick else (dense, *even))]
+    if args.preset in MORE:
+        few = even[-2:] if args.quick else even
+        keys += [(one, False, "mean") for one in few]
+        keys += [(one, True) for one in (few if args.quick else (dense, *few))]
     networks = {key: levels_of(args.preset, *key) for key in keys}
     channels = preset(args.preset)["channels"]
     graphs, tests = study.stores(args, train, networks), study.stores(args, test, networks)
@@ -77,7 +82,7 @@ def main() -> None:
     rows = [
         [
             f"dense ({_said(poses)})" if key[0] == dense else _said(key[0]),
-            *(["yes" if key[1] else ""] if args.preset in BYPASS else []),
+            *(["fitted" * (key[2:] == ("mean",)), "yes" * key[1]] if args.preset in MORE else []),
             f"{100 * f['share_of_poses']:.1f} %",
             results.percent(f),
             results.points(f["against_most"]),
@@ -87,7 +92,7 @@ def main() -> None:
         ]
         for key, f in found.items()
     ]
-    head = ["representatives", *(["bypass"] if args.preset in BYPASS else []), "of the poses"]
+    head = ["representatives", *(["rows", "bypass"] if args.preset in MORE else []), "of the poses"]
     head += ["accuracy, %", "against dense alike, points", "training, CPU s"]
     head += ["graph, ms a shape", "kB a shape"]
     figure, (one,) = results.axes()
@@ -95,7 +100,8 @@ def main() -> None:
     halved = [key for key in found if key[0] not in even and not key[1]]
     curves = [
         ("half as many on the last of them", halved),
-        ("as many on each sampled level", [k for k in found if k[0] in even and not k[1]]),
+        ("as many on each sampled level", [k for k in found if k[0] in even and k[1:] == (False,)]),
+        ("as many on each, fitted", [key for key in found if len(key) > 2]),
         ("as many on each, bypass", [key for key in found if key[1]]),
     ]
     for (label, own), color in zip(curves, results.COLORS, strict=False):
@@ -105,7 +111,12 @@ def main() -> None:
     figures = {
         "data": study.described(train, test),
         "rows": [
-            {"representatives": "dense" if key[0] == dense else list(key[0]), "bypass": key[1], **f}
+            {
+                "representatives": "dense" if key[0] == dense else list(key[0]),
+                "center": key[2] if len(key) > 2 else "medoid",
+                "bypass": key[1],
+                **f,
+            }
             for key, f in found.items()
         ],
     }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pcequi.orbits import basis_turns
+from pcequi.ops import real_characters
+from pcequi.orbits import basis_turns, group_products
 from pcequi.pose_graph.batched.frames import FRAMES
 from pcequi.pose_graph.level import Level
 from pcequi.pose_graph.orbit_rows import orbit_turns
@@ -45,7 +46,7 @@ def levels_covered(levels: Sequence[Level]) -> bool:
     It does for frames that all points of a cloud share (``GridPoses`` with the name of a
     group, aligned to the cloud, and ``CentroidPoses`` in the last level), free or in
     orbits, and for ``NormalPoses`` with kernels on pairs; sampled by FPS to a number of
-    medoids of fewer poses than there are.
+    fewer poses than there are, medoids or, of orbits of half turns, rows fitted to all poses.
 
     **Equivariance:** a constant of the settings.
     """
@@ -72,7 +73,7 @@ def _sampled(levels: Sequence[Level], number: int) -> bool:
     # A sampler derived from one of these may put its poses elsewhere.
     if type(poses) not in (GridPoses, NormalPoses) or level.num_points is None:
         return False
-    plain = sampler.method == "fps" and sampler.center == "medoid"
+    plain = sampler.method == "fps" and (sampler.center == "medoid" or sampler.orbits)
     if not plain or sampler.num is None or sampler.tolerance is not None:
         return False
     turns = 1
@@ -99,7 +100,11 @@ def _grids_covered(levels: Sequence[Level]) -> bool:
         if not orbits:
             continue
         # Embeddings and rows of all poses must be permutations of those of the first.
-        if basis_turns(poses_group(level), level.kernel_points) is None:
+        group = poses_group(level)
+        if basis_turns(group, level.kernel_points) is None:
+            return False
+        fitted = level.sampling.center == "mean" and not level.sampling.is_dense
+        if fitted and real_characters(group_products(group)) is None:
             return False
         if below is not None and orbit_turns(below, level) is None:
             return False

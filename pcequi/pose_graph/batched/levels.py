@@ -8,14 +8,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pcequi.centers import LEAST, fitted_rows, fitted_weights
 from pcequi.normals import any_perpendicular, frames_from_two
+from pcequi.ops import real_characters
 from pcequi.orbits import group_products
 from pcequi.pose_graph.batched.canonical import PaddedClouds
 from pcequi.pose_graph.batched.covered import least_points, level_points, poses_group
 from pcequi.pose_graph.batched.frames import FRAMES, normals, variances
 from pcequi.pose_graph.batched.lifting import grid_embedding, pair_embedding
 from pcequi.pose_graph.batched.near import CHUNK, rows_at
-from pcequi.pose_graph.batched.operator import grid_rows, pair_rows, to_blocks, to_csr
+from pcequi.pose_graph.batched.operator import (
+    combined_rows,
+    grid_rows,
+    pair_rows,
+    to_blocks,
+    to_csr,
+)
 from pcequi.pose_graph.batched.picks import farthest_points
 from pcequi.pose_graph.batched.sampling import Chosen, sample
 from pcequi.pose_graph.graph import LevelGraph, PoseGraph
@@ -78,11 +86,22 @@ class BatchBuilder:
         point, turn = chosen.index // len(group), chosen.index % len(group)
         rot = self.frame[:, None] @ group.to(pos)[turn]
         graph = self._graph(rows_at(pos, point), rot, chosen.weight)
+        signs = None
+        if level.sampling.center == "mean":
+            signs = real_characters(group_products(group)).to(z)
         if number == 0:
-            graph.lift = rows_at(z.flatten(1, 2), chosen.index).flatten(0, 1)
+            lift = rows_at(z.flatten(1, 2), chosen.index)
+            if signs is not None:
+                lift = fitted_rows(chosen.shares[0], z, signs)
+            graph.lift = lift.flatten(0, 1)
             graph.spread = variances(self.clouds, self.frame)
-        else:
+        elif signs is None:
             self._grid_operator(graph, number, rows_at(pos, point), rot, turn)
+        else:
+            least = LEAST if level.sampling.blend > 1 else 0.0
+            weight = fitted_weights(chosen.shares[0], signs, least)
+            rot = self.frame[:, None].expand(-1, pos.shape[1], -1, -1)
+            self._grid_operator(graph, number, pos, rot, turn.new_zeros(pos.shape[:2]), weight)
         self.below = _Below(pos, None, chosen.shares)
         return graph
 
@@ -133,10 +152,12 @@ class BatchBuilder:
             basis=0,
         )
 
-    def _grid_operator(self, graph, number: int, pos: Tensor, rot: Tensor, turn: Tensor):
+    def _grid_operator(self, graph, number: int, pos, rot, turn, weight: Tensor | None = None):
+        """A of some poses; with ``weight`` [B, T, N, K] of what so much of the N points' poses
+        makes, whose first poses are given."""
         level, below = self.levels[number], self.below
         turns = orbit_turns(self.levels[number - 1], level)
-        if turns is not None:  # the first pose of each point
+        if turns is not None and weight is None:  # the first pose of each point
             pos, rot, turn = (t[:, :: len(turns[0])] for t in (pos, rot, turn))
         points, kept = below.shares[0].shape[1:]
         step = max(1, CHUNK // (pos.shape[1] * level.kernel_points * max(points, kept)))
@@ -146,7 +167,11 @@ class BatchBuilder:
                 some = slice(start, start + step)
                 shares = [share[some] for share in below.shares]
                 args = pos[some], rot[some], turn[some], below.pos[some], shares
-                yield grid_rows(*args, level.radius, level.kernel_points)
+                made = grid_rows(*args, level.radius, level.kernel_points)
+                if weight is not None:
+                    least = LEAST if level.sampling.blend > 1 else 0.0
+                    made = combined_rows(made, weight[some], turns, least)
+                yield made
 
         self._keep(graph, number, rows(), turns)
 

@@ -10,7 +10,7 @@ from pcequi.ops import Characters, row_pointer, turned_rows
 from pcequi.pair_kernel import invariant_basis
 from pcequi.pose_graph.batched.near import CHUNK
 
-__all__ = ["grid_rows", "pair_rows", "space_planes", "to_blocks", "to_csr"]
+__all__ = ["combined_rows", "grid_rows", "pair_rows", "space_planes", "to_blocks", "to_csr"]
 
 
 def space_planes(points: Tensor, width: float) -> tuple[Tensor, Tensor]:
@@ -94,6 +94,31 @@ def pair_rows(
         total = value.flatten(1, 2) @ share[part]
         parts.append(_by_mass(total.view(*value.shape[:3], -1), mass))
     return torch.cat(parts)
+
+
+def combined_rows(
+    rows: Tensor, weight: Tensor, turns: tuple[Tensor, Tensor], least: float
+) -> Tensor:
+    """Rows of first poses that the rows of all poses make together, as ``ops.combined_rows``.
+
+    Args:
+        rows: of the first pose of each point [B, N, basis, M].
+        weight: of each pose [B, T, N, K].
+        turns: ``orbit_turns``, of a group of half turns.
+        least: entries up to this share of the largest of their row are zero.
+
+    Returns:
+        [B, T, basis, M].
+
+    **Equivariance:** none involved; linear in the rows.
+    """
+    total = None
+    for part, turn, product in zip(weight.unbind(3), *(t.to(rows.device) for t in turns)):
+        seen = rows[:, :, turn].unflatten(3, (-1, len(product)))[..., product]
+        part = part @ seen.flatten(2)
+        total = part if total is None else total + part
+    total = total.view(len(rows), -1, *rows.shape[2:])
+    return total.masked_fill(total.abs() <= least * total.abs().amax(3, keepdim=True), 0)
 
 
 def _by_mass(total: Tensor, mass: Tensor) -> Tensor:
