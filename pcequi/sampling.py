@@ -30,7 +30,8 @@ class Representatives:
     Attributes:
         index: pose of each representative [M], cloud by cloud.
         assignment: nearest representative of each pose [P], in [0, M).
-        distance: embedding distance of each pose to it [P].
+        distance: embedding distance of each pose to it [P], to the mean of its cluster where that
+            is what it stands for (``center`` of "mean", with the nearest alone).
         multiplicity: number of poses that each representative stands for [M],
             the sum of its shares.
         covering_radius: largest ``distance`` in each cloud [B].
@@ -99,7 +100,8 @@ class FeatureSampler:
         refine: Lloyd steps after the choice ("fps" and "random").
         center: what a representative stands for: "medoid" (the member nearest
             to the cluster's mean) or "mean" (the mean of its members' rows; with ``blend`` the
-            rows from which all poses are had back with the least error, see ``centers``).
+            rows from which all poses are had back with the least error, see ``centers``; it takes
+            as many numbers as poses times representatives while a graph is made).
         seeds: FPS and Lloyd run on the poses of the first ``seeds`` points of
             a spatial FPS order instead of on all; all are assigned at the end. Of
             no effect where these have fewer poses than the budget, as without ``num`` and
