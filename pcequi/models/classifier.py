@@ -35,6 +35,14 @@ def check_head(model: torch.nn.Module) -> None:
         )
 
 
+def default_channels(levels: int) -> list[int]:
+    """Channels of so many levels: 32, and twice as many on each level above, 256 at most.
+
+    **Equivariance:** does not apply.
+    """
+    return [min(32 * 2**number, 256) for number in range(levels)]
+
+
 class GroupConvClassifier(HubMixin, torch.nn.Module):
     """Lifting, group convolutions, group pooling of every level, and a head.
 
@@ -47,7 +55,7 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         levels: of the pose graph; the first one lifts.
         num_classes: logits; 0: no head and none of its weights, for features that
             go elsewhere.
-        channels: one a level.
+        channels: one a level; by default ``default_channels``, as many as there are levels.
         head_channels: width of the hidden layer of the head.
         dropout: in the head.
 
@@ -66,15 +74,21 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         self,
         levels: Sequence[Level],
         num_classes: int,
-        channels: Sequence[int] = (32, 64, 128, 256),
+        channels: Sequence[int] | None = None,
         head_channels: int = 256,
         dropout: float = 0.4,
     ):
         super().__init__()
-        if len(channels) != len(levels) or len(levels) < 2:
+        if len(levels) < 2:
+            raise ArgumentError(
+                f"`levels` (={len(levels)} of them) must be at least two levels: the head reads "
+                "those above the first, which lifts"
+            )
+        channels = default_channels(len(levels)) if channels is None else channels
+        if len(channels) != len(levels):
             raise ArgumentError(
                 f"`channels` (={list(channels)}) must have one entry a level "
-                f"(={len(levels)} levels), and there must be at least two levels"
+                f"(={len(levels)} levels); leave it out for {default_channels(len(levels))}"
             )
         num_classes = check_count("num_classes", num_classes, 0)
         head_channels = check_count("head_channels", head_channels)

@@ -52,12 +52,28 @@ def test_impossible_settings_are_refused(levels_of):
         ArgumentError, match=r"`channels` \(=\[4, 8\]\) must have one entry a level"
     ):
         GroupConvClassifier(levels, 3, channels=[4, 8])
-    with pytest.raises(ArgumentError, match="at least two levels"):
-        GroupConvClassifier(levels[:1], 3, channels=[4])
+    for channels in ([4], None):
+        with pytest.raises(ArgumentError, match=r"`levels` \(=1 of .* at least two levels"):
+            GroupConvClassifier(levels[:1], 3, channels=channels)
     with pytest.raises(ArgumentError, match=r"`channels\[1\]` \(=8.0\) must be a whole number"):
         GroupConvClassifier(levels, 3, channels=[4, 8.0, 8])
     with pytest.raises(ArgumentError, match=r"`name` \(='huge'\) must be one of"):
         preset("huge")
+
+
+@pytest.mark.parametrize("num", [2, 3, 4, 5])
+def test_channels_fit_any_number_of_levels(num, make_blob, levels_of):
+    *below, top = levels_of(num=8)
+    levels = [*(below + below)[: num - 1], top]
+    model = GroupConvClassifier(levels, num_classes=3).double().eval()
+    channels = [32, 64, 128, 256, 256][:num]
+    assert model.settings["channels"] == channels
+    assert model(build_pose_graph(make_blob(20), levels)).shape == (1, 3)
+    again = GroupConvClassifier.from_settings(json.loads(json.dumps(model.settings)))
+    assert again.settings == model.settings
+    if num == 4:  # as ever
+        given = GroupConvClassifier(levels, num_classes=3, channels=(32, 64, 128, 256))
+        assert given.settings == model.settings
 
 
 def test_a_refined_network_uses_means_where_asked(levels_of, network, make_blob):
