@@ -11,7 +11,8 @@ from torch import Tensor
 from pcequi.errors import ArgumentError, check_count
 from pcequi.models.hub import HubMixin
 from pcequi.models.presets import preset
-from pcequi.nn.block import GroupConvBlock, LiftBlock
+from pcequi.nn.block import GroupConvBlock
+from pcequi.nn.lift_block import LiftBlock
 from pcequi.nn.pooling import GroupPool
 from pcequi.pose_graph import Level, PoseGraph
 from pcequi.poses import CentroidPoses
