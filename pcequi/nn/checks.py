@@ -8,13 +8,52 @@ from torch import Tensor
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.pose_graph import LevelGraph
 
-__all__ = ["check_anchors", "check_edges", "check_features", "check_level", "check_turn"]
+__all__ = [
+    "check_anchors",
+    "check_edge_index",
+    "check_edges",
+    "check_features",
+    "check_level",
+    "check_turn",
+    "check_type",
+]
 
 _WHOLE = (torch.int32, torch.int64)
 
 
 def _seen(value: object) -> str:
     return f"{list(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else repr(value)[:60]
+
+
+def check_type(x: Tensor, weight: Tensor) -> None:
+    """Whether features are of the type of a layer's weights, or will be cast to it.
+
+    Raises:
+        ShapeError: they are not.
+
+    **Equivariance:** does not apply.
+    """
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(weight.device.type):
+        raise ShapeError(
+            f"`x` (={x.dtype}) must be of the type of the layer's weights (={weight.dtype}); take "
+            "`x.to(layer.weight.dtype)`, or `layer.to(x.dtype)`"
+        )
+
+
+def check_edge_index(edge_index: Tensor) -> Tensor:
+    """Edges [2, E] as the whole numbers of 64 bits that PyG's sums ask for.
+
+    Raises:
+        ShapeError: they are none.
+
+    **Equivariance:** does not apply.
+    """
+    if edge_index.dim() != 2 or edge_index.shape[0] != 2 or edge_index.is_floating_point():
+        raise ShapeError(
+            f"`edge_index` (={list(edge_index.shape)}, {edge_index.dtype}) must be whole "
+            "numbers, [2, edges]: sources above, targets below"
+        )
+    return edge_index.long()
 
 
 def check_edges(edge_index: Tensor, size: tuple[int, int]) -> None:

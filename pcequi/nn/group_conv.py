@@ -12,7 +12,15 @@ from torch_geometric.nn.aggr import SumAggregation
 
 from pcequi.errors import ArgumentError, ShapeError, check_count
 from pcequi.kernels import SE3Kernel, or_one
-from pcequi.nn.checks import check_anchors, check_edges, check_features, check_level, check_turn
+from pcequi.nn.checks import (
+    check_anchors,
+    check_edge_index,
+    check_edges,
+    check_features,
+    check_level,
+    check_turn,
+    check_type,
+)
 from pcequi.ops import (
     coalesce_rows,
     dense_blocks,
@@ -130,24 +138,13 @@ class GroupConv(MessagePassing):
             raise ShapeError(
                 f"`x` (={list(pair[0].shape)}) must be [num_src, in_channels (={self.in_channels})]"
             )
-        kind, own = pair[0].dtype, self.weight.dtype
-        if kind != own and not torch.is_autocast_enabled(self.weight.device.type):
-            raise ShapeError(
-                f"`x` (={kind}) must be of the type of the layer's weights (={own}); take "
-                "`x.to(layer.weight.dtype)`, or `layer.to(x.dtype)`"
-            )
+        check_type(pair[0], self.weight)
         if isinstance(relative_pose, Tensor) or len(relative_pose) not in (2, 3):
             raise ShapeError(
                 f"`relative_pose` (={type(relative_pose).__name__} of {len(relative_pose)}) must "
                 "be offsets [edges, 3] and rotations [edges, 3, 3] or None, and may have anchors"
             )
-        if edge_index.dim() != 2 or edge_index.shape[0] != 2 or edge_index.is_floating_point():
-            raise ShapeError(
-                f"`edge_index` (={list(edge_index.shape)}, {edge_index.dtype}) must be whole "
-                "numbers, [2, edges]: sources above, targets below"
-            )
-        if edge_index.dtype != torch.long:  # what scatter asks for
-            edge_index = edge_index.long()
+        edge_index = check_edge_index(edge_index)
         offset, rotation, *rest = relative_pose
         edges = edge_index.shape[1]  # not by len(), which would fix the sizes of a traced graph
         if offset.shape != (edges, 3):

@@ -10,7 +10,8 @@ class LiftBlock(torch.nn.Module):
     """From the geometry seen by each pose to its first features.
 
     The lifting convolution of constants and normals *is* a linear layer on the
-    geometric embedding; a second pointwise layer follows.
+    geometric embedding; a second pointwise layer follows. ``LiftConv`` is such a layer along
+    edges, from points.
 
     Args:
         in_channels: width of the lifting input, ``Level.lift_channels``.

@@ -9,7 +9,7 @@ import pcequi.nn
 from pcequi.errors import ShapeError
 from pcequi.kernels import SE3Kernel
 from pcequi.models import GroupConvClassifier
-from pcequi.nn import GroupConv, GroupConvBlock, GroupPool, LiftBlock
+from pcequi.nn import GroupConv, GroupConvBlock, GroupPool, LiftBlock, LiftConv
 from pcequi.pose_graph import PoseGraph, build_pose_graph
 from pcequi.rotations import random_rotations
 
@@ -23,6 +23,13 @@ def edges(x, generator):
     turn = random_rotations(60, generator=generator, dtype=torch.float64)
     conv = GroupConv(5, 6, SE3Kernel(7, 4, rotation_width=2.0))
     return conv, lambda conv, x: conv(x, index, (offset.to(x), turn.to(x)))
+
+
+def points(x, generator):
+    index = torch.randint(len(x), (2, 60), generator=generator)
+    offset, normal = torch.randn(2, 60, 3, dtype=torch.float64, generator=generator) / 2
+    run = lambda conv, x: conv(x, index, offset.to(x), normal.to(x))  # noqa: E731
+    return LiftConv(5, 6, 7, normals=True), run
 
 
 def lift(x, generator):
@@ -45,7 +52,13 @@ def pool(x, generator):
     return GroupPool(), run
 
 
-CASES = {"GroupConv": edges, "LiftBlock": lift, "GroupConvBlock": block, "GroupPool": pool}
+CASES = {
+    "GroupConv": edges,
+    "LiftConv": points,
+    "LiftBlock": lift,
+    "GroupConvBlock": block,
+    "GroupPool": pool,
+}
 make_graph = None
 
 
