@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError, ShapeError, check_count
 from pcequi.models.features import LevelFeatures, extract_features
+from pcequi.ops.precision import own_precision
 from pcequi.pose_graph.point_numbers import check_points_alone
 from pcequi.poses import CentroidPoses
 
@@ -44,10 +45,12 @@ class Alignment:
     residual: float
     feature_distance: float
 
+    @own_precision
     def __call__(self, pos: Tensor) -> Tensor:
         return pos @ self.rotation.to(pos).T + self.translation.to(pos)
 
 
+@own_precision
 @torch.no_grad()
 def align_clouds(
     model, source: Tensor, target: Tensor, *, candidates: int = 24, iterations: int = 50
@@ -106,6 +109,7 @@ def align_clouds(
     return min(found, key=lambda alignment: alignment.residual)
 
 
+@own_precision
 def match_frames(source: LevelFeatures, target: LevelFeatures) -> tuple[Tensor, Tensor]:
     """Rotations that take the frames of one centroid to those of another, best first.
 
@@ -133,6 +137,7 @@ def match_frames(source: LevelFeatures, target: LevelFeatures) -> tuple[Tensor, 
     return turns[order], distance[order]
 
 
+@own_precision
 def kabsch(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The rotation and translation with the least squared distance of matched points.
 

@@ -26,6 +26,7 @@ from pcequi.clouds import DEGENERATE, ONE_SPACE
 from pcequi.constants import constant
 from pcequi.frames import fourth_moments
 from pcequi.ops import HAS_NUMBA
+from pcequi.ops.precision import own_precision
 
 # The order is that of coordinates rounded to this share of the cloud's size: rounding that differs
 # between copies, of float32 too, then hardly ever changes it.
@@ -51,6 +52,7 @@ _SPEAK = 128
 _CHUNK = 2**20
 
 
+@own_precision
 def canonical_pose(
     pos: Tensor, group: Tensor | None, normal: Tensor | None = None, x: Tensor | None = None
 ):

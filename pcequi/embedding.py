@@ -18,10 +18,12 @@ from pcequi.errors import ArgumentError, ShapeError
 from pcequi.kernels import kernel_points, or_one, space_basis
 from pcequi.normals import check_normals
 from pcequi.ops import HAS_NUMBA, check_radius, pairs_within, wants_gradient
+from pcequi.ops.precision import own_precision
 from pcequi.pair_kernel import COINCIDE, SIGN_WIDTH, check_pairs, pair_basis
 from pcequi.poses import Poses
 
 
+@own_precision
 def geometric_embedding(
     poses: Poses,
     pos: Tensor,
@@ -80,6 +82,7 @@ def geometric_embedding(
     return z.flatten(2)
 
 
+@own_precision
 def pair_embedding(
     poses: Poses,
     pos: Tensor,

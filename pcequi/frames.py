@@ -12,6 +12,7 @@ from pcequi import rotations as so3
 from pcequi.clouds import DEGENERATE, GENERIC, ONE_SPACE, check_cloud
 from pcequi.constants import constant
 from pcequi.ops import HAS_NUMBA, local_moments
+from pcequi.ops.precision import own_precision
 
 # Points at which normals are asked for a Manhattan frame; of larger clouds a share, which takes
 # about twice as long, but not fewer than some.
@@ -31,6 +32,7 @@ _TIE = 1e-4  # relative differences below which scores, moments and variances ar
 _SQUARES, _MIXED = [0, 4, 8], [5, 6, 1]
 
 
+@own_precision
 def principal_frame(pos: Tensor) -> Tensor:
     """Principal axes of a cloud as a right-handed frame, largest variance first.
 
@@ -93,6 +95,7 @@ def _strongest_direction(centered: Tensor, space: Tensor) -> Tensor:
     return space @ unit[int(tied.int().argmax())]
 
 
+@own_precision
 def fourth_moments(direction: Tensor, pos: Tensor) -> Tensor:
     """Sum of (u . x)^4 over points [N, d] for each of some directions [M, d]: [M].
 
@@ -104,6 +107,7 @@ def fourth_moments(direction: Tensor, pos: Tensor) -> Tensor:
     return ((outer[0] @ (outer[1].T @ outer[1])) * outer[0]).sum(1)
 
 
+@own_precision
 def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
     """The three directions that most of a cloud's surface faces, as a right-handed frame.
 

@@ -9,7 +9,6 @@ KPConv, ICCV 2019 (there with linear hats).
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch import Tensor
 from pcequi import rotations as so3
 from pcequi.constants import constant
 from pcequi.errors import ArgumentError
+from pcequi.ops.precision import uncast
 
 # (how many, layout): every layout is closed under the octahedral group except
 # the rings, which are closed under rotation by 45 degrees about z.
@@ -127,13 +127,6 @@ def or_one(mass: Tensor) -> Tensor:
     return torch.where(mass > torch.finfo(mass.dtype).tiny, mass, 1)
 
 
-def _uncast(device_type: str):
-    """No automatic casts; on "meta", which has none, nothing."""
-    if device_type == "meta":
-        return nullcontext()
-    return torch.autocast(device_type, enabled=False)
-
-
 class SE3Kernel(torch.nn.Module):
     """A fixed kernel basis: kernel points in space times anchors in SO(3).
 
@@ -185,7 +178,7 @@ class SE3Kernel(torch.nn.Module):
             rotation = torch.eye(3, dtype=offset.dtype, device=offset.device)
             rotation = rotation.expand(offset.shape[0], 3, 3)
         # Differences of squares: 16 bits would leave two digits of them.
-        with _uncast(offset.device.type):
+        with uncast(offset.device.type):
             space = space_basis(offset, self.points.to(offset), self.width)
             turn = rotation_basis(rotation, self.anchors.to(offset), self.rotation_width)
         if anchor is not None:
@@ -194,7 +187,7 @@ class SE3Kernel(torch.nn.Module):
 
     def mass(self, offset: Tensor) -> Tensor:
         """Sum of the space functions at each offset [E]."""
-        with _uncast(offset.device.type):
+        with uncast(offset.device.type):
             return space_basis(offset, self.points.to(offset), self.width).sum(1)
 
     def extra_repr(self) -> str:

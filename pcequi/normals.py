@@ -8,6 +8,7 @@ from torch import Tensor
 from pcequi.clouds import DEGENERATE, GENERIC, ONE_SPACE, check_cloud
 from pcequi.errors import DataError, ShapeError
 from pcequi.ops import HAS_NUMBA, knn
+from pcequi.ops.precision import own_precision
 
 __all__ = [
     "any_perpendicular",
@@ -42,6 +43,7 @@ def any_perpendicular(direction: Tensor) -> Tensor:
     return torch.nn.functional.normalize(side, dim=-1)
 
 
+@own_precision
 def frames_from_two(z: Tensor, toward: Tensor, size: Tensor | float = 1.0) -> Tensor:
     """Right-handed frames with axis z and the x axis toward a second direction.
 
@@ -67,6 +69,7 @@ def frames_from_two(z: Tensor, toward: Tensor, size: Tensor | float = 1.0) -> Te
     return torch.stack([x, torch.linalg.cross(z, x), z], dim=-1)
 
 
+@own_precision
 def estimate_normals(pos: Tensor, num_neighbors: int = 24, differentiable: bool = False) -> Tensor:
     """Surface normals by local principal components, with a sign.
 
@@ -112,6 +115,7 @@ def estimate_normals(pos: Tensor, num_neighbors: int = 24, differentiable: bool 
     return following_axis(normal, covariance, variance, away)
 
 
+@own_precision
 def following_axis(axis: Tensor, matrices: Tensor, variance: Tensor, out: Tensor) -> Tensor:
     """What ``smallest_axis`` found as a function of the matrices and of ``out``.
 
@@ -169,6 +173,7 @@ def _outward(axis: Tensor, matrices: Tensor, variance: Tensor, out: Tensor) -> T
     return torch.nn.functional.normalize(torch.where(usable, side, axis), dim=1, eps=0)
 
 
+@own_precision
 def neighborhood_mean(pos: Tensor, num_neighbors: int, differentiable: bool = False) -> Tensor:
     """Mean of the nearest neighbours of each point, seen from it [N, 3], weighted as for
     ``estimate_normals``: a tie for the last place changes nothing.
@@ -205,6 +210,7 @@ def _weighted_neighbors(
     return weight, offset, mean
 
 
+@own_precision
 def signed(normal: Tensor, directions: tuple[Tensor, ...], size: Tensor | float) -> Tensor:
     """Normals on the side of the last of some directions [N, 3] that is not
     perpendicular to them; of a fixed one where all are.
@@ -218,6 +224,7 @@ def signed(normal: Tensor, directions: tuple[Tensor, ...], size: Tensor | float)
     return torch.where(side < 0, -1.0, 1.0).to(normal)[:, None] * normal
 
 
+@own_precision
 def symmetric_eigen(matrices: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues [N, 3], least first, and eigenvectors, as columns, of [N, 3, 3].
 
@@ -234,6 +241,7 @@ def symmetric_eigen(matrices: Tensor) -> tuple[Tensor, Tensor]:
     return tuple(map(torch.cat, zip(*found, strict=True)))
 
 
+@own_precision
 def smallest_axis(variance: Tensor, axes: Tensor, out: Tensor, size: Tensor | float) -> Tensor:
     """Axis of least variance [N, 3]. Where variances agree, the direction in
     their space nearest to ``out``, or to a fixed one if that is perpendicular.
@@ -265,6 +273,7 @@ def check_normals(pos: Tensor, normal: Tensor) -> Tensor:
     return normal
 
 
+@own_precision
 def unit_normals(
     pos: Tensor, normal: Tensor | None, num_neighbors: int, differentiable: bool = False
 ) -> Tensor:

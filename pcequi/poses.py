@@ -37,6 +37,7 @@ from pcequi.normals import (
     unit_normals,
 )
 from pcequi.ops import check_radius, knn, local_moments
+from pcequi.ops.precision import own_precision
 from pcequi.short_repr import short_repr
 
 
@@ -160,6 +161,7 @@ class GridPoses:
         """The rotations [K, 3, 3]."""
         return _grid(self.rotations, dtype, device).clone()  # what is kept is not to be written
 
+    @own_precision
     def __call__(
         self, pos: Tensor, normal: Tensor | None = None, frame: Tensor | None = None
     ) -> Poses:
@@ -197,6 +199,7 @@ class TangentPoses:
     def __post_init__(self):
         _whole(self, "num_rotations", "num_neighbors")
 
+    @own_precision
     def __call__(
         self, pos: Tensor, normal: Tensor | None = None, differentiable: bool = False
     ) -> Poses:
@@ -243,6 +246,7 @@ class NormalPoses:
         check_radius(self.radius)
         object.__setattr__(self, "radius", float(self.radius))
 
+    @own_precision
     def __call__(
         self, pos: Tensor, normal: Tensor | None = None, differentiable: bool = False
     ) -> Poses:
@@ -294,6 +298,7 @@ class PairPoses:
                 f"`num_neighbors` (={self.num_neighbors})"
             )
 
+    @own_precision
     def __call__(
         self, pos: Tensor, normal: Tensor | None = None, differentiable: bool = False
     ) -> Poses:
@@ -330,6 +335,7 @@ class CentroidPoses:
         grid = GridPoses(self.rotations, self.align)  # which checks both
         object.__setattr__(self, "rotations", grid.rotations)
 
+    @own_precision
     def __call__(
         self, pos: Tensor, normal: Tensor | None = None, frame: Tensor | None = None
     ) -> Poses:

@@ -19,6 +19,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from pcequi.errors import ArgumentError, ShapeError, check_count
+from pcequi.ops.precision import own_precision
 
 __all__ = [
     "cyclic_group",
@@ -317,6 +318,7 @@ def random_rotations(
     return drawn.to(device=device, dtype=dtype)
 
 
+@own_precision
 def geodesic_distance(a: Tensor, b: Tensor) -> Tensor:
     r"""The angle of the rotation that leads from ``a`` to ``b``.
 

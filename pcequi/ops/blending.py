@@ -9,6 +9,7 @@ from pcequi.errors import check_count
 from pcequi.ops.backends import HAS_NUMBA
 from pcequi.ops.clusters import NOISE_SHARE, SCREEN, check_centers
 from pcequi.ops.fps import TIE
+from pcequi.ops.precision import own_precision
 
 # Weight against far centres, as a share of their squared distance: it keeps the
 # system well conditioned when centres coincide or lie on one line.
@@ -29,6 +30,7 @@ _TABLE = 4096
 _MOST = 2**24
 
 
+@own_precision
 def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Each row of ``x`` as a weighted mean of its nearest rows of ``center``.
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.ops.backends import HAS_NUMBA
 from pcequi.ops.fps import NOISE, TIE, check_rows
+from pcequi.ops.precision import own_precision
 
 # Error of a float32 product of embeddings, relative to their squared norms:
 # ten times what sums over a few hundred entries reach.
@@ -17,6 +18,7 @@ SCREEN = 1e-5
 NOISE_SHARE = NOISE / TIE
 
 
+@own_precision
 def nearest_center(x: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
     """Nearest row of ``center`` for each row of ``x``; near-ties go to the first.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from pcequi.errors import ArgumentError
 from pcequi.kernels import anchor_rotations, kernel_points, or_one, rotation_basis, space_basis
 from pcequi.ops import HAS_NUMBA, coalesce_rows, pairs_within, wants_gradient
+from pcequi.ops.precision import own_precision
 from pcequi.pair_kernel import COINCIDE, SIGN_WIDTH, pair_basis
 from pcequi.pose_graph.level import Level
 from pcequi.poses import Poses
@@ -51,6 +52,7 @@ class PoseEdges:
         return self.offset, self.rotation, self.anchor
 
 
+@own_precision
 def pose_edges(
     pos: Tensor,
     rot: Tensor,
@@ -117,6 +119,7 @@ def _nearest(frame: Tensor, anchors: Tensor, source: Poses, near: Tensor | None 
     return torch.cat(turns)
 
 
+@own_precision
 def pose_operator(
     pos: Tensor,
     rot: Tensor,
