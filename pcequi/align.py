@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError, ShapeError, check_count
+from pcequi.models.classifier import GroupConvClassifier
 from pcequi.models.features import LevelFeatures, extract_features
 from pcequi.ops.precision import own_precision
 from pcequi.pose_graph.point_numbers import check_points_alone
@@ -53,7 +54,12 @@ class Alignment:
 @own_precision
 @torch.no_grad()
 def align_clouds(
-    model, source: Tensor, target: Tensor, *, candidates: int = 24, iterations: int = 50
+    model: GroupConvClassifier,
+    source: Tensor,
+    target: Tensor,
+    *,
+    candidates: int = 24,
+    iterations: int = 50,
 ) -> Alignment:
     """The rotation and translation that take a cloud to another of the same shape.
 

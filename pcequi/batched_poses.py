@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,11 @@ __all__ = ["batched_poses"]
 
 
 def batched_poses(
-    sampler, pos: Tensor, batch: Tensor | None, normal: Tensor | None = None, **options
+    sampler: Callable[..., Poses],
+    pos: Tensor,
+    batch: Tensor | None,
+    normal: Tensor | None = None,
+    **options,
 ) -> Poses:
     """Poses of several clouds, each with those that it has alone.
 

@@ -206,7 +206,12 @@ def _lift(target, frame, source, feature, radius, points, width, slot) -> Tensor
     return out / or_one(out[..., 0].sum(-1))[..., None, None]
 
 
-def feature_projection(channels: int, dim: int, dtype=torch.float32, device=None) -> Tensor:
+def feature_projection(
+    channels: int,
+    dim: int,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> Tensor:
     """The fixed projection Pi [channels, dim] of the feature embedding.
 
     Orthonormal columns from the QR factors of a fixed Gaussian draw; the

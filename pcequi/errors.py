@@ -9,31 +9,52 @@ import numbers
 
 
 class PcequiError(Exception):
-    """Base of all errors that pcequi raises on purpose."""
+    """Base of all errors that pcequi raises on purpose.
+
+    **Equivariance:** does not apply.
+    """
 
 
 class ArgumentError(PcequiError, ValueError):
-    """An argument has a value that cannot work (range, choice, budget)."""
+    """An argument has a value that cannot work (range, choice, budget).
+
+    **Equivariance:** does not apply.
+    """
 
 
 class ShapeError(PcequiError, ValueError):
-    """A tensor has the wrong shape or dtype."""
+    """A tensor has the wrong shape or dtype.
+
+    **Equivariance:** does not apply.
+    """
 
 
 class DataError(PcequiError, ValueError):
-    """Input data are unusable: NaN, empty, unsorted, a label out of range."""
+    """Input data are unusable: NaN, empty, unsorted, a label out of range.
+
+    **Equivariance:** does not apply.
+    """
 
 
 class FileError(PcequiError, OSError):
-    """A file is missing, damaged or of an unknown format."""
+    """A file is missing, damaged or of an unknown format.
+
+    **Equivariance:** does not apply.
+    """
 
 
 class MissingPackageError(PcequiError, ImportError):
-    """An optional package is needed; the message says what to install."""
+    """An optional package is needed; the message says what to install.
+
+    **Equivariance:** does not apply.
+    """
 
 
 class ScaleWarning(UserWarning):
-    """The size of a cloud does not fit the radii of a network's levels."""
+    """The size of a cloud does not fit the radii of a network's levels.
+
+    **Equivariance:** does not apply.
+    """
 
 
 def check_count(name: str, value: object, least: int = 1, *, none: bool = False) -> int | None:
@@ -50,6 +71,8 @@ def check_count(name: str, value: object, least: int = 1, *, none: bool = False)
 
     Raises:
         ArgumentError: it is no whole number, or too small.
+
+    **Equivariance:** does not apply.
     """
     if value is None and none:
         return None

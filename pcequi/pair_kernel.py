@@ -18,6 +18,7 @@ orientations: Bekkers et al., ICLR 2024.
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ COINCIDE = 1e-6
 _MOST = 4096
 
 
-def check_pairs(pairs) -> tuple[int, int, int, int]:
+def check_pairs(pairs: Sequence[int]) -> tuple[int, int, int, int]:
     """The numbers of functions along r, a, b and e, checked.
 
     Raises:

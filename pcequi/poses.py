@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import numbers
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 
 import torch
@@ -157,7 +158,9 @@ class GridPoses:
                 "or be a number of rotations, at least 1"
             ) from None
 
-    def grid(self, dtype=torch.float64, device=None) -> Tensor:
+    def grid(
+        self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
+    ) -> Tensor:
         """The rotations [K, 3, 3]."""
         return _grid(self.rotations, dtype, device).clone()  # what is kept is not to be written
 
@@ -348,7 +351,7 @@ class CentroidPoses:
 SAMPLERS = {c.__name__: c for c in (GridPoses, TangentPoses, NormalPoses, PairPoses, CentroidPoses)}
 
 
-def sampler_to_dict(sampler) -> dict:
+def sampler_to_dict(sampler: object) -> dict:
     """A pose sampler as plain values, for JSON.
 
     Raises:
@@ -367,7 +370,7 @@ def sampler_to_dict(sampler) -> dict:
     return {"type": type(sampler).__name__, **values}
 
 
-def sampler_from_dict(values: dict):
+def sampler_from_dict(values: dict) -> Callable[..., Poses]:
     """The pose sampler that ``sampler_to_dict`` described.
 
     Raises:

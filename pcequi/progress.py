@@ -16,7 +16,10 @@ Item = TypeVar("Item")
 
 
 class Task:
-    """A running piece of work; call it with (done, total) as it goes on."""
+    """A running piece of work; call it with (done, total) as it goes on.
+
+    **Equivariance:** does not apply.
+    """
 
     def __init__(self, progress: Progress | None, task: int | None):
         self._progress, self._task, self._begun = progress, task, 0

@@ -9,7 +9,7 @@ from torch import Tensor
 __all__ = ["short_repr"]
 
 
-def short_repr(value) -> str:
+def short_repr(value: object) -> str:
     """A dataclass by the shapes of its tensors, whose numbers would fill a page.
 
     To be its ``__repr__``; what was left at None is left out.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ class StoredTensor:
     row_bytes: int
 
 
-def read_header(file, path: Path) -> tuple[dict[str, StoredTensor], dict]:
+def read_header(file: BinaryIO, path: Path) -> tuple[dict[str, StoredTensor], dict]:
     """Where the tensors lie, by name, and the note of a safetensors file.
 
     Raises:
@@ -90,7 +91,7 @@ def read_header(file, path: Path) -> tuple[dict[str, StoredTensor], dict]:
     return tensors, note
 
 
-def stamp_of(file) -> tuple[int, ...]:
+def stamp_of(file: BinaryIO) -> tuple[int, ...]:
     """What tells this file from another that takes its place, or from its longer self.
 
     **Equivariance:** does not apply.
@@ -99,7 +100,7 @@ def stamp_of(file) -> tuple[int, ...]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def opened(path: Path):
+def opened(path: Path) -> BinaryIO:
     """The file, open for reading.
 
     Raises:
@@ -113,7 +114,7 @@ def opened(path: Path):
         raise damaged(path, error.strerror) from error
 
 
-def read_into(file, start: int, into: memoryview, path: Path) -> None:
+def read_into(file: BinaryIO, start: int, into: memoryview, path: Path) -> None:
     """Fill some bytes from a place in the file.
 
     Raises:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Batch, Data
 
 from pcequi.errors import ArgumentError, check_count
 from pcequi.models.hub import HubMixin
@@ -14,7 +15,7 @@ from pcequi.models.presets import preset
 from pcequi.nn.block import GroupConvBlock
 from pcequi.nn.lift_block import LiftBlock
 from pcequi.nn.pooling import GroupPool
-from pcequi.pose_graph import Level, PoseGraph
+from pcequi.pose_graph import Level, LevelGraph, PoseGraph
 from pcequi.poses import CentroidPoses
 
 #: Names of the weights that depend on the classes.
@@ -235,7 +236,7 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
             for level in self.levels
         )
 
-    def forward(self, data) -> Tensor:
+    def forward(self, data: Data | Batch | PoseGraph) -> Tensor:
         """Logits [G, num_classes] of a ``Data``, ``Batch`` or ``PoseGraph`` of G clouds; without
         a head what ``pooled`` gives.
 
@@ -266,7 +267,9 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
                     "take DataLoader(..., drop_last=True), or call model.eval()"
                 )
 
-    def pooled(self, data, turns: Sequence[Tensor] | None = None) -> Tensor:
+    def pooled(
+        self, data: Data | Batch | PoseGraph, turns: Sequence[Tensor] | None = None
+    ) -> Tensor:
         """What the head sees: mean and maximum of each level above the first,
         [G, 2 * sum(channels[1:])].
 
@@ -281,7 +284,9 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         pairs = zip(features[1:], graph.levels[1:], strict=True)
         return torch.cat([self.pool(x, level) for x, level in pairs], 1)
 
-    def level_features(self, data, turns: Sequence[Tensor] | None = None) -> list[Tensor]:
+    def level_features(
+        self, data: Data | Batch | PoseGraph, turns: Sequence[Tensor] | None = None
+    ) -> list[Tensor]:
         """Features of the representatives [M, C] of each level, the lifting one first.
 
         ``PoseGraph.to_points`` brings them to the points of the clouds.
@@ -326,8 +331,8 @@ class GroupConvClassifier(HubMixin, torch.nn.Module):
         self,
         number: int,
         x: Tensor | None,
-        level,
-        sources,
+        level: LevelGraph,
+        sources: Tensor | None,
         turns: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Features [M, C] of one level; ``x`` and ``sources`` are of the level below, ``turns``

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
+from torch_geometric.data import Batch, Data
 
 from pcequi.errors import ArgumentError
 from pcequi.pose_graph import TENSORS, PoseGraph
@@ -15,7 +16,7 @@ from pcequi.pose_graph.graph import check_entries
 __all__ = ["TensorNetwork", "export_network", "graph_tensors"]
 
 
-def graph_tensors(data) -> dict[str, Tensor]:
+def graph_tensors(data: Data | Batch | PoseGraph) -> dict[str, Tensor]:
     """The tensors of a pose graph by name, ``graph{level}_{name}`` as in a ``Data``.
 
     Args:
@@ -57,7 +58,7 @@ class TensorNetwork(torch.nn.Module):
         return self.model(PoseGraph.load(SimpleNamespace(**tensors)))
 
 
-def export_network(model: torch.nn.Module, data) -> ExportedProgram:
+def export_network(model: torch.nn.Module, data: Data | Batch | PoseGraph) -> ExportedProgram:
     """``torch.export`` of the network on precomputed graphs; sampling stays outside.
 
     The program takes ``graph_tensors(other)`` for any ``other`` that was built with levels of the

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pcequi.clouds import check_cloud
 from pcequi.errors import ArgumentError
+from pcequi.models.classifier import GroupConvClassifier
 from pcequi.pose_graph import build_pose_graph, read_carriers
 from pcequi.short_repr import short_repr
 
@@ -122,7 +123,7 @@ class CloudFeatures:
 
 
 def extract_features(
-    model, pos: Tensor, normal: Tensor | None = None, x: Tensor | None = None
+    model: GroupConvClassifier, pos: Tensor, normal: Tensor | None = None, x: Tensor | None = None
 ) -> CloudFeatures:
     """Run a network on one cloud and keep what every level computed.
 

@@ -11,12 +11,13 @@ from torch_geometric.data import Data
 from pcequi.clouds import check_cloud
 from pcequi.embedding import feature_projection
 from pcequi.errors import ArgumentError, DataError, ShapeError
+from pcequi.models.classifier import GroupConvClassifier
 from pcequi.ops import grouped_spmm
 from pcequi.pose_graph import GraphBuilder, LevelGraph, LevelStep, PoseGraph, batch_levels
 
 
 def forward_online(
-    model,
+    model: GroupConvClassifier,
     clouds: Data | Sequence[Tensor],
     normals: Sequence[Tensor | None] | None = None,
     projection: int = 8,
@@ -57,7 +58,7 @@ def forward_online(
 
 @torch.no_grad()
 def online_graph(
-    model,
+    model: GroupConvClassifier,
     clouds: Data | Sequence[Tensor],
     normals: Sequence[Tensor | None] | None = None,
     projection: int = 8,

@@ -27,6 +27,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
 
 from pcequi.constants import constant
 from pcequi.errors import ArgumentError
@@ -121,7 +122,7 @@ def _plackett_luce(score: Tensor) -> Tensor:
     return score[:, 0] / score.sum(1) * score[:, 1] / (score[:, 1] + score[:, 2])
 
 
-def averaged_pooled(model: nn.Module, data) -> Tensor:
+def averaged_pooled(model: nn.Module, data: Data | Batch | PoseGraph) -> Tensor:
     """What a network pools, averaged over the orders of the axes that the clouds leave in doubt.
 
     The network runs once, and once more for each other order, on the clouds where that has a
@@ -158,7 +159,7 @@ def averaged_pooled(model: nn.Module, data) -> Tensor:
     return out
 
 
-def averaged_logits(model: nn.Module, data) -> Tensor:
+def averaged_logits(model: nn.Module, data: Data | Batch | PoseGraph) -> Tensor:
     """Logits [G, num_classes] from ``averaged_pooled``: what ``pcequi predict`` and ``evaluate`` go
     by.
 

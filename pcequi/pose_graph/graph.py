@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Batch, Data
 
 from pcequi.clouds import check_floating
 from pcequi.errors import ArgumentError, ShapeError
@@ -219,7 +220,7 @@ class PoseGraph:
 
     __repr__ = short_repr
 
-    def store(self, data):
+    def store(self, data: Data) -> Data:
         """Attach to a PyG ``Data``, in place of a graph that is there, and return it.
 
         Raises:
@@ -240,7 +241,7 @@ class PoseGraph:
         return data
 
     @classmethod
-    def load(cls, data) -> PoseGraph:
+    def load(cls, data: Data | Batch) -> PoseGraph:
         """From a ``Data`` or ``Batch`` that ``store`` filled.
 
         Raises:

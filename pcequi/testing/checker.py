@@ -127,7 +127,9 @@ def check_equivariance(
     return EquivarianceReport(True, None, "", errors, found, notes=tuple(notes))
 
 
-def assert_equivariant(function: Callable[[Tensor], Tensor], pos=None, **settings) -> None:
+def assert_equivariant(
+    function: Callable[[Tensor], Tensor], pos: Tensor | Sequence[Tensor] | None = None, **settings
+) -> None:
     """``check_equivariance`` for tests: nothing, or an error with the report.
 
     Args:

@@ -9,7 +9,7 @@ failed, and returns None (it is not that) or evidence: figures by name.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -25,8 +25,11 @@ __all__ = ["EXPERIMENTS", "attempt"]
 Evidence = dict[str, float] | None
 
 
-def attempt(call, *args) -> float:
-    """The largest figure of an experiment; NaN where the function cannot run it."""
+def attempt(call: Callable[..., dict], *args) -> float:
+    """The largest figure of an experiment; NaN where the function cannot run it.
+
+    **Equivariance:** does not apply.
+    """
     try:
         return max(call(*args).values())
     except Exception:  # a cloud that the function was never meant for

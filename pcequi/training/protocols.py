@@ -26,7 +26,10 @@ PROTOCOLS = ("z/z", "z/SO3", "SO3/SO3")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How clouds are turned: ``train`` and ``test`` are each ``"z"`` or ``"SO3"``."""
+    """How clouds are turned: ``train`` and ``test`` are each ``"z"`` or ``"SO3"``.
+
+    **Equivariance:** names what a network is tested on.
+    """
 
     train: str
     test: str

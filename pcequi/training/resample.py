@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -131,7 +131,7 @@ def resampled_clouds(
     clouds: Sequence[Tensor],
     number: int,
     seed: int = 0,
-    progress=None,
+    progress: Callable[[int, int], None] | None = None,
     *,
     first: int = 0,
     workers: int = 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -218,7 +218,7 @@ def precompute(
     seed: int = 0,
     cache: str | Path | None = None,
     workers: int | None = None,
-    progress=None,
+    progress: Callable[[int, int], None] | None = None,
     ranks: Ranks = ALONE,
 ) -> GraphStore:
     """The graphs of a split whose clouds are turned by a protocol.

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from pcequi.errors import DataError
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def as_array(value) -> np.ndarray:
+
+def as_array(value: np.ndarray | Tensor | Sequence) -> np.ndarray:
     """A tensor (wherever it is, with a gradient or without), an array or a list, in float64.
 
     **Equivariance:** does not apply.
@@ -17,7 +23,7 @@ def as_array(value) -> np.ndarray:
     return np.asarray(value, dtype=np.float64)
 
 
-def finite_array(name: str, value) -> np.ndarray:
+def finite_array(name: str, value: np.ndarray | Tensor | Sequence) -> np.ndarray:
     """The same, of numbers that can be drawn.
 
     Raises:

@@ -8,11 +8,15 @@ point lies, so equal colours in two clouds mean equal geometry.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.viz.arrays import finite_array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PALE = (0.80, 0.81, 0.83)  # points that a picture is not about
 UNLIKE = (0.62, 0.63, 0.65)  # poses of another shape that none of the first is like
@@ -37,6 +41,8 @@ class FeatureBasis:
     Attributes:
         mean: [D]. axes: [D, 3], orthonormal columns (zero where there is no
             further component). low, high: [3], projections of the range's ends.
+
+    **Equivariance:** as invariant as the embeddings are.
     """
 
     mean: np.ndarray
@@ -45,7 +51,7 @@ class FeatureBasis:
     high: np.ndarray
 
 
-def feature_basis(embedding) -> FeatureBasis:
+def feature_basis(embedding: np.ndarray | Tensor) -> FeatureBasis:
     """The first three principal components of some embeddings.
 
     **Sign:** each component points where its third moment (skewness) is
@@ -83,7 +89,7 @@ def feature_basis(embedding) -> FeatureBasis:
     return FeatureBasis(mean, axes, low, high)
 
 
-def feature_colors(embedding, basis: FeatureBasis | None = None) -> np.ndarray:
+def feature_colors(embedding: np.ndarray | Tensor, basis: FeatureBasis | None = None) -> np.ndarray:
     """Red, green and blue from the first three principal components.
 
     Args:
@@ -113,7 +119,7 @@ def feature_colors(embedding, basis: FeatureBasis | None = None) -> np.ndarray:
     return 0.08 + 0.84 * np.where(flat, 0.5, value).clip(0, 1)
 
 
-def representative_palette(embedding) -> np.ndarray:
+def representative_palette(embedding: np.ndarray | Tensor) -> np.ndarray:
     """One colour for each representative: like hues for like geometry.
 
     The hue is the rank along the first principal component of the
@@ -143,7 +149,7 @@ def representative_palette(embedding) -> np.ndarray:
     return _oklch_to_rgb(lightness, np.full(len(rows), 0.14), hue)
 
 
-def distance_colors(distance, largest: float | None = None) -> np.ndarray:
+def distance_colors(distance: np.ndarray | Tensor, largest: float | None = None) -> np.ndarray:
     """Embedding distance to the representative, on a perceptually even scale.
 
     Args:
@@ -169,7 +175,7 @@ def distance_colors(distance, largest: float | None = None) -> np.ndarray:
     return colormaps[COLORMAP](values / largest if largest > 0 else values * 0)[:, :3]
 
 
-def evidence_limit(evidence) -> float:
+def evidence_limit(evidence: np.ndarray | Tensor) -> float:
     """End of a symmetric scale for evidence: the 98 % quantile of its size.
 
     Args:
@@ -184,7 +190,7 @@ def evidence_limit(evidence) -> float:
     return float(np.quantile(size, _RANGE[1])) if size.size else 0.0
 
 
-def evidence_colors(evidence, largest: float | None = None) -> np.ndarray:
+def evidence_colors(evidence: np.ndarray | Tensor, largest: float | None = None) -> np.ndarray:
     """Evidence for a class, on a scale with a neutral middle.
 
     Args:
@@ -211,7 +217,9 @@ def evidence_colors(evidence, largest: float | None = None) -> np.ndarray:
     return colormaps[EVIDENCE_COLORMAP](0.5 + 0.5 * share.clip(-1, 1))[:, :3]
 
 
-def highlight_colors(assignment, index, chosen: int) -> np.ndarray:
+def highlight_colors(
+    assignment: np.ndarray | Tensor, index: np.ndarray | Tensor, chosen: int
+) -> np.ndarray:
     """Points with a pose that one representative stands for, all others pale.
 
     Args:

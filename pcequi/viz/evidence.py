@@ -25,24 +25,24 @@ propagating activation differences" (2017), where the rule is a baseline.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError
-from pcequi.models.classifier import check_head
+from pcequi.models.classifier import GroupConvClassifier, check_head
 from pcequi.models.orders import averaged_logits
 from pcequi.ops import check_radius
-from pcequi.pose_graph import PoseGraph, build_pose_graph
+from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
 from pcequi.viz.levels import LevelView
 
 REMOVED = 0.2  # radius of the places that are left out, where clouds have unit radius
 
 
 def representative_evidence(
-    model, graph: PoseGraph, target: int | None = None
+    model: GroupConvClassifier, graph: PoseGraph, target: int | None = None
 ) -> tuple[list[Tensor], Tensor]:
     """Gradient times feature of every representative, level by level.
 
@@ -93,7 +93,11 @@ def _class(target: int | None, logits: Tensor) -> int:
 
 
 def with_evidence(
-    view: LevelView, model, levels, level: int, target: int | None = None
+    view: LevelView,
+    model: GroupConvClassifier,
+    levels: Sequence[Level],
+    level: int,
+    target: int | None = None,
 ) -> tuple[LevelView, dict]:
     """A view with the evidence of its points for a class.
 
@@ -133,8 +137,8 @@ def with_evidence(
 
 def with_removal(
     view: LevelView,
-    model,
-    levels,
+    model: GroupConvClassifier,
+    levels: Sequence[Level],
     target: int | None = None,
     *,
     radius: float = REMOVED,

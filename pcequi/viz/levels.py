@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pcequi.errors import ArgumentError
-from pcequi.pose_graph import SampledLevel, build_pose_graph
+from pcequi.pose_graph import Level, SampledLevel, build_pose_graph
 from pcequi.pose_graph.point_numbers import check_points_alone
 from pcequi.poses import CentroidPoses
 from pcequi.viz.arrays import as_array
@@ -37,6 +38,8 @@ class LevelView:
             first's own poses, its covering radius [N', K].
         evidence: of each of the level's points [N'], see ``viz.evidence``;
             None where none was computed.
+
+    **Equivariance:** ``pos`` and the poses move with the cloud, the rest stays.
     """
 
     pos: Tensor
@@ -99,7 +102,9 @@ class LevelView:
         return self.equals[self.assignment] == self.equals[self.index_of(name)]
 
 
-def sample_level(pos, levels, level: int = 1, rotation: int = 0) -> LevelView:
+def sample_level(
+    pos: Tensor | np.ndarray, levels: Sequence[Level], level: int = 1, rotation: int = 0
+) -> LevelView:
     """Sample a cloud as a network does, and look at one level.
 
     Args:

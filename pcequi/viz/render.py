@@ -48,7 +48,10 @@ NO_DISPLAY = (
 
 
 class RenderError(PcequiError, RuntimeError):
-    """No picture could be drawn; the message says why, and what to try."""
+    """No picture could be drawn; the message says why, and what to try.
+
+    **Equivariance:** does not apply.
+    """
 
 
 def has_display() -> bool:

@@ -44,7 +44,7 @@ class PaddedClouds:
         return self.pos.sum(1, keepdim=True) / self.num[:, None, None]
 
 
-def pad_clouds(clouds: list[Tensor], device) -> PaddedClouds:
+def pad_clouds(clouds: list[Tensor], device: torch.device | str) -> PaddedClouds:
     """Clouds [N, 3] as one array, centred, in float64.
 
     **Equivariance:** moves with the clouds.
