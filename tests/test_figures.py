@@ -159,8 +159,8 @@ EQUIVARIANCE = [
     (FIGURES, "| world-fixed grid of frames, elements", power(check["finite_group_error"])),
     (
         FIGURES,
-        "| world-fixed grids of 24 / 96",
-        f"{check['grid_error']['24']:.2f} / {check['grid_error']['96']:.2f}",
+        f"| world-fixed grids of {' / '.join(check['grid_error'])}",
+        " / ".join(f"{error:.2f}" for error in check["grid_error"].values()),
     ),
     (FIGURES, "| all poses as representatives, against", power(check["dense_agreement"])),
     (README, "| change of the logits", "32 clouds", power(check["invariance_float64"])),
