@@ -41,17 +41,20 @@ def farthest_point_sampling(
     key: Tensor | None = None,
     tolerance: float = 0.0,
     turned: Tensor | None = None,
+    batch: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """FPS over the rows of ``x`` (one cloud).
+    """FPS over the rows of ``x``, cloud by cloud.
 
     Args:
         x: embeddings or positions [P, D], P >= 1, float32 or float64.
-        num: picks, at most P.
+        num: picks, at most P, of each cloud.
         key: tie-breaker [P]; by default the row order decides.
         tolerance: stop as soon as every row is within this distance of a pick
             (units of ``x``); 0 never stops early.
         turned: what each row looks like under the K elements of a group
             [P, K, D], the identity first; a pick then stands for all K of its rows.
+        batch: sorted cloud of each row [P], or None for one cloud. The picks of the first cloud
+            come first; clouds without rows have none.
 
     Returns:
         ``index`` [M] of the picks in order, the row farthest from the mean of ``x`` first
@@ -61,14 +64,18 @@ def farthest_point_sampling(
         ``turned`` the assignment is pick * K + element, in [0, M * K).
 
     Raises:
-        ArgumentError: ``num`` is not in [1, P], or ``tolerance`` negative.
-        ShapeError: ``x`` is not of 32 or 64 bits, or ``key`` or ``turned`` does not fit it.
-        DataError: squared distances between rows, or keys, are NaN or infinite.
+        ArgumentError: ``num`` is not in [1, P], or not in every cloud, or ``tolerance`` negative.
+        ShapeError: ``x`` is not of 32 or 64 bits, or ``key``, ``turned`` or ``batch`` does not fit
+            it.
+        DataError: squared distances between rows, or keys, are NaN or infinite; a batch that is
+            not sorted.
 
     **Equivariance:** picks depend on distances and ``key`` alone, so they move
     with any isometry of ``x`` that leaves ``key`` in place, as far from the origin as its
     type can tell rows apart.
     """
+    if batch is not None:
+        return _each_cloud(x, num, key, tolerance, turned, batch)
     size = len(x)
     if not 1 <= num <= size:
         raise ArgumentError(
@@ -97,6 +104,54 @@ def farthest_point_sampling(
     else:
         index, assignment, d2 = _fps_torch(x, turned, num, key, stop)
     return index, assignment, d2.sqrt()
+
+
+def _each_cloud(x, num, key, tolerance, turned, batch) -> tuple[Tensor, Tensor, Tensor]:
+    """FPS of each cloud by itself, counted through all of them."""
+    clouds, picks, found = check_batch("batch", batch, x).tolist(), 0, []
+    group = 1 if turned is None or turned.dim() < 2 else turned.shape[1]
+    for name, value in (("key", key), ("turned", turned)):
+        if value is not None and len(value) != len(x):
+            raise ShapeError(
+                f"`{name}` (={list(value.shape)}) must have the rows of `x` (={len(x)})"
+            )
+    start = 0
+    for rows in filter(None, clouds):
+        some = slice(start, start + rows)
+        own = {
+            name: None if value is None else value[some]
+            for name, value in (("key", key), ("turned", turned))
+        }
+        index, assignment, distance = farthest_point_sampling(
+            x[some], num, tolerance=tolerance, **own
+        )
+        found.append((index + start, assignment + picks * group, distance))
+        start, picks = start + rows, picks + len(index)
+    if not found:
+        raise ArgumentError(
+            f"`num` (={num}) must be between 1 and the number of rows (=0); add points"
+        )
+    return tuple(map(torch.cat, zip(*found, strict=True)))
+
+
+def check_batch(name: str, batch: Tensor, points: Tensor) -> Tensor:
+    """How many of the points are of each cloud, by a sorted ``batch``.
+
+    Raises:
+        ShapeError: it is not of whole numbers, one a point.
+        DataError: it is not sorted from 0 on.
+
+    **Equivariance:** does not apply.
+    """
+    whole = not (batch.is_floating_point() or batch.is_complex() or batch.dtype == torch.bool)
+    if batch.shape != (len(points),) or not whole:
+        raise ShapeError(
+            f"`{name}` (={list(batch.shape)}, {batch.dtype}) must be whole numbers, [points] "
+            f"(={len(points)})"
+        )
+    if torch.cat([batch[:1] < 0, batch[1:] < batch[:-1]]).any():
+        raise DataError(f"`{name}` is not sorted from 0 on; sort the points by cloud first")
+    return torch.bincount(batch)
 
 
 def check_rows(x: Tensor) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.ops.backends import HAS_NUMBA, HAS_TORCH_CLUSTER
+from pcequi.ops.fps import check_batch
 
 # Rows of the distance matrix held at once by the pure torch path.
 _CHUNK = 2048
@@ -67,15 +68,7 @@ def _clouds(
     ):
         if batch is None:
             raise ArgumentError(f"`{name}` (=None) is needed where the other batch is given")
-        whole = not (batch.is_floating_point() or batch.is_complex() or batch.dtype == torch.bool)
-        if batch.shape != (len(points),) or not whole:
-            raise ShapeError(
-                f"`{name}` (={list(batch.shape)}, {batch.dtype}) must be whole numbers, [points] "
-                f"(={len(points)})"
-            )
-        if torch.cat([batch[:1] < 0, batch[1:] < batch[:-1]]).any():
-            raise DataError(f"`{name}` is not sorted from 0 on; sort the points by cloud first")
-        counts.append(torch.bincount(batch))
+        counts.append(check_batch(name, batch, points))
     most = max(map(len, counts))
     ends = [F.pad(count, (1, most - len(count))).cumsum(0) for count in counts]
     sources, queries = torch.stack(ends).tolist()  # one wait for a GPU

@@ -179,3 +179,39 @@ def test_the_kernel_picks_rows_where_nothing_compares():
     limits = TIE, ZERO, NOISE, 0.0
     index, _, _ = kernels.fps(x.numpy(), x[:, None].numpy(), 4, x[:, 0].numpy(), *limits)
     assert (index >= 0).all() and (index < 200).all()
+
+
+@pytest.mark.backend
+def test_clouds_of_a_batch_are_sampled_as_alone(generator):
+    sizes, group = (9, 0, 14, 6), 3
+    x = torch.randn(sum(sizes), 4, dtype=torch.float64, generator=generator)
+    turned = torch.stack([x, x.roll(1, 1), x.roll(2, 1)], 1)
+    key = torch.randn(len(x), dtype=torch.float64, generator=generator)
+    batch = torch.repeat_interleave(torch.arange(4), torch.tensor(sizes))
+    together = farthest_point_sampling(x, 5, key=key, turned=turned, batch=batch)
+    start = picks = 0
+    for size in (9, 14, 6):
+        rows = slice(start, start + size)
+        own = {"key": key[rows], "turned": turned[rows]}
+        index, assignment, distance = farthest_point_sampling(x[rows], 5, **own)
+        assert torch.equal(together[0][picks : picks + 5], index + start)
+        assert torch.equal(together[1][rows], assignment + picks * group)
+        assert torch.equal(together[2][rows], distance)
+        start, picks = start + size, picks + 5
+    loose = farthest_point_sampling(x, 5, tolerance=100.0, batch=batch)
+    assert loose[0].shape == (3,) and torch.equal(loose[1].unique(), torch.arange(3))
+
+
+def test_batches_that_do_not_fit_are_refused(generator):
+    x, batch = torch.randn(8, 3, generator=generator), torch.arange(8) // 4
+    with pytest.raises(ArgumentError, match=r"`num` \(=5\) must be between 1 and .*rows \(=4\)"):
+        farthest_point_sampling(x, 5, batch=batch)
+    with pytest.raises(DataError, match="`batch` is not sorted"):
+        farthest_point_sampling(x, 2, batch=batch.flip(0))
+    for wrong in (batch[:5], batch.float()):
+        with pytest.raises(ShapeError, match=r"`batch` .* must be whole numbers, \[points\] \(=8"):
+            farthest_point_sampling(x, 2, batch=wrong)
+    with pytest.raises(ShapeError, match=r"`key` \(=\[9\]\) must have the rows of `x` \(=?8"):
+        farthest_point_sampling(x, 2, key=torch.zeros(9), batch=batch)
+    with pytest.raises(ArgumentError, match="`num`"):
+        farthest_point_sampling(x[:0], 2, batch=batch[:0])
