@@ -14,6 +14,7 @@ from pcequi.constants import constant
 from pcequi.errors import ArgumentError, DataError, ShapeError, check_count
 from pcequi.lloyd import lloyd
 from pcequi.ops import farthest_point_sampling
+from pcequi.ops.precision import own_precision
 from pcequi.orbits import Orbits
 from pcequi.short_repr import short_repr
 
@@ -186,6 +187,7 @@ class FeatureSampler:
             return max(1, round(self.ratio * poses))
         return poses if self.num is None else min(self.num, poses)
 
+    @own_precision
     def __call__(
         self,
         embedding: Tensor,
