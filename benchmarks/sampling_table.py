@@ -3,10 +3,10 @@
     python benchmarks/sampling_table.py --source FILE [--shapes 16]
 
 For each budget and method: the share of the variance of the level-1 geometric
-embeddings that is lost when every pose takes its representative's embedding
-(mean over test shapes of ModelNet40; lower is better), and the covering radius
-in units of the spread. ``mean``: each cluster stands for the mean of its
-members instead of its representative.
+embeddings that is lost when every pose takes its representative's embedding, or a mean of
+six (mean over test shapes of ModelNet40; lower is better), and the covering radius
+in units of the spread. ``mean``: representatives stand for the rows that lose least, with
+the nearest alone the means of their clusters.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from pcequi.centers import center_rows
 from pcequi.datasets import ModelNet
 from pcequi.embedding import geometric_embedding
 from pcequi.normals import estimate_normals
@@ -41,6 +42,10 @@ def methods(num: int) -> dict[str, FeatureSampler]:
         "FPS": FeatureSampler(num=num),
         "FPS, 3 Lloyd steps, medoid": FeatureSampler(num=num, refine=3),
         "FPS, 3 Lloyd steps, mean": FeatureSampler(num=num, refine=3, center="mean"),
+        "FPS, 3 Lloyd steps, six blended, medoid": FeatureSampler(num=num, refine=3, blend=6),
+        "FPS, 3 Lloyd steps, six blended, mean": FeatureSampler(
+            num=num, refine=3, blend=6, center="mean"
+        ),
         "FPS and 2 Lloyd steps on 64 random points, medoid": FeatureSampler(
             num=num, refine=2, seeds=64
         ),
@@ -67,8 +72,9 @@ def measure(pos: torch.Tensor, kind: str, generator: torch.Generator) -> dict:
                 seed_rows=seeds if method.seeds else None,
                 generator=generator,
             )
+            rows = center_rows(chosen, z) if method.center == "mean" else z[chosen.index]
             out[name, num] = (
-                float(chosen.distance.square().mean() / spread),
+                float((z - chosen.spread(rows)).square().sum(1).mean() / spread),
                 float(chosen.covering_radius[0] / spread.sqrt()),
             )
     return out
