@@ -23,8 +23,8 @@ from pcequi.sampling import Representatives
 
 __all__ = ["LEAST", "center_rows", "center_weights", "fitted_rows", "fitted_weights"]
 
-#: Weights, and entries of rows, up to this share of the largest beside them are left out where
-#: poses share several representatives: they fall off quickly.
+#: Weights, and entries of rows, up to this share of the largest beside them are left out: they
+#: fall off quickly.
 LEAST = 0.01
 
 
@@ -41,6 +41,9 @@ def center_rows(chosen: Representatives, rows: Tensor, products: Tensor | None =
 
     **Equivariance:** as the rows.
     """
+    if chosen.shared.shape[1] == 1:
+        total = rows.new_zeros(chosen.num, rows.shape[1]).index_add_(0, chosen.assignment, rows)
+        return total / chosen.multiplicity.clamp_min(1).to(rows)[:, None]
     share, signs = _first_shares(chosen, products)
     return fitted_rows(share, rows.to(share).unflatten(0, (-1, len(signs))), signs).to(rows)
 
@@ -48,7 +51,8 @@ def center_rows(chosen: Representatives, rows: Tensor, products: Tensor | None =
 def center_weights(
     chosen: Representatives, products: Tensor | None = None, first: bool = False
 ) -> Tensor:
-    """How much of the row of each pose is in the row of each representative.
+    """How much of the row of each pose is in the row of each representative, where poses share
+    several. It takes P M^2 operations, a K-th with orbits of half turns.
 
     Args:
         chosen: of one cloud, of P poses.
@@ -56,13 +60,13 @@ def center_weights(
         first: of the first pose of each orbit alone.
 
     Returns:
-        [M, P], or [M / K, P]; where poses share several representatives, without the smallest.
+        [M, P], or [M / K, P], without the smallest.
 
     **Equivariance:** unchanged when the shares are; poses of an orbit have each other's weights,
     turned.
     """
     share, signs = _first_shares(chosen, products)
-    weight = fitted_weights(share, signs, LEAST if chosen.shared.shape[1] > 1 else 0.0)
+    weight = fitted_weights(share, signs, LEAST)
     if len(signs) > 1 and not first:
         weight = weight[:, :, products].movedim(2, 1)
     elif len(signs) == 1 and first and products is not None:
@@ -92,7 +96,7 @@ def fitted_rows(share: Tensor, rows: Tensor, signs: Tensor) -> Tensor:
     return torch.einsum("ak,...amd->...mkd", signs, each).flatten(-3, -2)
 
 
-def fitted_weights(share: Tensor, signs: Tensor, least: float = LEAST) -> Tensor:
+def fitted_weights(share: Tensor, signs: Tensor, least: float) -> Tensor:
     """``center_weights`` of the first pose of each orbit, [..., M / K, N, K], from what
     ``fitted_rows`` takes; those up to a share ``least`` of the largest are zero.
 

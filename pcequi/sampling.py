@@ -101,8 +101,9 @@ class FeatureSampler:
         refine: Lloyd steps after the choice ("fps" and "random").
         center: what a representative stands for: "medoid" (the member nearest
             to the cluster's mean) or "mean" (the mean of its members' rows; with ``blend`` the
-            rows from which all poses are had back with the least error, see ``centers``; it takes
-            as many numbers as poses times representatives while a graph is made).
+            rows from which all poses are had back with the least error, see ``centers``. While a
+            graph is made that takes a number for each pose and representative, and time that grows
+            with the square of the representatives).
         seeds: FPS and Lloyd run on the poses of the first ``seeds`` points of
             a spatial FPS order instead of on all; all are assigned at the end. Of
             no effect where these have fewer poses than the budget, as without ``num`` and

@@ -66,6 +66,10 @@ LEFT_OUT = {
     "tolerance": grids(tolerance=0.3),
     "ratio": grids(num=None, ratio=0.2),
     "mean": grids(center="mean"),
+    "mean of axes": [
+        replace(level, sampling=replace(level.sampling, center="mean", orbits=True))
+        for level in pairs()
+    ],
     "mean of rings": grids("C4", orbits=True, blend=6, center="mean"),
     "random": grids(method="spatial", refine=0),
     "all points": [replace(grids()[0], num_points=None)],
@@ -118,7 +122,9 @@ def test_a_batch_equals_its_clouds_one_by_one(name, generator, monkeypatch):
     monkeypatch.setattr(build, "build_pose_graph", None)  # nothing may fall back
     # Points with fewer than three neighbours have normals that are perpendicular to an
     # offset but for rounding, which decides whether their pairs leave an entry of 1e-17.
-    check_same(build_pose_graphs(clouds, levels), wanted, entries=name != "pairs")
+    # Means of rows have their columns in another order.
+    entries = name not in ("pairs", "fitted, nearest")
+    check_same(build_pose_graphs(clouds, levels), wanted, entries=entries)
 
 
 @pytest.mark.parametrize("name", LEFT_OUT)
@@ -141,7 +147,9 @@ def test_presets_are_covered_on_synthetic_shapes(name, generator, monkeypatch):
     assert len({len(cloud) for cloud in clouds}) > 1 and all(len(c) > 512 for c in clouds)
     wanted = one_by_one(clouds, levels)
     monkeypatch.setattr(build, "build_pose_graph", None)
-    check_same(build_pose_graphs(clouds, levels), wanted, entries=name != "pairs")
+    # Means of rows have their columns in another order.
+    entries = name not in ("pairs", "fitted, nearest")
+    check_same(build_pose_graphs(clouds, levels), wanted, entries=entries)
 
 
 def test_symmetric_and_degenerate_clouds(named_cloud, generator):

@@ -202,11 +202,25 @@ def test_combined_rows_of_turned_poses(compiled, generator, monkeypatch):
     torch.testing.assert_close(matrix(found, 8), matrix(wanted, 8))
 
 
+def test_combined_rows_of_small_numbers_and_of_nothing(sparse):
+    ptr, col, val = sparse
+    weight = torch.ones(4, 6, dtype=torch.float64)
+    found = combined_rows(weight, ptr, col.to(torch.uint16), val, 8)
+    for one, other in zip(found, combined_rows(weight, *sparse, 8)):
+        assert torch.equal(one, other)
+    ptr, col, val = combined_rows(weight, torch.zeros_like(ptr), col[:0], val[:0], 0)
+    assert len(ptr) == 21 and len(col) == len(val) == int(ptr[-1]) == 0
+
+
 def test_rows_that_do_not_fit_are_refused(sparse):
     ptr, col, val = sparse
     with pytest.raises(ShapeError, match=r"`weight` \(=\[4, 7\]\) must be \[M, P\]"):
         combined_rows(torch.ones(4, 7), ptr, col, val, 8)
-    with pytest.raises(ShapeError, match=r"`col` \(=1\) and `val`"):
+    with pytest.raises(ShapeError, match=r"`ptr` .* must rise from 0 to .*`col` \(=1\) and `val`"):
         combined_rows(torch.ones(4, 6), ptr, col[:1], val, 8)
+    with pytest.raises(ShapeError, match=r"`ptr` \(from 0 to .* must rise"):
+        combined_rows(
+            torch.ones(4, 6), torch.cat([ptr[:1], ptr[1:2] + 10**11, ptr[2:]]), col, val, 8
+        )
     with pytest.raises(ArgumentError, match=r"`col` \(from .* must be in \[0, 3\)"):
         combined_rows(torch.ones(4, 6), ptr, col, val, 3)

@@ -87,8 +87,8 @@ def read_header(content: bytes) -> tuple[str, list[Element], int] | None:
                     elements.append(Element(_ascii(name), int(length)))
                 case ["property", "list", count, kind, name]:
                     elements[-1].add(_ascii(name), _TYPES[kind], _TYPES[count])
-                case ["property", kind, name]:
-                    elements[-1].add(_ascii(name), _TYPES[kind], None)
+                case ["property", kind, *name] if name and kind != "list":  # some have blanks
+                    elements[-1].add(_ascii("_".join(name)), _TYPES[kind], None)
                 case ["format" | "element" | "property", *_]:
                     raise ValueError
         except (ValueError, LookupError):

@@ -245,16 +245,19 @@ def combined_rows(
             f"(={len(ptr) - 1} rows) has"
         )
     if val.device.type == "cpu":
-        if not len(val) == len(col) == int(ptr[-1]):
+        if int(ptr[0]) != 0 or (ptr[1:] < ptr[:-1]).any() or not len(val) == len(col) == ptr[-1]:
             raise ShapeError(
-                f"`col` (={len(col)}) and `val` (={len(val)}) must be as many as `ptr` says "
-                f"(={int(ptr[-1])})"
+                f"`ptr` (from {int(ptr[0])} to {int(ptr[-1])}) must rise from 0 to as many as "
+                f"`col` (={len(col)}) and `val` (={len(val)}) have"
             )
-        if len(col) and not 0 <= int(col.min()) <= int(col.max()) < columns:
+        wide = col.long()  # torch compares no unsigned numbers of 16 bits
+        if len(col) and not 0 <= int(wide.min()) <= int(wide.max()) < columns:
             raise ArgumentError(
-                f"`col` (from {int(col.min())} to {int(col.max())}) must be in [0, {columns})"
+                f"`col` (from {int(wide.min())} to {int(wide.max())}) must be in [0, {columns})"
             )
     basis = (len(ptr) - 1) // points
+    if not len(col):
+        return ptr.new_zeros(len(weight) * basis + 1), col, val
     if HAS_NUMBA and val.device.type == "cpu":
         from pcequi.ops.compiled import sparse
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pcequi.centers import LEAST, center_rows, center_weights
-from pcequi.ops import combined_rows, grouped_spmm, turned_rows
+from pcequi.ops import coalesce_rows, combined_rows, grouped_spmm, turned_rows
 from pcequi.orbits import basis_turns, group_products
 from pcequi.pose_graph.edges import pose_operator
 from pcequi.pose_graph.level import Level
@@ -102,13 +102,31 @@ class LevelStep:
         )
         if turns is not None:
             turns = tuple(t.to(rows[1].device) for t in turns)
+        if fitted and chosen.shared.shape[1] == 1:
+            rows = rows if turns is None else turned_rows(*rows, *turns)
+            return self._means(rows, chosen, size if self._first_alone(turns) else 1)
         if fitted:
             weight = center_weights(chosen, self._products(), first=turns is not None)
-            least = LEAST if chosen.shared.shape[1] > 1 else 0
-            rows = combined_rows(weight, *rows, below.num, turns=turns, least=least)
-        if turns is not None and self.number not in self.builder.first_only:
+            rows = combined_rows(weight, *rows, below.num, turns=turns, least=LEAST)
+        if turns is not None and not self._first_alone(turns):
             rows = turned_rows(*rows, *turns)
         return rows
+
+    def _first_alone(self, turns) -> bool:
+        """Whether the rows of the first pose of each point are all that is wanted."""
+        return turns is not None and self.number in self.builder.first_only
+
+    def _means(self, rows, chosen: Representatives, size: int):
+        """Means of the rows of all poses over the members of each ``size``-th representative."""
+        ptr, col, val = rows
+        basis, below = self.level.basis, self.builder.below.num
+        row = torch.repeat_interleave(torch.arange(len(ptr) - 1), ptr[1:] - ptr[:-1])
+        member = chosen.assignment[row // basis]
+        val = val / chosen.multiplicity.to(val)[member]
+        kept = member % size == 0
+        row = member // size * basis + row % basis
+        entries = (part[kept] for part in (row, col, val))
+        return coalesce_rows(*entries, chosen.num // size * basis, below)
 
     def _fits(self, chosen: Representatives) -> bool:
         """Whether representatives stand for more than the pose that they are named after."""

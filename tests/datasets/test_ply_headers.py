@@ -162,3 +162,12 @@ def test_a_line_that_is_none_of_a_header_is_told(tmp_path, form):
     twice = head.replace(b"element face", b"element vertex")
     with pytest.raises(FileError, match="its header has two elements 'vertex'"):
         sampled(tmp_path / "mesh.ply", twice + body)
+
+
+def test_a_name_may_have_a_blank(tmp_path):
+    head = ["ply", "format ascii 1.0", "element vertex 3", *(f"property float {n}" for n in "xyz")]
+    head += ["property double time stamp", "end_header", "0 0 0 5", "1 0 0 6", "0 2 0 7", ""]
+    path = tmp_path / "scan.ply"
+    path.write_text("\n".join(head))
+    cloud = read_points(path, 3, normalize=False).pos
+    assert sorted(cloud.tolist()) == [[0, 0, 0], [0, 2, 0], [1, 0, 0]]

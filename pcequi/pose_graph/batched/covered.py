@@ -73,7 +73,8 @@ def _sampled(levels: Sequence[Level], number: int) -> bool:
     # A sampler derived from one of these may put its poses elsewhere.
     if type(poses) not in (GridPoses, NormalPoses) or level.num_points is None:
         return False
-    plain = sampler.method == "fps" and (sampler.center == "medoid" or sampler.orbits)
+    fitted = sampler.orbits and type(poses) is GridPoses  # of which it knows the rows of all poses
+    plain = sampler.method == "fps" and (sampler.center == "medoid" or fitted)
     if not plain or sampler.num is None or sampler.tolerance is not None:
         return False
     turns = 1
