@@ -67,6 +67,7 @@ POSES = {
 SAMPLINGS = {
     "dense": {"num": None},
     "means": {"num": 20, "refine": 2, "center": "mean"},
+    "fitted": {"num": 24, "refine": 1, "blend": 3, "center": "mean"},
     "blended": {"num": 24, "refine": 1, "blend": 3},
     "a tolerance": {"num": None, "tolerance": 0.4},
     "nearest points": {"num": 16, "method": "spatial"},

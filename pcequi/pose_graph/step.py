@@ -120,7 +120,8 @@ class LevelStep:
         """Means of the rows of all poses over the members of each ``size``-th representative."""
         ptr, col, val = rows
         basis, below = self.level.basis, self.builder.below.num
-        row = torch.repeat_interleave(torch.arange(len(ptr) - 1), ptr[1:] - ptr[:-1])
+        every = torch.arange(len(ptr) - 1, device=ptr.device)
+        row = torch.repeat_interleave(every, ptr[1:] - ptr[:-1])
         member = chosen.assignment[row // basis]
         val = val / chosen.multiplicity.to(val)[member]
         kept = member % size == 0

@@ -16,8 +16,9 @@ from pcequi.models import GroupConvClassifier, extract_features, forward_online,
 from pcequi.nn import GroupConv
 from pcequi.nn.checks import check_features, check_level, check_turn
 from pcequi.ops import dense
-from pcequi.pose_graph import PoseGraph, build_pose_graph, build_pose_graphs
+from pcequi.pose_graph import Level, PoseGraph, build_pose_graph, build_pose_graphs
 from pcequi.poses import GridPoses, PairPoses, TangentPoses
+from pcequi.sampling import FeatureSampler
 from pcequi.testing import check_equivariance
 from pcequi.training import epoch, step
 from pcequi.training.fit import FitSettings, fit, predict_logits
@@ -84,15 +85,29 @@ def test_graphs_built_on_a_gpu_are_those_of_the_cpu(name, generator):
 
 
 @pytest.mark.parametrize("poses", [TangentPoses(4), PairPoses(4), GridPoses("T")], ids=str)
-@pytest.mark.parametrize("center", ["medoid", "mean"])
-def test_other_poses(poses, center, levels_of, make_blob, network):
-    levels = levels_of(poses, num=20, refine=1, center=center)
+@pytest.mark.parametrize("center, blend", [("medoid", 1), ("mean", 1), ("mean", 4)])
+def test_other_poses(poses, center, blend, levels_of, make_blob, network):
+    levels = levels_of(poses, num=20, refine=1, center=center, blend=blend)
     pos, model = make_blob(50), network(levels)
     expected = model(build_pose_graph(pos, levels))
     with PretendGPU():
         graph = build_pose_graph(pos.to("cuda"), levels)
         assert sides(graph) == {"cuda"}
         torch.testing.assert_close(model.to("cuda")(graph).cpu(), expected)
+
+
+@pytest.mark.parametrize("blend", [1, 4])
+def test_fitted_rows_of_orbits(blend, make_blob, network):
+    grid = GridPoses("D2", "manhattan")
+    sampling = FeatureSampler(num=16, refine=1, center="mean", blend=blend, orbits=True)
+    levels = [Level(radius, grid, sampling, num_points=20) for radius in (0.5, 0.9)]
+    pos, model = make_blob(50), network(levels)
+    expected = model(build_pose_graph(pos, levels))
+    with PretendGPU():
+        for build in (build_pose_graph, lambda pos, levels: build_pose_graphs([pos], levels)):
+            graph = build(pos.to("cuda"), levels)
+            assert sides(graph) == {"cuda"}
+            torch.testing.assert_close(model.to("cuda")(graph).cpu(), expected)
 
 
 @pytest.mark.parametrize(
