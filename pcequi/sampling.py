@@ -341,7 +341,7 @@ class FeatureSampler:
         chosen, nearest, _ = farthest_point_sampling(where, points)
         orbits = Orbits(num_rotations)
         index, assignment = orbits.poses(chosen), orbits.poses(nearest)
-        if self.center == "mean" and self.blend == 1:
+        if self.center == "mean":
             distance = distance_to_means(x, assignment, index)
         else:
             distance = (x - x[index[assignment]]).norm(dim=1)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from alike import check_alike
 from torch_geometric.nn import EdgeConv
 
 from pcequi.bench import EXPLANATIONS, GPU_EXPLANATIONS, bench_figures, gpu_figures, memory_mib
@@ -71,13 +72,7 @@ def test_dgcnn_is_that_of_the_layers_of_pyg_in_value_and_gradient():
         plain.convs[number] = EdgeConv(conv.nn, aggr="max")  # draws its weights anew
     plain.load_state_dict(model.state_dict())
     pos = torch.randn(3, 30, 3, dtype=torch.float64)
-    logits, expected = model(pos), plain(pos)
-    torch.testing.assert_close(logits, expected)
-    logits.square().sum().backward()
-    expected.square().sum().backward()
-    pairs = list(zip(model.parameters(), plain.parameters(), strict=True))
-    assert all(parameter.grad.abs().max() > 0 for parameter, _ in pairs)
-    torch.testing.assert_close([a.grad for a, _ in pairs], [b.grad for _, b in pairs])
+    check_alike(model, plain, pos)
 
 
 @pytest.mark.parametrize(("rotations", "count"), [("O", 24), (8, 8)])

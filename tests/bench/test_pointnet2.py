@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from alike import check_alike
 from torch_geometric.nn import Linear, PointNetConv
 
 from pcequi.bench.pointnet2 import PointNet2
@@ -74,13 +75,7 @@ def test_it_is_that_of_the_layers_of_pyg_in_value_and_gradient():
     for number, conv in enumerate(plain.convs):
         plain.convs[number] = PointNetConv(conv.local_nn, add_self_loops=False)  # draws anew
     plain.load_state_dict(model.state_dict())
-    logits, expected = model(pos), plain(pos)
-    torch.testing.assert_close(logits, expected)
-    logits.square().sum().backward()
-    expected.square().sum().backward()
-    pairs = list(zip(model.parameters(), plain.parameters(), strict=True))
-    assert all(parameter.grad.abs().max() > 0 for parameter, _ in pairs)
-    torch.testing.assert_close([a.grad for a, _ in pairs], [b.grad for _, b in pairs])
+    check_alike(model, plain, pos)
 
 
 def test_torch_cluster_finds_the_same_balls(monkeypatch):

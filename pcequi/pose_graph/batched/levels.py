@@ -98,8 +98,7 @@ class BatchBuilder:
         elif signs is None:
             self._grid_operator(graph, number, rows_at(pos, point), rot, turn)
         else:
-            least = LEAST if level.sampling.blend > 1 else 0.0
-            weight = fitted_weights(chosen.shares[0], signs, least)
+            weight = fitted_weights(chosen.shares[0], signs, _least(level))
             rot = self.frame[:, None].expand(-1, pos.shape[1], -1, -1)
             self._grid_operator(graph, number, pos, rot, turn.new_zeros(pos.shape[:2]), weight)
         self.below = _Below(pos, None, chosen.shares)
@@ -169,8 +168,7 @@ class BatchBuilder:
                 args = pos[some], rot[some], turn[some], below.pos[some], shares
                 made = grid_rows(*args, level.radius, level.kernel_points)
                 if weight is not None:
-                    least = LEAST if level.sampling.blend > 1 else 0.0
-                    made = combined_rows(made, weight[some], turns, least)
+                    made = combined_rows(made, weight[some], turns, _least(level))
                 yield made
 
         self._keep(graph, number, rows(), turns)
@@ -186,3 +184,8 @@ class BatchBuilder:
             graph.characters = characters.to(graph.weight.device)
         graph.blocks = torch.cat([to_blocks(some, characters, self.blocks) for some in rows])
         graph.each = graph.num // len(graph.count)
+
+
+def _least(level: Level) -> float:
+    """The share below which weights and entries are left out: means of clusters have all."""
+    return LEAST if level.sampling.blend > 1 else 0.0
