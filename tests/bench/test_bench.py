@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from alike import check_alike
 from torch_geometric.nn import EdgeConv
 
 from pcequi.bench import EXPLANATIONS, GPU_EXPLANATIONS, bench_figures, gpu_figures, memory_mib
@@ -64,7 +63,7 @@ def test_dgcnn_does_not_see_the_order_of_points_but_sees_rotation():
     assert not torch.allclose(model(pos[:, :, [1, 2, 0]]), logits, rtol=1e-3)
 
 
-def test_dgcnn_is_that_of_the_layers_of_pyg_in_value_and_gradient():
+def test_dgcnn_is_that_of_the_layers_of_pyg_in_value_and_gradient(check_alike):
     torch.manual_seed(0)
     model = DGCNN(5, num_neighbors=6).double().eval()  # without dropout
     plain = copy.deepcopy(model)

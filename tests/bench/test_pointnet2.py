@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from alike import check_alike
 from torch_geometric.nn import Linear, PointNetConv
 
 from pcequi.bench.pointnet2 import PointNet2
@@ -69,7 +68,7 @@ def test_clouds_do_not_touch_each_other_and_balls_may_be_found_before():
 
 
 @pytest.mark.backend
-def test_it_is_that_of_the_layers_of_pyg_in_value_and_gradient():
+def test_it_is_that_of_the_layers_of_pyg_in_value_and_gradient(check_alike):
     model, pos = PointNet2(5, **SMALL).double().eval(), some_clouds(3)  # without dropout
     plain = copy.deepcopy(model)
     for number, conv in enumerate(plain.convs):
