@@ -3,43 +3,16 @@
 A table here is a list of (page, how the line begins, what follows in it, in this order).
 """
 
-import json
 import re
-from pathlib import Path
 from statistics import mean
 
 import pytest
+from published import FIGURES, README, ROOT, percent, percents, power, result
+from published_speed import ON_GPU, SPEED, TRAIN, speed
 
 from pcequi.networks import network_card, network_names
 
-ROOT = Path(__file__).parents[1]
-FIGURES, README = "docs/figures.md", "README.md"
-
-
-def result(name):
-    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
-
-
-def power(value):
-    """7.8e-14, 1.6e-6"""
-    return f"{value:.1e}".replace("e-0", "e-")
-
-
-def percent(value, digits=2):
-    return f"{100 * value:.{digits}f} %"
-
-
-def percents(values):
-    """87.52, 86.75, 86.95"""
-    return ", ".join(f"{100 * value:.2f}" for value in values)
-
-
-def times(value):
-    """2.0 below ten, 11 above"""
-    return f"{value:.1f} times" if value < 9.95 else f"{value:.0f} times"
-
-
-check, speed, orders = result("check"), result("speed"), result("orders")
+check, orders = result("check"), result("orders")
 sampling, ways = result("sampling-table")["principal"], result("ways-of-running")["table"]
 published = result("modelnet40-accuracy")
 
@@ -232,117 +205,6 @@ WAYS = [
         f"{one['seconds_per_shape']:.3f}",
     )
     for one in ways
-]
-
-TRAIN = f"{speed['train_ms_per_shape']:.1f}"
-RATES = f"{speed['predict_shapes_per_s']:,.0f} / {speed['predict_raw_shapes_per_s']:.0f} shapes"
-SPEED = [
-    (FIGURES, "| precomputing a shape", f"{speed['precompute_ms_per_shape']:.1f} ms"),
-    (
-        FIGURES,
-        "| training step, batch 32",
-        f"{TRAIN} / {speed['train_bfloat16_ms_per_shape']:.1f} ms",
-    ),
-    (FIGURES, "| inference from cached graphs", RATES),
-    (FIGURES, "| training step, 64 rotations", f"{speed['rotation_scaling_ratio']:.2f}"),
-    (
-        FIGURES,
-        "| least time of its FLOPs and bytes",
-        percent(speed["train_share_of_floor"], 0),
-        percent(speed["train_bfloat16_share_of_floor"], 0),
-        percent(speed["predict_share_of_floor"], 0),
-    ),
-    (
-        FIGURES,
-        "| training step of DGCNN",
-        times(speed["dgcnn_time_ratio"]),
-        times(speed["dgcnn_memory_ratio"]),
-    ),
-    (
-        FIGURES,
-        "| training step of PointNet++",
-        times(speed["pointnet2_time_ratio"]),
-        times(speed["pointnet2_ready_time_ratio"]),
-    ),
-    (
-        FIGURES,
-        "| peak memory of these three",
-        *(f"{speed['memory_mib'][name]:,.0f}" for name in ("ours", "dgcnn", "pointnet2")),
-    ),
-    (
-        README,
-        "| a training step of PointNet++",
-        f"{speed['pointnet2_time_ratio']:.0f} / {times(speed['pointnet2_ready_time_ratio'])}",
-    ),
-    *(
-        (FIGURES, begins, times(speed[f"{key}_time_ratio"]), times(speed[f"{key}_memory_ratio"]))
-        for begins, key in (
-            ("| the same network on all its poses", "dense"),
-            ("| the same with bfloat16 casts, all poses", "dense_bfloat16"),
-            ("| the same at 24 frames", "dense_24"),
-            ("| the same with bfloat16 casts |", "dense_24_bfloat16"),
-            ("| the same at 64 frames", "dense_64"),
-            ("| the same at 64, with bfloat16 casts", "dense_64_bfloat16"),
-        )
-    ),
-    (
-        README,
-        "| default network: a graph",
-        f"{speed['precompute_ms_per_shape']:.1f} ms",
-        f"{TRAIN} ms",
-    ),
-    (README, "| from graphs / from points", RATES),
-    (
-        README,
-        "| a training step of the same network",
-        f"{speed['dense_time_ratio']:.1f} / {speed['dense_24_time_ratio']:.0f} / "
-        f"{times(speed['dense_64_time_ratio'])}",
-    ),
-    (README, "| a training step of DGCNN", times(speed["dgcnn_time_ratio"])),
-]
-
-GPU, TRAINED = result("speed-gpu"), result("claim-1-gpu")["rows"]
-(OWN,) = [one for one in TRAINED if one["representatives"] == [256, 128]]
-WHOLE = f"{OWN['build_seconds']:.0f} s", f"{3 * OWN['train_seconds']:.0f} s"
-ON_GPU = [
-    (FIGURES, "| graphs, 1,024 shapes together", f"{GPU['precompute_ms_per_shape']:.2f} ms"),
-    (
-        FIGURES,
-        "| captured step, bfloat16 casts",
-        f"{GPU['train_ms_per_shape']:.3f} / {GPU['train_512_ms_per_shape']:.4f} ms",
-    ),
-    (
-        FIGURES,
-        "| time of its FLOPs",
-        percent(GPU["train_share_of_model"], 0),
-        percent(GPU["train_512_share_of_model"], 0),
-    ),
-    (
-        FIGURES,
-        "| step of 32 in float32",
-        f"{GPU['train_float32_ms_per_shape']:.3f} / {GPU['train_eager_ms_per_shape']:.2f} ms",
-    ),
-    (
-        FIGURES,
-        "| predictions from graphs",
-        f"{GPU['predict_shapes_per_s']:,.0f} / {GPU['predict_raw_shapes_per_s']:,.0f} shapes",
-    ),
-    *(
-        (FIGURES, begins, times(GPU[f"{key}_time_ratio"]), times(GPU[f"{key}_memory_ratio"]))
-        for begins, key in (
-            ("| captured step on all poses, 4", "dense"),
-            ("| captured step on all poses at 24", "dense_24"),
-        )
-    ),
-    (FIGURES, "| captured step, 64 rotations", f"{GPU['rotation_scaling_ratio']:.2f}"),
-    (FIGURES, "| captured step of DGCNN", times(GPU["dgcnn_time_ratio"])),
-    (FIGURES, "memory limit it ([decisions](decisions.md#35-", *WHOLE, f"{OWN['accuracy']:.2f} %"),
-    (
-        README,
-        "| on a GPU",
-        f"{GPU['precompute_ms_per_shape']:.2f} / {GPU['train_ms_per_shape']:.3f} ms",
-        *WHOLE,
-    ),
 ]
 
 SAMPLING = [
