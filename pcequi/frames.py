@@ -5,10 +5,11 @@ What a frame cannot know, the order or the signs of its axes, the group covers.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from pcequi import rotations as so3
 from pcequi.clouds import DEGENERATE, GENERIC, ONE_SPACE, check_cloud
 from pcequi.constants import constant
 from pcequi.ops import HAS_NUMBA, local_moments
@@ -25,8 +26,8 @@ _BEND = 0.1
 # How many times as far up the highest are from the lowest as from those that count in full.
 _STEEP = 4
 _STEPS = 10
-_NEWTON = 4
-_STARTS = 8
+_NEWTON = 8
+_LEAST_BEND = 1e-5  # where the ascent bends less it is no hill
 _TIE = 1e-4  # relative differences below which scores, moments and variances are equal
 # Places of a_i^2, and of (a_2 a_3, a_3 a_1, a_1 a_2), among the nine products.
 _SQUARES, _MIXED = [0, 4, 8], [5, 6, 1]
@@ -133,10 +134,10 @@ def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
     Source: Manhattan frames: Straub et al., CVPR 2014. Ascent of the fourth
     moment by polar parts: Zhai et al., JMLR 2020.
 
-    **Equivariance:** turns with the cloud, up to signs and order of the axes, where the ascent
-    from all starts, which the signs of the principal axes change, leads to one end or its
-    equals. On smooth clouds (an ellipsoid) two copies may end elsewhere; pose graphs bring a
-    cloud to one pose first, and are exact there too.
+    **Equivariance:** turns with the cloud, up to signs and order of the axes: the signs of the
+    principal axes do not change the starts as a set, so that all copies of a cloud have the same
+    ends. Where two of them are equally high, one is taken by its place among the starts; pose
+    graphs bring a cloud to one pose first, and are exact there too.
     """
     pos = check_cloud(pos, wide=True).detach()
     start = principal_frame(pos)
@@ -159,7 +160,13 @@ def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
 
 @constant
 def _starts() -> Tensor:
-    return so3.super_fibonacci(_STARTS, dtype=torch.float64)
+    """None, 45 degrees about each axis and 60 about each diagonal of a cube [8, 3, 3]: signs of the
+    principal axes make others of these, up to signs and order of the columns, which the ascent
+    does not see. So copies of a cloud climb from the same places."""
+    diagonals = torch.tensor([[1.0, 1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]], dtype=torch.float64)
+    diagonals *= math.pi / 3 / math.sqrt(3)
+    sides = torch.eye(3, dtype=torch.float64) * (math.pi / 4)
+    return _turns_by(torch.cat([torch.zeros_like(sides[:1]), sides, diagonals]))
 
 
 def _chosen(pos: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,7 +214,7 @@ def _climb(moments: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
         from pcequi.ops.compiled import frames
 
         arrays = [t.double().contiguous().numpy() for t in (moments, turns)]
-        ends = map(torch.from_numpy, frames.climb(*arrays, _STEPS, _NEWTON))
+        ends = map(torch.from_numpy, frames.climb(*arrays, _STEPS, _NEWTON, _LEAST_BEND))
         return tuple(value.to(turns) for value in ends)
     for _ in range(_STEPS):
         pairs = (turns[:, :, None] * turns[:, None]).flatten(1, 2)  # [starts, 9, 3]
@@ -245,7 +252,7 @@ def _slope_and_bend(seen: Tensor) -> tuple[Tensor, Tensor]:
 def _step_to_top(slope: Tensor, value: Tensor, axes: Tensor) -> Tensor:
     """The turn w [S, 3] to the top of the model, whose Hessian has these eigenvalues; where
     it is no hill, as along the turns of a cylinder, nothing moves far."""
-    value = value.clamp(max=-1e-3)
+    value = value.clamp(max=-_LEAST_BEND)
     turn = -(axes @ ((axes.mT @ slope[:, :, None]) / value[:, :, None]))[:, :, 0]
     return turn / (turn.norm(dim=1, keepdim=True) / 0.1).clamp_min(1)
 
@@ -253,8 +260,12 @@ def _step_to_top(slope: Tensor, value: Tensor, axes: Tensor) -> Tensor:
 def _newton_turn(seen: Tensor) -> Tensor:
     """The turn [S, 3, 3] to the top of the second-order model, from ``seen`` [S, 9, 9]."""
     slope, bend = _slope_and_bend(seen)
-    turn = _step_to_top(slope, *torch.linalg.eigh(bend))
-    eye = torch.eye(3, dtype=seen.dtype, device=seen.device)
+    return _turns_by(_step_to_top(slope, *torch.linalg.eigh(bend)))
+
+
+def _turns_by(turn: Tensor) -> Tensor:
+    """The rotations [S, 3, 3] by some rotation vectors [S, 3]."""
+    eye = torch.eye(3, dtype=turn.dtype, device=turn.device)
     return torch.linalg.matrix_exp(torch.linalg.cross(eye.expand(len(turn), 3, 3), turn[:, None]))
 
 

@@ -67,6 +67,17 @@ def test_it_turns_with_the_cloud_up_to_signs(cloud):
         assert angle_between(turn @ frame, moved, "D2") < 1e-6
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_on_smooth_clouds_too(seed):
+    """Where tops are flat, and signs of the principal axes make other starts."""
+    draw = torch.randn(24, 500, 3, generator=seeded(seed), dtype=F64)
+    size = 0.6 + 0.4 * torch.rand(24, 1, 3, generator=seeded(seed + 10), dtype=F64)
+    turns = so3.random_rotations(24, generator=seeded(seed), dtype=F64)
+    for pos, turn in zip(torch.nn.functional.normalize(draw, dim=2) * size, turns):
+        frame, moved = manhattan_frame(pos, 0.5), manhattan_frame(pos @ turn.T, 0.5)
+        assert angle_between(turn @ frame, moved, "O") < 1e-6
+
+
 def test_it_is_right_handed_orthonormal_and_ordered_by_variance():
     pos = bent_box()
     frame = manhattan_frame(pos)
@@ -118,7 +129,8 @@ def test_local_moments_need_a_positive_radius():
 @pytest.mark.parametrize("cloud", ["box", "bent", "blob", "cylinder", "cube", "grid", "sphere"])
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_the_compiled_frame_is_that_of_torch(cloud, dtype, named_cloud, monkeypatch):
-    """Fourth moments, the ends of all climbs, and the frame; with symmetries too."""
+    """Fourth moments, the highest ends of the climbs, and the frame; with symmetries too, where
+    other climbs may begin on a ridge."""
     turn = 2 * math.pi * torch.rand(200, generator=seeded(4), dtype=F64)
     height = torch.rand(200, generator=seeded(6), dtype=F64)
     own = {
@@ -136,7 +148,8 @@ def test_the_compiled_frame_is_that_of_torch(cloud, dtype, named_cloud, monkeypa
         moments, flat = frames._face_moments(centered, 0.4, centered[: len(share)], share)
         ends, score = frames._climb(moments, frames._starts().to(dtype))
         share = torch.tensor(flat / len(pos), dtype=dtype)
-        return moments, share, ends, score, manhattan_frame(pos, 0.4)
+        high = score >= score.max() - 1e-4
+        return moments, share, ends[high], score[high], manhattan_frame(pos, 0.4)
 
     compiled = found()
     monkeypatch.setattr(frames, "HAS_NUMBA", False)

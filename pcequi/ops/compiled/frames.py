@@ -81,7 +81,7 @@ def _turned(moments, R, both, half, seen):
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _newton_turn(seen, bend, value, axes, turn):
+def _newton_turn(seen, least, bend, value, axes, turn):
     """The turn to the top of the second-order model; see ``frames._newton_turn``."""
     total = 4 * (seen[0, 0] + seen[4, 4] + seen[8, 8])
     slope, w = np.empty(3), np.zeros(3)
@@ -97,7 +97,7 @@ def _newton_turn(seen, bend, value, axes, turn):
     for i in range(3):
         along = axes[0, i] * slope[0] + axes[1, i] * slope[1] + axes[2, i] * slope[2]
         for k in range(3):
-            w[k] -= axes[k, i] * along / min(value[i], -1e-3)
+            w[k] -= axes[k, i] * along / min(value[i], -least)
     size = math.sqrt(w[0] * w[0] + w[1] * w[1] + w[2] * w[2])
     for k in range(3):
         w[k] /= max(size / 0.1, 1.0)
@@ -105,7 +105,7 @@ def _newton_turn(seen, bend, value, axes, turn):
 
 
 @njit(cache=True, nogil=True)
-def climb(moments, turns, steps, newton):
+def climb(moments, turns, steps, newton, least):
     """Where the ascent from each frame [S, 3, 3] ends, and how high that is [S]."""
     ends, score = turns.copy(), np.empty(len(turns), turns.dtype)
     a, b, turn = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
@@ -117,7 +117,7 @@ def climb(moments, turns, steps, newton):
             _step(moments, R, a)
         for _ in range(newton):
             _turned(moments, R, both, half, seen)
-            _newton_turn(seen, a, value, b, turn)
+            _newton_turn(seen, least, a, value, b, turn)
             for i in range(3):
                 x, y, z = R[i, 0], R[i, 1], R[i, 2]
                 for k in range(3):
