@@ -12,15 +12,15 @@ def _grid_levels() -> tuple[GridPoses, CentroidPoses]:
     return GridPoses("D2", align="manhattan"), CentroidPoses("D2", align="manhattan")
 
 
-def _orbits(num: int) -> FeatureSampler:
-    return FeatureSampler(num=num, refine=2, seeds=256, blend=6, orbits=True)
+def _orbits(num: int, center: str = "medoid") -> FeatureSampler:
+    return FeatureSampler(num=num, refine=2, seeds=256, blend=6, orbits=True, center=center)
 
 
 def _two_levels(channels: list[int]) -> dict:
     grid, last = _grid_levels()
     levels = [
-        Level(0.25, grid, _orbits(256), num_points=256, kernel_points=15),
-        Level(0.5, grid, _orbits(128), num_points=128, kernel_points=15),
+        Level(0.25, grid, _orbits(96, "mean"), num_points=256, kernel_points=15),
+        Level(0.5, grid, _orbits(96, "mean"), num_points=128, kernel_points=15),
         Level(1.4, last, kernel_points=27),
     ]
     return {"levels": levels, "channels": channels}
