@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -92,8 +93,13 @@ def train(
         bool, typer.Option("--overwrite", help="Start again in a folder that holds a run.")
     ] = False,
     bfloat16: Annotated[
-        bool, typer.Option("--bfloat16", help="Automatic casts to bfloat16 while training.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--bfloat16/--float32",
+            help="Train with automatic casts to bfloat16, or without.",
+            show_default="whichever the device multiplies faster",
+        ),
+    ] = None,
     cache: Cache = None,
     workers: Workers = None,
     threads: Threads = None,
@@ -143,7 +149,7 @@ def train(
             label_smoothing=label_smoothing,
             mixup=mixup,
             seed=seed,
-            precision="bfloat16" if bfloat16 else "float32",
+            precision=_precision(bfloat16, device),
         ),
     )
     if run is None:
@@ -167,6 +173,23 @@ def train(
         print_json(report)
     else:
         show_report(report)
+
+
+def _precision(bfloat16: bool | None, device: str) -> str:
+    """What was asked for, or else the faster."""
+    from pcequi.training.precision import faster_precision, multiplies_bfloat16
+    from pcequi.training.threads import choose_device
+
+    place = choose_device(device)
+    if bfloat16 is None:
+        return faster_precision(place)
+    if bfloat16 and not multiplies_bfloat16(place):
+        warnings.warn(
+            "`--bfloat16` takes several times as long as `--float32` on this device, which has no "
+            "instructions for it",
+            stacklevel=2,
+        )
+    return "bfloat16" if bfloat16 else "float32"
 
 
 def _given(context: typer.Context) -> set[str]:

@@ -13,6 +13,7 @@ from pcequi.errors import ArgumentError
 from pcequi.graph_device import DeviceGraphs
 from pcequi.graph_store import GraphStore
 from pcequi.pose_graph import PoseGraph
+from pcequi.training.precision import multiplies_bfloat16
 
 __all__ = ["device_graphs", "fast_blocks", "load_batch", "prefetch", "split_rows"]
 
@@ -42,10 +43,8 @@ def fast_blocks(precision: str, device: torch.device | str) -> torch.dtype | Non
 
     **Equivariance:** does not apply.
     """
-    # Private, and the only way to ask; what is not known is taken for no.
-    known = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    fast = torch.device(device).type == "cpu" and precision == "bfloat16" and known()
-    return torch.bfloat16 if fast else None
+    fast = torch.device(device).type == "cpu" and precision == "bfloat16"
+    return torch.bfloat16 if fast and multiplies_bfloat16(device) else None
 
 
 def load_batch(
