@@ -255,10 +255,14 @@ def _train_and_predict(store, levels, channels, rounds) -> tuple[Timing, Peaks, 
 
         return step
 
+    def loaded() -> PoseGraph:
+        """As ``predict_logits`` takes it."""
+        return load_batch(model, store, rows, "cpu", fast_blocks("float32", "cpu"))
+
     @torch.no_grad()
     def predict():
         model.eval()
-        averaged_logits(model, store.batch(rows))
+        averaged_logits(model, loaded())
 
     steps = {
         "train": training("float32"),
@@ -271,7 +275,7 @@ def _train_and_predict(store, levels, channels, rounds) -> tuple[Timing, Peaks, 
         graph = load_batch(model, store, rows[:32], "cpu", fast_blocks(precision, "cpu"))
         moved = cost.least_bytes(model, graph, True)
         costs[key] = cost.step_flops(model, graph), moved, 32, precision
-    graph = store.batch(rows)
+    graph = loaded()
     moved = cost.least_bytes(model, graph, False)
     costs["predict"] = cost.predict_flops(model, graph), moved, 64, "float32"
     return timing, peaks, costs

@@ -20,7 +20,7 @@ from pcequi.progress import progress_bar
 from pcequi.ranks import ALONE, Ranks
 from pcequi.training.epoch import EpochRunner
 from pcequi.training.norms import FEW_STEPS, refresh_norms
-from pcequi.training.rows import device_graphs, load_batch, prefetch
+from pcequi.training.rows import device_graphs, fast_blocks, load_batch, prefetch
 from pcequi.training.schedule import epoch_batches, number_of_batches
 from pcequi.training.settings import FitSettings
 from pcequi.training.splits import check_labels
@@ -92,7 +92,8 @@ def predict_logits(
     was_training = model.training
     model.eval()
     out, done = [torch.zeros(0, model.settings["num_classes"])], 0
-    load = functools.partial(load_batch, model, store, device=device)
+    blocks = fast_blocks("float32", device)
+    load = functools.partial(load_batch, model, store, device=device, blocks=blocks)
     for graph in prefetch(load, own.split(batch_size) if len(own) else ()):
         out.append(averaged_logits(model, graph).float().cpu())
         done += len(out[-1])

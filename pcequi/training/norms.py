@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pcequi.graph_store import GraphStore
 from pcequi.ranks import ALONE, Ranks
-from pcequi.training.rows import load_batch
+from pcequi.training.rows import fast_blocks, load_batch
 
 __all__ = ["FEW_STEPS", "refresh_norms"]
 
@@ -54,8 +54,9 @@ def refresh_norms(
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean of all batches
         norm.train()
+    blocks = fast_blocks("float32", device)
     for rows in batches:
-        pooled = model.pooled(load_batch(model, store, ranks.share(rows), device))
+        pooled = model.pooled(load_batch(model, store, ranks.share(rows), device, blocks))
         model.head(ranks.gather(pooled))  # The head's own norms see the whole batch.
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -18,9 +18,9 @@ from pcequi.training.precision import multiplies_bfloat16
 __all__ = ["device_graphs", "fast_blocks", "load_batch", "prefetch", "split_rows"]
 
 #: Entries for each cell of dense blocks from which these are faster on a CPU
-#: (``docs/decisions.md``, 17 and 23): zeros are multiplied too. Blocks that K characters take
+#: (``docs/decisions.md``, 17, 23 and 38): zeros are multiplied too. Blocks that K characters take
 #: apart have a K-th of the cells of A.
-LEAST_FILL = 0.15
+LEAST_FILL = {torch.bfloat16: 0.15, torch.float32: 0.25}
 
 # Share of a GPU's free memory that graphs may take, and bytes that they leave for steps.
 _SHARE, _LEFT = 0.8, 2e9
@@ -29,10 +29,12 @@ _AHEAD = 2
 
 
 def fast_blocks(precision: str, device: torch.device | str) -> torch.dtype | None:
-    """The type of dense blocks with which training is faster than with their entries.
+    """The type of dense blocks with which training and predictions are faster than with their
+    entries, where a level is filled enough.
 
-    On CPUs that multiply bfloat16 a training step with automatic casts takes about four
-    fifths of the time with blocks; in float32 the two are equal (``docs/decisions.md``, 17).
+    On CPUs a step of the default network takes three quarters of the time in float32
+    (``docs/decisions.md``, 38), and four fifths with automatic casts to bfloat16 where that is
+    multiplied.
 
     Args:
         precision: of ``FitSettings``.
@@ -43,8 +45,11 @@ def fast_blocks(precision: str, device: torch.device | str) -> torch.dtype | Non
 
     **Equivariance:** does not apply.
     """
-    fast = torch.device(device).type == "cpu" and precision == "bfloat16"
-    return torch.bfloat16 if fast and multiplies_bfloat16(device) else None
+    if torch.device(device).type != "cpu":
+        return None
+    if precision == "bfloat16":
+        return torch.bfloat16 if multiplies_bfloat16(device) else None
+    return torch.float32
 
 
 def load_batch(
@@ -65,7 +70,7 @@ def load_batch(
         return store.batch(rows.to(store.device))
     dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
     if blocks is not None and dtype == torch.float32:
-        return store.batch(rows, blocks, least_fill=LEAST_FILL).to(device)
+        return store.batch(rows, blocks, least_fill=LEAST_FILL[blocks]).to(device)
     return store.batch(rows).to(device, dtype)
 
 
