@@ -18,7 +18,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pcequi.ops import real_characters
+from pcequi.ops import HAS_NUMBA, real_characters
+from pcequi.ops.backends import wants_gradient
 from pcequi.sampling import Representatives
 
 __all__ = ["LEAST", "center_rows", "center_weights", "fitted_rows", "fitted_weights"]
@@ -44,8 +45,16 @@ def center_rows(chosen: Representatives, rows: Tensor, products: Tensor | None =
     if chosen.shared.shape[1] == 1:
         total = rows.new_zeros(chosen.num, rows.shape[1]).index_add_(0, chosen.assignment, rows)
         return total / chosen.multiplicity.clamp_min(1).to(rows)[:, None]
-    share, signs = _first_shares(chosen, products)
-    return fitted_rows(share, rows.to(share).unflatten(0, (-1, len(signs))), signs).to(rows)
+    shared, share, signs = _first_shares(chosen, products)
+    every = rows.to(share).unflatten(0, (-1, len(signs)))
+    if _compiled(share, every):
+        from pcequi.ops.compiled import centers
+
+        arrays = [part.contiguous().numpy() for part in (shared, share, signs, every.detach())]
+        found = torch.from_numpy(centers.fitted_rows(*arrays, chosen.num // len(signs)))
+    else:
+        found = fitted_rows(_matrix(shared, share, chosen.num), every, signs)
+    return found.to(rows)
 
 
 def center_weights(
@@ -65,8 +74,15 @@ def center_weights(
     **Equivariance:** unchanged when the shares are; poses of an orbit have each other's weights,
     turned.
     """
-    share, signs = _first_shares(chosen, products)
-    weight = fitted_weights(share, signs, LEAST)
+    shared, share, signs = _first_shares(chosen, products)
+    if _compiled(share):
+        from pcequi.ops.compiled import centers
+
+        arrays = [part.contiguous().numpy() for part in (shared, share, signs)]
+        made = centers.fitted_weights(*arrays, chosen.num // len(signs))
+        weight = _without_least(torch.from_numpy(made), LEAST)
+    else:
+        weight = fitted_weights(_matrix(shared, share, chosen.num), signs, LEAST)
     if len(signs) > 1 and not first:
         weight = weight[:, :, products].movedim(2, 1)
     elif len(signs) == 1 and first and products is not None:
@@ -74,14 +90,25 @@ def center_weights(
     return weight.reshape(-1, len(chosen.shared))
 
 
-def _first_shares(chosen: Representatives, products: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What the first pose of each point shares [P / K, M], and the characters [K, K] of the group.
-    K is 1 where poses are sampled one by one or characters are not real."""
+def _first_shares(
+    chosen: Representatives, products: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the first pose of each point shares of which [P / K, k], and the characters [K, K] of
+    the group. K is 1 where poses are sampled one by one or characters are not real."""
     signs = None if products is None else real_characters(products)
     signs = torch.ones(1, 1, device=chosen.share.device) if signs is None else signs
     shared, share = chosen.shared[:: len(signs)], chosen.share[:: len(signs)].double()
-    every = share.new_zeros(len(share), chosen.num).scatter_add_(1, shared, share)
-    return every, signs.to(every)
+    return shared, share, signs.to(share)
+
+
+def _matrix(shared: Tensor, share: Tensor, num: int) -> Tensor:
+    """Shares of some poses [N, k] as a matrix [N, M]."""
+    return share.new_zeros(len(share), num).scatter_add_(1, shared, share)
+
+
+def _compiled(*given: Tensor) -> bool:
+    """Whether the kernels for CPUs do it."""
+    return HAS_NUMBA and given[0].device.type == "cpu" and not wants_gradient(*given)
 
 
 def fitted_rows(share: Tensor, rows: Tensor, signs: Tensor) -> Tensor:
@@ -104,7 +131,10 @@ def fitted_weights(share: Tensor, signs: Tensor, least: float) -> Tensor:
     """
     spread, factor = _normal_equations(share, signs)
     weight = torch.cholesky_solve(spread.mT, factor) / len(signs)
-    weight = torch.einsum("ak,...amn->...mnk", signs, weight)
+    return _without_least(torch.einsum("ak,...amn->...mnk", signs, weight), least)
+
+
+def _without_least(weight: Tensor, least: float) -> Tensor:
     size = weight.abs()
     return weight.masked_fill(size <= least * size.amax((-2, -1), keepdim=True), 0)
 

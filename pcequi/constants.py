@@ -31,7 +31,8 @@ def constant(function: Callable) -> Callable:
 
 
 def group_constant(function: Callable) -> Callable:
-    """Make what a function of a group's elements [K, 3, 3] and plain settings returns once.
+    """Make what a function of a group, its elements [K, 3, 3] or its products [K, K], and plain
+    settings returns once.
 
     **Equivariance:** that of the function.
     """

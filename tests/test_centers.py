@@ -83,6 +83,22 @@ def test_weights_make_the_rows(poses, options, blend, make_blob, monkeypatch):
         torch.testing.assert_close(weight, (members / members.sum(0)).T)
 
 
+def test_the_compiled_fit_is_that_of_torch(built, monkeypatch):
+    if not centers.HAS_NUMBA:
+        pytest.skip("numba is not installed")
+    monkeypatch.setattr(centers, "LEAST", 0.0)
+    _, step, chosen = built
+    products, rows = step._products(), step.embedding.flatten(0, 1)
+
+    def found():
+        return center_rows(chosen, rows, products), center_weights(chosen, products)
+
+    compiled = found()
+    monkeypatch.setattr(centers, "HAS_NUMBA", False)
+    for one, other in zip(compiled, found()):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
+
+
 def test_few_weights_are_kept_and_little_is_lost(built):
     _, step, chosen = built
     products, rows = step._products(), step.embedding.flatten(0, 1)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcequi.constants import group_constant
 from pcequi.errors import ArgumentError
 from pcequi.ops.backends import HAS_NUMBA, has_triton, in_fork, parallel_kernel
 from pcequi.short_repr import short_repr
@@ -74,6 +75,7 @@ class Characters:
         return Characters(self.signs.to(*args, **kwargs), self.turns.to(*args, **kwargs))
 
 
+@group_constant
 def real_characters(products: Tensor) -> Tensor | None:
     """The characters of a group of half turns, 1 or -1 [K, K]: character a of element k.
 

@@ -1,0 +1,100 @@
+"""The rows from which all poses are had back with the least error; see ``pcequi.centers``."""
+
+import numpy as np
+from numba import njit
+
+from pcequi.ops.compiled.flags import REORDER
+
+__all__ = ["fitted_rows", "fitted_weights"]
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+def _factor(shared, share, sign, gram):
+    """For one character the Cholesky factor of S^T S, below the diagonal of ``gram``."""
+    size, num = len(sign), len(gram)
+    gram[:] = 0
+    for n in range(len(shared)):
+        for i in range(shared.shape[1]):
+            one = shared[n, i]
+            value = share[n, i] * sign[one % size]
+            for j in range(shared.shape[1]):
+                other = shared[n, j]
+                gram[one // size, other // size] += value * share[n, j] * sign[other % size]
+    for i in range(num):
+        if gram[i, i] == 0:  # what stands for nothing
+            gram[i, i] = 1
+        for j in range(i + 1):
+            total = gram[i, j]
+            for k in range(j):
+                total -= gram[i, k] * gram[j, k]
+            gram[i, j] = np.sqrt(total) if i == j else total / gram[j, j]
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+def _solve(factor, right):
+    """``right`` [M, D] becomes what the matrix of a Cholesky factor [M, M] makes it of."""
+    num, dim = right.shape
+    for i in range(num):
+        for j in range(i):
+            for c in range(dim):
+                right[i, c] -= factor[i, j] * right[j, c]
+        for c in range(dim):
+            right[i, c] /= factor[i, i]
+    for i in range(num - 1, -1, -1):
+        for j in range(i + 1, num):
+            for c in range(dim):
+                right[i, c] -= factor[j, i] * right[j, c]
+        for c in range(dim):
+            right[i, c] /= factor[i, i]
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER)
+def fitted_weights(shared, share, signs, num):
+    """How much of the rows of all poses of N points is in those of the first poses of ``num``
+    orbits [num, N, K], from what the first pose of each point shares [N, k] of which and the
+    characters [K, K]."""
+    size, points = len(signs), len(shared)
+    gram, right = np.empty((num, num)), np.empty((num, points))
+    out = np.zeros((num, points, size))
+    for a in range(size):
+        _factor(shared, share, signs[a], gram)
+        right[:] = 0
+        for n in range(points):
+            for i in range(shared.shape[1]):
+                one = shared[n, i]
+                right[one // size, n] += share[n, i] * signs[a, one % size] / size
+        _solve(gram, right)
+        for m in range(num):
+            for n in range(points):
+                for k in range(size):
+                    out[m, n, k] += signs[a, k] * right[m, n]
+    return out
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER)
+def fitted_rows(shared, share, signs, rows, num):
+    """The rows [num * K, D] of all poses of ``num`` orbits, from those of all poses of N points
+    [N, K, D]; the rest is as ``fitted_weights`` takes it."""
+    size, dim = len(signs), rows.shape[2]
+    gram, right, seen = np.empty((num, num)), np.empty((num, dim)), np.empty(dim)
+    out = np.zeros((num * size, dim))
+    for a in range(size):
+        _factor(shared, share, signs[a], gram)
+        right[:] = 0
+        for n in range(len(shared)):
+            seen[:] = 0
+            for k in range(size):
+                for c in range(dim):
+                    seen[c] += signs[a, k] * rows[n, k, c]
+            for i in range(shared.shape[1]):
+                one = shared[n, i]
+                value = share[n, i] * signs[a, one % size] / size
+                if value != 0:
+                    for c in range(dim):
+                        right[one // size, c] += value * seen[c]
+        _solve(gram, right)
+        for m in range(num):
+            for k in range(size):
+                for c in range(dim):
+                    out[m * size + k, c] += signs[a, k] * right[m, c]
+    return out
