@@ -6,16 +6,19 @@ Each network, the folder of a run or a name of the package, classifies the offic
 under z/SO3 and the seed of its training, with the first order of each shape's axes alone and
 with the mean over those that are in doubt (``pcequi.models.orders``), from the same graphs.
 Networks of a seed whose presets are ``pairs`` and another are also asked together, alone and with
-one of that preset that learned from versions like scans. Kept in ``results/orders.json``.
+one of that preset that learned from versions like scans. Kept in ``results/orders.json``, where
+networks that are not asked now stay, with the commit of their day, and so do those asked together
+while each of them answers as it did.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
-from common import add_machine, write
+from common import RESULTS, add_machine, commit, write
 
 from pcequi.models.orders import averaged_logits, order_shares, order_turns
 from pcequi.networks import find_network, network_names
@@ -52,7 +55,8 @@ def main() -> None:
         plain, averaged, orders = both(model, store)
         shares.append((plain.softmax(1), averaged.softmax(1)))
         found = [accuracy(one, test.labels) for one in (plain, averaged)]
-        rows.append({**about, "plain": found[0], "averaged": found[1], "orders_a_shape": orders})
+        about |= {"plain": found[0], "averaged": found[1], "orders_a_shape": orders}
+        rows.append(about | {"commit": commit()})
         print(rows[-1], flush=True)
     together = []
     for team in teams(rows):
@@ -61,6 +65,7 @@ def main() -> None:
         about = {"networks": names, "seed": rows[team[0]]["seed"]}
         together.append({**about, "plain": found[0], "averaged": found[1]})
         print(together[-1], flush=True)
+    rows, together = with_others(rows, together)
     figures = {
         "command": "python benchmarks/orders.py NETWORK ... --source FILE",
         "data": "ModelNet40, official test split, 1,024 points, xyz only",
@@ -70,6 +75,27 @@ def main() -> None:
         "together": together,
     }
     print(write("orders", figures))
+
+
+def with_others(rows: list[dict], together: list[dict]) -> tuple[list[dict], list[dict]]:
+    """What was measured now, and of what was measured before all that still holds."""
+    path = RESULTS / "orders.json"
+    if not path.exists():
+        return rows, together
+    before = json.loads(path.read_text())
+    known = {row["network"]: row for row in before["rows"]}
+    for row in known.values():
+        row.setdefault("commit", before["circumstances"]["commit"])
+    now = {row["network"]: row for row in rows}
+    done = [team["networks"] for team in together]
+
+    def holds(name: str) -> bool:
+        return name not in now or now[name]["averaged"] == known[name]["averaged"]
+
+    for team in before["together"]:
+        if team["networks"] not in done and all(map(holds, team["networks"])):
+            together.append(team)
+    return rows + [row for name, row in known.items() if name not in now], together
 
 
 def trained(place: str) -> tuple[dict, torch.nn.Module]:

@@ -120,9 +120,9 @@ def least_bytes(model: GroupConvClassifier, graph: PoseGraph, training: bool) ->
     return given + (6.0 if training else 1.0) * weights
 
 
-def ceilings(rounds: int) -> Timing:
+def ceilings(rounds: int, casts: bool = True) -> Timing:
     """Seconds in which this CPU copies ``COPIED`` bytes, and multiplies matrices of
-    ``MATRIX`` rows and columns in float32 and bfloat16.
+    ``MATRIX`` rows and columns in float32 and, with ``casts``, bfloat16.
 
     **Equivariance:** does not apply.
     """
@@ -130,11 +130,9 @@ def ceilings(rounds: int) -> Timing:
     target = torch.empty_like(source)
     a, b = torch.rand(2, MATRIX, MATRIX)
     c, d = a.bfloat16(), b.bfloat16()
-    steps = {
-        "copy": lambda: target.copy_(source),
-        "matmul": lambda: a @ b,
-        "matmul_bfloat16": lambda: c @ d,
-    }
+    steps = {"copy": lambda: target.copy_(source), "matmul": lambda: a @ b}
+    if casts:
+        steps["matmul_bfloat16"] = lambda: c @ d
     return interleaved(steps, rounds)
 
 

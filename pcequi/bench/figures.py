@@ -23,6 +23,7 @@ from pcequi.graph_store import GraphStore
 from pcequi.models import GroupConvClassifier, averaged_logits, preset
 from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
 from pcequi.poses import GridPoses
+from pcequi.training.precision import multiplies_bfloat16
 from pcequi.training.rows import fast_blocks, load_batch
 from pcequi.training.settings import FitSettings
 from pcequi.training.state import TrainingState
@@ -122,7 +123,8 @@ def bench_figures(
 
     Returns:
         The figures named in ``EXPLANATIONS``, None where a network has no rotations that
-        could be changed, ``quick`` leaves them out, or this system does not tell of memory;
+        could be changed, ``quick`` leaves them out, this system does not tell of memory, or its
+        processor does not multiply bfloat16;
         under ``rounds``, the median and spread of what they come from, in seconds; under
         ``memory_mib`` what each step takes at its peak beyond what was there before; and under
         ``floors`` the FLOPs and bytes of the floors, of a batch.
@@ -136,6 +138,7 @@ def bench_figures(
     clouds = default_clouds(64 if quick else 256)
     figures, rounds, memory = dict.fromkeys(EXPLANATIONS), {}, {}
     turning = all(hasattr(level.poses, "rotations") for level in levels)
+    casts = multiplies_bfloat16("cpu")  # emulated, they would take half of the time of it all
 
     def keep(timing: Timing, peaks: Peaks | None = None) -> None:
         rounds.update({key: summary(values) for key, values in timing.items()})
@@ -149,15 +152,18 @@ def bench_figures(
     keep(_precompute(levels, clouds, 24 if quick else 128))
     figures["precompute_ms_per_shape"] = 1e3 * median("precompute")
     tell("ceilings")
-    keep(cost.ceilings(10 if quick else 30))
+    keep(cost.ceilings(10 if quick else 30, casts))
     figures |= _rates(rounds)
     with tempfile.TemporaryDirectory() as folder:
         store = GraphStore.build(folder, clouds, levels, workers=1)
         tell("train")
-        timing, peaks, costs = _train_and_predict(store, levels, channels, 6 if quick else 18)
+        timing, peaks, costs = _train_and_predict(
+            store, levels, channels, 6 if quick else 18, casts
+        )
     keep(timing, peaks)
     figures["train_ms_per_shape"] = 1e3 * median("train") / 32
-    figures["train_bfloat16_ms_per_shape"] = 1e3 * median("train_bfloat16") / 32
+    if casts:
+        figures["train_bfloat16_ms_per_shape"] = 1e3 * median("train_bfloat16") / 32
     figures["predict_shapes_per_s"] = 64 / median("predict")
     floors = {}
     for key, (flops, moved, size, precision) in costs.items():
@@ -174,10 +180,12 @@ def bench_figures(
         if not quick:  # half a minute
             dense["dense_64"] = (with_rotations(levels, 64), 8)
     for label, (own, size) in dense.items():
-        keep(*against_dense(label, own, clouds[:size], channels, 2 if quick else 5))
-        least = min(median(label), median(f"{label}_bfloat16"))
+        keep(*against_dense(label, own, clouds[:size], channels, 2 if quick else 5, casts))
         figures[f"{label}_time_ratio"] = median(label) / median(f"{label}_compressed")
-        figures[f"{label}_bfloat16_time_ratio"] = least / median(f"{label}_compressed_bfloat16")
+        if casts:
+            least = min(median(label), median(f"{label}_bfloat16"))
+            ours = median(f"{label}_compressed_bfloat16")
+            figures[f"{label}_bfloat16_time_ratio"] = least / ours
     tell("rotations")
     some = clouds[: 4 if quick else 8]
     if turning:  # others have no number of rotations to change
@@ -227,16 +235,17 @@ def _precompute(levels, clouds, count) -> Timing:
 
 def _rates(rounds: dict) -> dict[str, float]:
     """What the machine reached in its best round: a floor must not rest on a disturbed one."""
-    least = {key: rounds[key]["least"] for key in ("copy", "matmul", "matmul_bfloat16")}
-    products = 2 * cost.MATRIX**3 / 1e9
+    work = {"copy_gb_per_s": ("copy", 2 * cost.COPIED)}
+    work["matmul_gflop_per_s"] = ("matmul", 2 * cost.MATRIX**3)
+    work["matmul_bfloat16_gflop_per_s"] = ("matmul_bfloat16", 2 * cost.MATRIX**3)
     return {
-        "copy_gb_per_s": 2 * cost.COPIED / 1e9 / least["copy"],
-        "matmul_gflop_per_s": products / least["matmul"],
-        "matmul_bfloat16_gflop_per_s": products / least["matmul_bfloat16"],
+        name: amount / 1e9 / rounds[key]["least"]
+        for name, (key, amount) in work.items()
+        if key in rounds
     }
 
 
-def _train_and_predict(store, levels, channels, rounds) -> tuple[Timing, Peaks, dict]:
+def _train_and_predict(store, levels, channels, rounds, casts) -> tuple[Timing, Peaks, dict]:
     """Seconds, peak bytes, and FLOPs, least bytes, clouds and precision of a batch."""
     model = GroupConvClassifier(levels, 40, channels=channels)
     rows = torch.arange(64) % len(store)
@@ -264,14 +273,11 @@ def _train_and_predict(store, levels, channels, rounds) -> tuple[Timing, Peaks, 
         model.eval()
         averaged_logits(model, loaded())
 
-    steps = {
-        "train": training("float32"),
-        "train_bfloat16": training("bfloat16"),
-        "predict": predict,
-    }
-    timing, peaks = compared(steps, rounds, warmup=1)
+    trained = {"train": "float32"} | ({"train_bfloat16": "bfloat16"} if casts else {})
+    steps = {key: training(precision) for key, precision in trained.items()}
+    timing, peaks = compared(steps | {"predict": predict}, rounds, warmup=1)
     costs = {}
-    for key, precision in (("train", "float32"), ("train_bfloat16", "bfloat16")):
+    for key, precision in trained.items():
         graph = load_batch(model, store, rows[:32], "cpu", fast_blocks(precision, "cpu"))
         moved = cost.least_bytes(model, graph, True)
         costs[key] = cost.step_flops(model, graph), moved, 32, precision

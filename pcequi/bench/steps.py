@@ -78,15 +78,21 @@ def compared(steps: Steps, rounds: int, warmup: int = 0) -> tuple[Timing, Peaks]
 
 
 def against_dense(
-    label: str, levels: list[Level], clouds: list[Tensor], channels: list[int], rounds: int
+    label: str,
+    levels: list[Level],
+    clouds: list[Tensor],
+    channels: list[int],
+    rounds: int,
+    casts: bool = True,
 ) -> tuple[Timing, Peaks]:
-    """Our step and that of the dense network, in float32 and with casts to bfloat16.
+    """Our step and that of the dense network.
 
     Args:
         label: under which the dense one is found; ours has "_compressed" behind it.
         levels, channels: of the network.
         clouds: of a batch.
         rounds: measured.
+        casts: also with automatic casts to bfloat16.
 
     Returns:
         As ``compared``.
@@ -97,9 +103,12 @@ def against_dense(
     steps = {
         f"{label}_compressed": GraphStep(levels, clouds, channels),
         label: GraphStep(dense, clouds, channels),
-        f"{label}_compressed_bfloat16": GraphStep(levels, clouds, channels, "bfloat16"),
-        f"{label}_bfloat16": GraphStep(dense, clouds, channels, "bfloat16"),
     }
+    if casts:
+        steps |= {
+            f"{label}_compressed_bfloat16": GraphStep(levels, clouds, channels, "bfloat16"),
+            f"{label}_bfloat16": GraphStep(dense, clouds, channels, "bfloat16"),
+        }
     return compared(steps, rounds)
 
 

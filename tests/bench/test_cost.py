@@ -105,6 +105,7 @@ def test_the_product_that_is_timed_has_the_operations_that_are_divided_by():
     with FlopCounterMode(display=False) as counter:
         _ = a @ a
     assert counter.get_total_flops() == 2 * MATRIX**3
-    timing = ceilings(1)
+    timing = ceilings(1, casts=True)
     assert set(timing) == {"copy", "matmul", "matmul_bfloat16"}
+    assert set(ceilings(1, casts=False)) == {"copy", "matmul"}
     assert all(seconds > 0 for values in timing.values() for seconds in values)
