@@ -34,6 +34,7 @@ def group_products(group: Tensor) -> Tensor:
     return torch.stack([torch.cdist((one @ group).flatten(1), every).argmin(1) for one in group])
 
 
+@group_constant
 def basis_turns(group: Tensor, num_points: int) -> Tensor | None:
     """How a group permutes the functions of a kernel's points.
 

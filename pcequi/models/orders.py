@@ -112,14 +112,12 @@ def order_shares(graph: PoseGraph) -> Tensor:
     most = variance.amax(1, keepdim=True)
     variance = torch.where(most > 0, variance / most.where(most > 0, 1), 1).clamp_min(_FLAT)
     score = variance ** (1 / WIDTH)
-    share = torch.stack([_plackett_luce(score[:, list(o)]) for o in _ORDERS], 1)
+    drawn = score[:, list(map(list, _ORDERS))]  # three things, one after the other [G, 6, 3]
+    left = drawn[..., 1] + drawn[..., 2]
+    # Plackett and Luce: the probability to draw them in this order.
+    share = drawn[..., 0] / score.sum(1, keepdim=True) * drawn[..., 1] / left
     share = (share - LEAST).clamp_min(0)
     return share / share.sum(1, keepdim=True)
-
-
-def _plackett_luce(score: Tensor) -> Tensor:
-    """Probability of drawing three things of these scores [G, 3] one after the other."""
-    return score[:, 0] / score.sum(1) * score[:, 1] / (score[:, 1] + score[:, 2])
 
 
 def averaged_pooled(model: nn.Module, data: Data | Batch | PoseGraph) -> Tensor:

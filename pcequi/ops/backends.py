@@ -28,6 +28,19 @@ def wants_gradient(*tensors: torch.Tensor) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
+def is_plain(*tensors: torch.Tensor) -> bool:
+    """Whether no derivative is wanted of what is made of these, nor any transform of functions
+    at work: the way of a ``torch.autograd.Function`` around its ``forward`` takes longer than a
+    small product.
+
+    **Equivariance:** does not apply.
+    """
+    watched = torch._C._functorch.maybe_current_level() is not None or (
+        torch.autograd.forward_ad._current_level >= 0
+    )
+    return not (watched or wants_gradient(*tensors))
+
+
 _forked = False
 
 
