@@ -110,8 +110,10 @@ def _same_classes(checkpoint: Checkpoint | Sequence[Checkpoint]) -> list[Checkpo
 def _probabilities(model: torch.nn.Module, cloud: Tensor, device, graphs: list) -> Tensor:
     """Of one network; ``graphs`` of the cloud, which networks of equal levels share, grows."""
     # Weights that are kept in 16 bits compute in 32.
-    wide = torch.promote_types(model.dtype, torch.float32)
-    model = model.to(device, wide).eval()
+    wide, place = torch.promote_types(model.dtype, torch.float32), torch.device(device)
+    if any((one.dtype, one.device) != (wide, place) for one in model.parameters()):
+        model.to(place, wide)
+    model.eval()
     kind = (model.settings["levels"], wide)
     graph = next((graph for other, graph in graphs if other == kind), None)
     if graph is None:
