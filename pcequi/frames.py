@@ -209,13 +209,15 @@ def _face_moments(
 
 
 def _climb(moments: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the ascent from each frame [S, 3, 3] ends, and how high that is [S]."""
+    """Where the ascent from each frame [S, 3, 3] ends, and how high that is [S]; in double
+    precision, or rounding would turn frames about on ridges."""
+    dtype, moments, turns = turns.dtype, moments.double(), turns.double()
     if HAS_NUMBA and turns.device.type == "cpu":
         from pcequi.ops.compiled import frames
 
-        arrays = [t.double().contiguous().numpy() for t in (moments, turns)]
+        arrays = [t.contiguous().numpy() for t in (moments, turns)]
         ends = map(torch.from_numpy, frames.climb(*arrays, _STEPS, _NEWTON, _LEAST_BEND))
-        return tuple(value.to(turns) for value in ends)
+        return tuple(value.to(dtype) for value in ends)
     for _ in range(_STEPS):
         pairs = (turns[:, :, None] * turns[:, None]).flatten(1, 2)  # [starts, 9, 3]
         slope = ((moments @ pairs).view(-1, 3, 3, 3) * turns[:, None]).sum(2)
@@ -223,7 +225,8 @@ def _climb(moments: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
         turns = left @ right
     for _ in range(_NEWTON):
         turns = turns @ _newton_turn(_turned(moments, turns))
-    return turns, _turned(moments, turns)[:, _SQUARES, _SQUARES].sum(1)
+    score = _turned(moments, turns)[:, _SQUARES, _SQUARES].sum(1)
+    return turns.to(dtype), score.to(dtype)
 
 
 def _turned(moments: Tensor, turns: Tensor) -> Tensor:
