@@ -4,7 +4,8 @@
 
 The three networks that `pcequi predict` asks together, the two of `--scans`, `modelnet40` and
 `modelnet40-scan`, on damaged test clouds under SO3, as they are and after
-`pcequi.outliers.kept_points` (`pcequi predict --drop-outliers`). Nothing is trained.
+`pcequi.outliers.kept_points` (`pcequi predict --drop-outliers`). Nothing is trained. After a
+network was trained anew, `--only modelnet40` measures its columns alone.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ def cleaned(clouds: list[Tensor]) -> list[Tensor]:
 
 
 def main() -> None:
-    args = study.arguments(__doc__)
+    args = study.arguments(__doc__, columns=tuple(NETWORKS))
+    others = results.kept(args, "7-cleaning")["rows"] if len(args.only) < len(NETWORKS) else []
     _, test = study.load(args, "modelnet40", 1, 600)
-    asked = {name for names in NETWORKS.values() for name in names}
+    asked = {name for title in args.only for name in NETWORKS[title]}
     networks = {name: load_network(name) for name in sorted(asked)}
-    classes = networks["modelnet40"].classes
+    classes = next(iter(networks.values())).classes
     labels = test.labels
     if not args.quick:
         order = {name: place for place, name in enumerate(classes)}
@@ -55,19 +57,24 @@ def main() -> None:
             for name, network in networks.items():  # those with the same levels share graphs
                 store = study.stores(args, part, {0: network.model.levels})[0]
                 shares[name] = predict_logits(network.model, store).softmax(1)
-            for title, names in NETWORKS.items():
-                own = sum(shares[name] for name in names).argmax(1) == labels
+            for title in args.only:
+                own = sum(shares[name] for name in NETWORKS[title]).argmax(1) == labels
                 found.setdefault(case, {})[_title(title, dropped)] = own.double()
         own = (f"{n} {results.percent(results.summary([h]))}" for n, h in found[case].items())
         print(*case, *own, sep="  ", flush=True)
     shown = {case: {n: results.summary([h]) for n, h in row.items()} for case, row in found.items()}
-    titles = list(next(iter(shown.values())))
+    titles = [_title(name, dropped) for dropped in (False, True) for name in NETWORKS]
+    for row in others:
+        own = shown[row.pop("damage"), row.pop("size")]
+        own |= {name: value for name, value in row.items() if name not in own}
+    shown = {case: {name: row[name] for name in titles} for case, row in shown.items()}
     rows = [
         [name, size or "", *(results.percent(one) for one in shown[name, size].values())]
         for name, size in found
     ]
     figures = {
         "data": f"networks as shipped, {len(test)} test shapes, SO3",
+        "measured": args.only,
         "rows": [{"damage": name, "size": size, **row} for (name, size), row in shown.items()],
     }
     curves = [

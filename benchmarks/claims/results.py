@@ -118,6 +118,14 @@ def finish(args, name: str, figures: dict, lines: list[str], figure) -> None:
     print("\n".join(lines), flush=True)
 
 
+def kept(args, name: str) -> dict:
+    """What an earlier run of a claim left where this one will write."""
+    path = (Path(args.out) if args.out else RESULTS) / f"claim-{name}.json"
+    if not path.exists():
+        raise SystemExit(f"{path} is not there: measure everything once, without `--only`")
+    return json.loads(path.read_text())
+
+
 def put_on_page(name: str, lines: list[str]) -> None:
     """Replace the table that follows the plot of a claim in ``docs/claims.md``."""
     page = DOCS / "claims.md"

@@ -45,8 +45,11 @@ FREE = FeatureSampler(refine=2, seeds=256)
 BLENDS = {1: "nearest", 6: "six blended"}
 
 
-def arguments(doc: str, presets: tuple[str, ...] = ()) -> argparse.Namespace:
-    """The options of every claim, and which network, where there are several to choose from."""
+def arguments(
+    doc: str, presets: tuple[str, ...] = (), columns: tuple[str, ...] = ()
+) -> argparse.Namespace:
+    """The options of every claim; which network, where there are several to choose from; and which
+    columns of a table are measured anew, where they stand for themselves."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -57,6 +60,9 @@ def arguments(doc: str, presets: tuple[str, ...] = ()) -> argparse.Namespace:
     parser.add_argument("--out", help="folder of results; by default the project's own")
     if presets:
         parser.add_argument("--preset", choices=presets, default=presets[0])
+    if columns:
+        words = "measure these alone anew; the others stay as the results have them"
+        parser.add_argument("--only", nargs="+", choices=columns, default=list(columns), help=words)
     args = parser.parse_args()
     args.cache = Path(args.cache)
     if args.quick and not args.out:
