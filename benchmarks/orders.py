@@ -91,7 +91,7 @@ def with_others(rows: list[dict], together: list[dict]) -> tuple[list[dict], lis
     done = [team["networks"] for team in together]
 
     def holds(name: str) -> bool:
-        return name not in now or now[name]["weights"] == known[name].get("weights")
+        return name not in now or now[name]["weights"] == known.get(name, {}).get("weights")
 
     for team in before["together"]:
         if team["networks"] not in done and all(map(holds, team["networks"])):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pcequi.ops import HAS_NUMBA, real_characters
-from pcequi.ops.backends import wants_gradient
+from pcequi.ops.backends import is_plain
 from pcequi.sampling import Representatives
 
 __all__ = ["LEAST", "center_rows", "center_weights", "fitted_rows", "fitted_weights"]
@@ -108,7 +108,7 @@ def _matrix(shared: Tensor, share: Tensor, num: int) -> Tensor:
 
 def _compiled(*given: Tensor) -> bool:
     """Whether the kernels for CPUs do it."""
-    return HAS_NUMBA and given[0].device.type == "cpu" and not wants_gradient(*given)
+    return HAS_NUMBA and given[0].device.type == "cpu" and is_plain(*given)
 
 
 def fitted_rows(share: Tensor, rows: Tensor, signs: Tensor) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 # Groups whose constants are kept.
 _MOST = 64
+_NOTHING = object()  # None is what some groups have
 
 
 def constant(function: Callable) -> Callable:
@@ -32,17 +33,19 @@ def constant(function: Callable) -> Callable:
 
 def group_constant(function: Callable) -> Callable:
     """Make what a function of a group, its elements [K, 3, 3] or its products [K, K], and plain
-    settings returns once.
+    settings returns once. All who ask get the same tensors: nobody writes into them.
 
     **Equivariance:** that of the function.
     """
     kept: dict = {}
+    signature = inspect.signature(function)
 
     @functools.wraps(function)
-    def made(group: Tensor, *args):
+    def made(*args, **named):
+        group, *args = signature.bind(*args, **named).args if named else args
         key = (*args, group.dtype, group.device, tuple(group.flatten().tolist()))
-        found = kept.get(key)  # another thread may clear the table at any time
-        if found is None:
+        found = kept.get(key, _NOTHING)  # another thread may clear the table at any time
+        if found is _NOTHING:
             with torch.inference_mode(False):
                 found = function(group, *args)
             if len(kept) >= _MOST:

@@ -133,3 +133,30 @@ def test_a_shape_is_timed_for_each_network_and_for_those_asked_together(script, 
     assert {*network_names(), "modelnet40-large and modelnet40-pairs"} <= set(found)
     for one in found.values():
         assert 0 < one["least"] <= one["median"] <= one["largest"] and one["rounds"] == 2
+
+
+def test_orders_keep_what_others_found_until_a_network_has_other_weights(
+    script, tmp_path, monkeypatch
+):
+    orders = script("orders")
+    monkeypatch.setattr(orders, "RESULTS", tmp_path)
+
+    def row(name, weights, **more):
+        return {"network": name, "weights": weights, **more}
+
+    def names(found):
+        return [row["network"] for row in found[0]], [team["networks"] for team in found[1]]
+
+    new = [row("a", "1", commit="new")], [{"networks": ["a", "b"]}]
+    assert orders.with_others(*new) == new  # the first results
+    before = {
+        "circumstances": {"commit": "old"},
+        "rows": [row("a", "1"), row("b", "2"), row("c", "3")],
+        "together": [{"networks": pair} for pair in (["a", "b"], ["a", "c"], ["b", "c"])],
+    }
+    (tmp_path / "orders.json").write_text(json.dumps(before))
+    same = orders.with_others([row("a", "1", commit="new")], [])
+    assert names(same) == (["a", "b", "c"], [["a", "b"], ["a", "c"], ["b", "c"]])
+    assert [one["commit"] for one in same[0]] == ["new", "old", "old"]
+    other = orders.with_others([row("a", "9", commit="new")], [{"networks": ["a", "b"]}])
+    assert names(other) == (["a", "b", "c"], [["a", "b"], ["b", "c"]])

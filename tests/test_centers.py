@@ -99,6 +99,28 @@ def test_the_compiled_fit_is_that_of_torch(built, monkeypatch):
         torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
 
 
+def test_derivatives_go_through_the_fit(built, generator):
+    """Forward and backward; kernels have none and leave it to torch."""
+    _, step, chosen = built
+    products = step._products()
+    rows, tangent = torch.randn(2, step.poses.num, 3, dtype=torch.float64, generator=generator)
+
+    def fit(rows):
+        return center_rows(chosen, rows, products)
+
+    for one, other in zip(torch.func.jvp(fit, (rows,), (tangent,)), (fit(rows), fit(tangent))):
+        torch.testing.assert_close(one, other)
+    mapped = torch.func.vmap(fit)(torch.stack([rows, tangent]))
+    torch.testing.assert_close(mapped, torch.stack([fit(rows), fit(tangent)]))
+    with torch.autograd.forward_ad.dual_level():
+        dual = fit(torch.autograd.forward_ad.make_dual(rows, tangent))
+        seen = torch.autograd.forward_ad.unpack_dual(dual).tangent
+    torch.testing.assert_close(seen, fit(tangent))
+    rows.requires_grad_()
+    (gradient,) = torch.autograd.grad((fit(rows) * fit(tangent)).sum(), rows)
+    torch.testing.assert_close((gradient * tangent).sum(), fit(tangent).square().sum())
+
+
 def test_few_weights_are_kept_and_little_is_lost(built):
     _, step, chosen = built
     products, rows = step._products(), step.embedding.flatten(0, 1)

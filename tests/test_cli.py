@@ -226,7 +226,7 @@ def test_long_names_in_tables_are_whole(run, trained, tmp_path):
     assert told == str(long)
 
 
-@pytest.mark.filterwarnings("default:`--bfloat16`")
+@pytest.mark.filterwarnings("default:training as with `--bfloat16`")
 def test_a_second_run_needs_a_word(run, trained):
     options = ["--preset", "tiny", "--num-points", 24, "--limit", 2, "--epochs", 2]
     options += ["--batch-size", 8, "--workers", 1, "--run", "runs/one", "--also", "z/z", *QUICK]

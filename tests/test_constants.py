@@ -152,3 +152,17 @@ def test_constants_of_groups_survive_threads_that_clear_each_others(monkeypatch)
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(2000)))
+
+
+def test_a_group_without_a_constant_is_asked_once_and_arguments_have_names():
+    asked = []
+
+    @group_constant
+    def nothing(group, size):
+        asked.append(size)
+
+    group = finite_group("D2")
+    assert nothing(group, 3) is nothing(group, size=3) is nothing(size=3, group=group) is None
+    assert asked == [3]
+    with pytest.raises(TypeError, match="missing"):
+        nothing(group=group)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -118,6 +119,7 @@ def train(
     Processes started together by torchrun or fabric run share the work.
     """
     from pcequi.training.launch import launched
+    from pcequi.training.precision import faster_precision, multiplies_bfloat16
     from pcequi.training.run_settings import RunSettings, resumed_settings
     from pcequi.training.runs import train_run
     from pcequi.training.settings import FitSettings
@@ -149,14 +151,23 @@ def train(
             label_smoothing=label_smoothing,
             mixup=mixup,
             seed=seed,
-            precision=_precision(bfloat16, device),
+            precision="bfloat16" if bfloat16 else "float32",
         ),
     )
     if run is None:
         run = Path("runs") / f"{data}-{protocol.replace('/', '-')}-{preset}-seed{seed}"
-    if resume:
-        settings = resumed_settings(run, settings, _given(context))
     with launched(device, 60 * timeout) as (ranks, place):
+        if bfloat16 is None:
+            faster = faster_precision(place, ranks)
+            settings = replace(settings, fit=replace(settings.fit, precision=faster))
+        if resume:
+            settings = resumed_settings(run, settings, _given(context))
+        if ranks.first and settings.fit.precision == "bfloat16" and not multiplies_bfloat16(place):
+            warnings.warn(
+                "training as with `--bfloat16` takes several times as long as with `--float32` on "
+                "this device, which is not known to have instructions for it",
+                stacklevel=2,
+            )
         report = train_run(
             settings,
             run,
@@ -173,23 +184,6 @@ def train(
         print_json(report)
     else:
         show_report(report)
-
-
-def _precision(bfloat16: bool | None, device: str) -> str:
-    """What was asked for, or else the faster."""
-    from pcequi.training.precision import faster_precision, multiplies_bfloat16
-    from pcequi.training.threads import choose_device
-
-    place = choose_device(device)
-    if bfloat16 is None:
-        return faster_precision(place)
-    if bfloat16 and not multiplies_bfloat16(place):
-        warnings.warn(
-            "`--bfloat16` takes several times as long as `--float32` on this device, which has no "
-            "instructions for it",
-            stacklevel=2,
-        )
-    return "bfloat16" if bfloat16 else "float32"
 
 
 def _given(context: typer.Context) -> set[str]:

@@ -1,7 +1,7 @@
 """The sparse product as batched dense ones, where matrix units make zeros cheap.
 
-On a GPU, and in bfloat16 on CPUs that multiply it, a product with blocks that are one sixth
-full costs less than gathering the entries that are not zero.
+On a GPU, and on CPUs, a product with blocks that are a sixth to a quarter full costs less than
+gathering the entries that are not zero.
 
 Where the rows of all poses of a point follow from those of its first pose (``turned_rows``),
 A is a convolution over the group of their frames. If the group consists of half turns, its

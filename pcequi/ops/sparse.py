@@ -45,7 +45,7 @@ def grouped_spmm(
         return _product(x, ptr, col, val, rows, columns)
     if x.device.type == "cpu":  # looking would make a GPU wait, which checks by itself
         _check_sizes(x, ptr, col, val, rows, columns)
-    product = _GroupedSpmm.forward if is_plain(x) else _GroupedSpmm.apply
+    product = _GroupedSpmm.forward if is_plain(x, val) else _GroupedSpmm.apply
     return product(x, ptr, col, val, rows, columns, False, len(ptr) - 1)
 
 
@@ -120,7 +120,8 @@ def _check_sizes(x: Tensor, ptr: Tensor, col: Tensor, val: Tensor, rows, columns
     ends = {"ptr": (ptr, len(col)), "rows": (rows, len(ptr) - 1), "columns": (columns, len(x))}
     for name, (pointer, wanted) in ends.items():
         # NumPy's calls take a fifth of the time of torch's.
-        at = pointer if torch._C._functorch.maybe_current_level() else pointer.numpy()
+        plain = type(pointer) is Tensor and is_plain(pointer)
+        at = pointer.numpy() if plain else pointer
         if at[-1] != wanted or at[0] != 0 or (at[1:] < at[:-1]).any():
             raise ShapeError(
                 f"`{name}` (from {int(at[0])} to {int(at[-1])}) must rise from 0 to "

@@ -111,8 +111,8 @@ def _probabilities(model: torch.nn.Module, cloud: Tensor, device, graphs: list) 
     """Of one network; ``graphs`` of the cloud, which networks of equal levels share, grows."""
     # Weights that are kept in 16 bits compute in 32.
     wide, place = torch.promote_types(model.dtype, torch.float32), torch.device(device)
-    if any((one.dtype, one.device) != (wide, place) for one in model.parameters()):
-        model.to(place, wide)
+    if not all(_is_there(one, place, wide) for one in (*model.parameters(), *model.buffers())):
+        model.to(place, wide)  # looks at each module, which takes longer
     model.eval()
     kind = (model.settings["levels"], wide)
     graph = next((graph for other, graph in graphs if other == kind), None)
@@ -120,6 +120,10 @@ def _probabilities(model: torch.nn.Module, cloud: Tensor, device, graphs: list) 
         graph = build_pose_graph(cloud, model.levels, dtype=wide).to(device)
         graphs.append((kind, graph))
     return averaged_logits(model, graph)[0].float().softmax(0).cpu()
+
+
+def _is_there(value: Tensor, place: torch.device, dtype: torch.dtype) -> bool:
+    return value.device == place and (not value.is_floating_point() or value.dtype == dtype)
 
 
 def predict_files(

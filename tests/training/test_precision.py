@@ -1,5 +1,7 @@
 """Which precision is trained with, unless it is asked for."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -23,10 +25,12 @@ def test_the_faster_one(multiplied, monkeypatch):
     assert (fast_blocks("bfloat16", "cpu") is not None) == multiplied
     assert fast_blocks("float32", "cpu") == torch.float32
     # A GPU is asked itself; other devices are not known.
+    asked = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(asked.append(device)))
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation: not including_emulation
     )
-    assert faster_precision("cuda") == "bfloat16"
+    assert faster_precision("cuda:1") == "bfloat16" and asked == ["cuda:1"]
     assert faster_precision("meta") == "float32"
 
 
@@ -35,7 +39,7 @@ def test_a_torch_that_cannot_say_is_taken_for_no(monkeypatch):
     assert faster_precision("cpu") == "float32"
 
 
-@pytest.mark.filterwarnings("default:`--bfloat16`")
+@pytest.mark.filterwarnings("default:training as with `--bfloat16`")
 @pytest.mark.parametrize("asked", [None, "float32", "bfloat16"])
 def test_the_command_takes_it(asked, multiplied, command):
     """What is asked for goes first, with a word where it is slow."""
@@ -44,6 +48,6 @@ def test_the_command_takes_it(asked, multiplied, command):
     slow = asked == "bfloat16" and not multiplied
     code, _, err = command("train", *options, *([f"--{asked}"] if asked else []))
     assert code == 0, err
-    assert ("several times as long as `--float32`" in err) == slow
+    assert ("several times as long as with `--float32`" in err) == slow
     used = asked or ("bfloat16" if multiplied else "float32")
     assert load_run_settings("runs/one").fit.precision == used
