@@ -99,6 +99,7 @@ ANSWERS = [
     both("| `small` |", asked("small")),
     both("| `pairs`, like scans |", asked("pairs", "scan")),
 ]
+BEFORE = "default, 256 / 128", "small, 256 / 128"  # single poses as representatives
 LARGE, DEFAULT = runs("large", 7), runs("default", 3)
 BEST = together(["large", "modelnet40-pairs"], [[7, "shape"], [3, "scan"]])
 BEST += together(["large", "pairs"], [[3, "shape"], [3, "scan"]])
@@ -151,7 +152,12 @@ ACCURACY = [
     row(
         "| `default`, 0.8 million",
         DEFAULT,
-        percent(mean(accuracies(runs("default", 3, protocol="SO3/SO3")))),
+    ),
+    row(
+        "| `default` of before",
+        runs(BEFORE[0], 3),
+        percent(mean(accuracies(runs(BEFORE[0], 3, protocol="SO3/SO3")))),
+        percents(accuracies(runs(BEFORE[0], 3, protocol="SO3/SO3"))),
     ),
     row("| **`pairs`**, 1.4 million", runs("pairs", 3, "scan")),
     row(
@@ -160,6 +166,8 @@ ACCURACY = [
         percent(mean(accuracies(runs("pairs", 3, protocol="SO3/SO3")))),
     ),
     row("| `small`, 0.4 million", runs("small", 3)),
+    row("| `small` of before (fifteen", runs(BEFORE[1], 15)),
+    row("| `small` of before, three", runs(BEFORE[1], 3)),
     row("| **`large` and `pairs` (like scans) together", BEST),
     row(
         "| `large` (seven versions) and `pairs` (as",
