@@ -2,45 +2,53 @@
 
 from published import FIGURES, README, percent, result, times
 
-speed = result("speed")
+speed, newer = result("speed"), result("speed-avx512")  # two kinds of processors
 
-TRAIN = f"{speed['train_ms_per_shape']:.1f}"
-RATES = f"{speed['predict_shapes_per_s']:,.0f} / {speed['predict_raw_shapes_per_s']:.0f} shapes"
+
+def train(found):
+    return f"{found['train_ms_per_shape']:.1f} ms"
+
+
+def rates(found):
+    graphs, points = found["predict_shapes_per_s"], found["predict_raw_shapes_per_s"]
+    return f"{graphs:,.0f} / {points:.0f} shapes"
+
+
+def shares(found):
+    return [percent(found[f"{key}_share_of_floor"], 0) for key in ("train", "predict")]
+
+
+def ratios(*keys):
+    return lambda found: [times(found[key]) for key in keys]
+
+
+def memory(found):
+    return [f"{found['memory_mib'][name]:,.0f}" for name in ("ours", "dgcnn", "pointnet2")]
+
+
+def on_both(begins, figures):
+    """A line of the table: what was found on one kind, then on the other."""
+    each = [figures(found) for found in (speed, newer)]
+    return FIGURES, begins, *(x for one in each for x in ([one] if isinstance(one, str) else one))
+
+
 SPEED = [
-    (FIGURES, "| precomputing a shape", f"{speed['precompute_ms_per_shape']:.1f} ms"),
-    (FIGURES, "| training step, batch 32", f"{TRAIN} ms"),
-    (FIGURES, "| inference from cached graphs", RATES),
-    (FIGURES, "| training step, 64 rotations", f"{speed['rotation_scaling_ratio']:.2f}"),
-    (
-        FIGURES,
-        "| least time of its FLOPs and bytes",
-        percent(speed["train_share_of_floor"], 0),
-        percent(speed["predict_share_of_floor"], 0),
+    on_both("| precomputing a shape", lambda found: f"{found['precompute_ms_per_shape']:.1f} ms"),
+    on_both("| training step, batch 32, float32", train),
+    (FIGURES, "| the same with bfloat16 casts", f"{newer['train_bfloat16_ms_per_shape']:.1f} ms"),
+    on_both("| inference from cached graphs", rates),
+    on_both(
+        "| training step, 64 rotations", lambda found: f"{found['rotation_scaling_ratio']:.2f}"
     ),
-    (
-        FIGURES,
-        "| training step of DGCNN",
-        times(speed["dgcnn_time_ratio"]),
-        times(speed["dgcnn_memory_ratio"]),
-    ),
-    (
-        FIGURES,
+    on_both("| least time of its FLOPs and bytes", shares),
+    on_both("| training step of DGCNN", ratios("dgcnn_time_ratio", "dgcnn_memory_ratio")),
+    on_both(
         "| training step of PointNet++",
-        times(speed["pointnet2_time_ratio"]),
-        times(speed["pointnet2_ready_time_ratio"]),
+        ratios("pointnet2_time_ratio", "pointnet2_ready_time_ratio"),
     ),
-    (
-        FIGURES,
-        "| peak memory of these three",
-        *(f"{speed['memory_mib'][name]:,.0f}" for name in ("ours", "dgcnn", "pointnet2")),
-    ),
-    (
-        README,
-        "| a training step of PointNet++",
-        f"{speed['pointnet2_time_ratio']:.0f} / {times(speed['pointnet2_ready_time_ratio'])}",
-    ),
+    on_both("| peak memory of these three", memory),
     *(
-        (FIGURES, begins, times(speed[f"{key}_time_ratio"]), times(speed[f"{key}_memory_ratio"]))
+        on_both(begins, ratios(f"{key}_time_ratio", f"{key}_memory_ratio"))
         for begins, key in (
             ("| the same network on all its poses", "dense"),
             ("| the same at 24 frames", "dense_24"),
@@ -49,11 +57,17 @@ SPEED = [
     ),
     (
         README,
+        "| a training step of PointNet++",
+        f"{speed['pointnet2_time_ratio']:.0f} / {times(speed['pointnet2_ready_time_ratio'])}",
+    ),
+    (
+        README,
         "| default network: a graph",
         f"{speed['precompute_ms_per_shape']:.1f} ms",
-        f"{TRAIN} ms",
+        train(speed),
+        f"{newer['precompute_ms_per_shape']:.1f} and {train(newer)}",
     ),
-    (README, "| from graphs / from points", RATES),
+    (README, "| from graphs / from points", rates(speed), rates(newer).removesuffix(" shapes")),
     (
         README,
         "| a training step of the same network",
