@@ -28,15 +28,8 @@ from pcequi.errors import ArgumentError, DataError, FileError, ShapeError, check
 from pcequi.files import locked, make_folder, write_bytes
 from pcequi.graph_build import ChunkJob, clear_leftovers, is_good, run_jobs
 from pcequi.graph_chunks import Chunk, open_chunk, read_graphs, tensor_names
-from pcequi.ops import dense_blocks, row_pointer, turned_rows
-from pcequi.pose_graph import (
-    TENSORS,
-    Level,
-    LevelGraph,
-    PoseGraph,
-    block_characters,
-    stored_turns,
-)
+from pcequi.graph_ready import ready_batch
+from pcequi.pose_graph import TENSORS, Level, PoseGraph, block_characters, stored_turns
 from pcequi.pose_graph.point_numbers import check_points_alone
 from pcequi.ranks import ALONE, Ranks, local_cores
 
@@ -137,18 +130,15 @@ class GraphStore:
                 damaged where its rows are turned or made dense.
         """
         check_floating(blocks, "blocks")
-        packed, levels = self.packed(rows), []
-        dense = blocks is not None and all(len(values["count"].unique()) == 1 for values in packed)
-        parts = zip(self.levels, packed, self.turns, self.characters)
-        for level, values, turns, characters in parts:
-            basis = level.basis if "entries" in values else 0
-            filled = basis and dense and _fill(values, levels[-1], characters) >= least_fill
-            if turns is not None and not (filled and characters is not None):
-                values |= self._all_rows(values, *turns)
-            if filled:
-                values |= self._blocks(values, levels[-1], characters, basis, blocks)
-            levels.append(LevelGraph(basis=basis, **values))
-        return PoseGraph(levels)
+        try:
+            return ready_batch(
+                self.packed(rows), self.levels, self.turns, self.characters, blocks, least_fill
+            )
+        except DataError as error:
+            raise FileError(
+                f"a chunk of {self.folder} is damaged (its {error}); precompute again, which finds "
+                "and mends it"
+            ) from error
 
     def packed(self, rows: Sequence[int] | Tensor) -> list[dict[str, Tensor]]:
         """Of each level the tensors that the store keeps of some clouds, see ``graph_build.pack``.
@@ -169,36 +159,6 @@ class GraphStore:
             values |= {name: values[name].float() for name in halves}
             levels.append(values)
         return levels
-
-    def _all_rows(self, values: dict[str, Tensor], turns: Tensor, products: Tensor) -> dict:
-        """The rows of all poses from those of the first pose of each point."""
-        count = values["entries"].long()
-        ptr = row_pointer(count)
-        # Rows are copied by these numbers: wrong ones would write beyond the end.
-        fits = len(count) % turns.shape[1] == 0 and int(ptr[-1]) == len(values["col"])
-        if not fits or any(bool((part < 0).any()) for part in (count, values["col"])):
-            raise self._damaged()
-        ptr, col, val = turned_rows(ptr, values["col"], values["val"], turns, products)
-        return {"entries": (ptr[1:] - ptr[:-1]).to(torch.int32), "col": col, "val": val}
-
-    def _blocks(self, values: dict, below: LevelGraph, characters, basis, dtype) -> dict:
-        """A of some clouds as dense blocks."""
-        entries, col, clouds = values.pop("entries"), values.pop("col"), len(values["count"])
-        each, seen = int(values["count"][0]), int(below.count[0])
-        size = 1 if characters is None else characters.size
-        fits = len(entries) == clouds * (each // size) * basis and int(entries.sum()) == len(col)
-        fits = fits and each % size == seen % size == 0 and not bool((entries < 0).any())
-        # Blocks are filled by these numbers: wrong ones would write elsewhere.
-        if not fits or (len(col) and not 0 <= int(col.min()) <= int(col.max()) < seen):
-            raise self._damaged()
-        made = dense_blocks(entries, col, values.pop("val"), clouds, seen, dtype, characters)
-        return {"blocks": made, "characters": characters, "each": each}
-
-    def _damaged(self) -> FileError:
-        return FileError(
-            f"a chunk of {self.folder} is damaged (its rows do not fit its entries); "
-            "precompute again, which finds and mends it"
-        )
 
     def verify(self) -> None:
         """Read the whole store and compare it with its checksums.
@@ -336,9 +296,3 @@ def _write_header(path: Path, header: dict) -> None:
         _LOG.warning("%s %s; it is written again now", path, reason)
     with locked(path.with_suffix(".lock"), wait=True):
         write_bytes(path, json.dumps(header, indent=1).encode())
-
-
-def _fill(values: dict[str, Tensor], below: LevelGraph, characters) -> float:
-    """Entries of A for each cell of its blocks, of all clouds the same size."""
-    size = 1 if characters is None else characters.size
-    return size * len(values["col"]) / max(1, len(values["entries"]) * int(below.count[0]))

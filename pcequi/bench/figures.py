@@ -21,10 +21,10 @@ from pcequi.datasets.shapes import SHAPE_CLASSES, make_shape
 from pcequi.graph_build import build_stored_graph, pack
 from pcequi.graph_store import GraphStore
 from pcequi.models import GroupConvClassifier, averaged_logits, preset
-from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
+from pcequi.pose_graph import Level, PoseGraph
 from pcequi.poses import GridPoses
 from pcequi.training.precision import multiplies_bfloat16
-from pcequi.training.rows import fast_blocks, load_batch
+from pcequi.training.rows import built_batch, fast_blocks, load_batch
 from pcequi.training.settings import FitSettings
 from pcequi.training.state import TrainingState
 from pcequi.training.step import BatchLoss, Totals, train_step
@@ -299,8 +299,8 @@ def _raw_start(name: str) -> None:
 @torch.no_grad()
 def _raw_classes(clouds: list[Tensor]) -> list[int]:
     model = _RAW["model"]
-    graphs = [build_pose_graph(cloud, model.levels, dtype=torch.float32) for cloud in clouds]
-    return averaged_logits(model, PoseGraph.batch(graphs)).argmax(1).tolist()
+    graph = built_batch(clouds, model.levels, torch.float32, "cpu")
+    return averaged_logits(model, graph).argmax(1).tolist()
 
 
 def _raw(name, clouds, workers, count) -> float:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from pcequi.errors import ArgumentError, DataError, ShapeError, check_count
 from pcequi.models import averaged_logits, online_graph
 from pcequi.models.classifier import check_head
-from pcequi.pose_graph import build_pose_graph
 from pcequi.progress import progress_bar
 from pcequi.ranks import ALONE, Ranks
 from pcequi.training.fit import predict_logits
 from pcequi.training.protocols import parse_protocol, protocol_rotations
+from pcequi.training.rows import built_batch
 from pcequi.training.splits import Split, check_labels, precompute_shown
 
 __all__ = [
@@ -280,7 +280,7 @@ def _run(
         if mode == "online":
             graph = online_graph(model, [cloud.to(device)])
         else:
-            graph = build_pose_graph(cloud, model.levels, dtype=torch.float32).to(device)
+            graph = built_batch([cloud], model.levels, torch.float32, device)
         out.append(averaged_logits(model, graph).float().cpu())
         seconds += time.perf_counter() - start
         if bar:

@@ -16,10 +16,10 @@ from pcequi.errors import ArgumentError, PcequiError, ScaleWarning, ShapeError, 
 from pcequi.models.classifier import check_head
 from pcequi.models.orders import averaged_logits
 from pcequi.outliers import kept_points
-from pcequi.pose_graph import build_pose_graph
 from pcequi.pose_graph.point_numbers import check_points_alone
 from pcequi.training.checkpoints import Checkpoint
 from pcequi.training.predict_workers import packed, shared_answers
+from pcequi.training.rows import built_batch
 
 __all__ = ["predict_cloud", "predict_each", "predict_files", "sparse_warning", "trained_points"]
 
@@ -117,7 +117,7 @@ def _probabilities(model: torch.nn.Module, cloud: Tensor, device, graphs: list) 
     kind = (model.settings["levels"], wide)
     graph = next((graph for other, graph in graphs if other == kind), None)
     if graph is None:
-        graph = build_pose_graph(cloud, model.levels, dtype=wide).to(device)
+        graph = built_batch([cloud], model.levels, wide, place)
         graphs.append((kind, graph))
     return averaged_logits(model, graph)[0].float().softmax(0).cpu()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from pcequi.errors import ArgumentError
 from pcequi.graph_device import DeviceGraphs
+from pcequi.graph_ready import ready_graphs
 from pcequi.graph_store import GraphStore
-from pcequi.pose_graph import PoseGraph
+from pcequi.pose_graph import Level, PoseGraph, build_pose_graph
 from pcequi.training.precision import multiplies_bfloat16
 
-__all__ = ["device_graphs", "fast_blocks", "load_batch", "prefetch", "split_rows"]
+__all__ = ["built_batch", "device_graphs", "fast_blocks", "load_batch", "prefetch", "split_rows"]
 
 #: Entries for each cell of dense blocks from which these are faster on a CPU
 #: (``docs/decisions.md``, 17, 23 and 38): zeros are multiplied too. Blocks that K characters take
@@ -73,6 +74,21 @@ def load_batch(
     if blocks is not None and dtype == torch.float32:
         return store.batch(rows, blocks, least_fill=LEAST_FILL.get(blocks, _LEAST_FILL)).to(device)
     return store.batch(rows).to(device, dtype)
+
+
+def built_batch(
+    clouds: Sequence[Tensor], levels: Sequence[Level], dtype: torch.dtype, device
+) -> PoseGraph:
+    """The graphs of some clouds, each [N, 3], made for a prediction where a network runs in
+    ``dtype``; as ``load_batch`` gives those of a store.
+
+    **Equivariance:** as ``build_pose_graph``.
+    """
+    blocks = fast_blocks("float32", device)
+    if blocks is not None and dtype == blocks:
+        return ready_graphs(clouds, levels, blocks, LEAST_FILL[blocks])
+    made = [build_pose_graph(pos, levels, dtype=dtype) for pos in clouds]
+    return PoseGraph.batch(made).to(device)
 
 
 def device_graphs(

@@ -68,10 +68,8 @@ def test_bad_files_do_not_stop_the_rest(checkpoint, files):
 
 
 def test_networks_of_equal_levels_share_a_graph(tiny, checkpoint, monkeypatch):
-    built, real = [], predict.build_pose_graph
-    monkeypatch.setattr(
-        predict, "build_pose_graph", lambda *a, **k: built.append(a) or real(*a, **k)
-    )
+    built, real = [], predict.built_batch
+    monkeypatch.setattr(predict, "built_batch", lambda *a, **k: built.append(a) or real(*a, **k))
     other = Checkpoint(tiny.tiny_model().eval(), tiny.CLASSES, {})
     wide = other.model.with_budget(num=5)
     cloud = torch.rand(30, 3, generator=torch.Generator().manual_seed(0))
