@@ -5,8 +5,6 @@ What a frame cannot know, the order or the signs of its axes, the group covers.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -26,7 +24,7 @@ _BEND = 0.1
 # How many times as far up the highest are from the lowest as from those that count in full.
 _STEEP = 4
 _STEPS = 10
-_NEWTON = 8
+_NEWTON = 20
 _LEAST_BEND = 1e-5  # where the ascent bends less it is no hill
 _TIE = 1e-4  # relative differences below which scores, moments and variances are equal
 # Places of a_i^2, and of (a_2 a_3, a_3 a_1, a_1 a_2), among the nine products.
@@ -160,13 +158,13 @@ def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
 
 @constant
 def _starts() -> Tensor:
-    """None, 45 degrees about each axis and 60 about each diagonal of a cube [8, 3, 3]: signs of the
-    principal axes make others of these, up to signs and order of the columns, which the ascent
-    does not see. So copies of a cloud climb from the same places."""
-    diagonals = torch.tensor([[1.0, 1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]], dtype=torch.float64)
-    diagonals *= math.pi / 3 / math.sqrt(3)
-    sides = torch.eye(3, dtype=torch.float64) * (math.pi / 4)
-    return _turns_by(torch.cat([torch.zeros_like(sides[:1]), sides, diagonals]))
+    """Two turns of the principal frame like no other, each with all signs of its axes [8, 3, 3].
+    With other signs it has the same, so that copies of a cloud climb from the same places, none
+    of which is a ridge between the faces of a cube."""
+    signs = torch.eye(3, dtype=torch.float64).repeat(4, 1, 1)
+    signs *= torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]).double()[:, None]
+    generic = torch.tensor([[0.31, 0.17, -0.52], [-0.43, 0.71, 0.22]], dtype=torch.float64)
+    return (signs[:, None] @ _turns_by(generic)).flatten(0, 1)
 
 
 def _chosen(pos: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:

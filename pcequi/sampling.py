@@ -159,10 +159,10 @@ class FeatureSampler:
             raise ArgumentError(
                 f"`tolerance` (={self.tolerance}) needs `method` 'fps', not {self.method!r}"
             )
-        if self.tolerance is not None and self.center == "mean":
+        if self.tolerance is not None and self.center == "mean" and self.blend == 1:
             raise ArgumentError(
                 f"`tolerance` (={self.tolerance}) bounds distances to poses; take `center` "
-                "'medoid', not 'mean'"
+                "'medoid', not 'mean', or `blend` several"
             )
         if self.blend > _MOST_BLENDED:
             raise ArgumentError(f"`blend` (={self.blend}) must be between 1 and {_MOST_BLENDED}")

@@ -262,3 +262,19 @@ def test_rows_that_do_not_fit_are_refused(sparse):
         )
     with pytest.raises(ArgumentError, match=r"`col` \(from .* must be in \[0, 3\)"):
         combined_rows(torch.ones(4, 6), ptr, col, val, 3)
+
+
+@pytest.mark.parametrize("tolerance", [0.3, 1e-200])
+def test_a_tolerance_bounds_the_distance_to_the_nearest_pose(tolerance, make_blob, levels_of):
+    poses, cloud = GridPoses("D2", "manhattan"), make_blob(30)
+    settings = {"num": 1000, "refine": 2, "blend": 6, "orbits": True, "tolerance": tolerance}
+    fitted, medoids = (
+        build_pose_graph(cloud, levels_of(poses, center=center, **settings), embeddings=True)
+        for center in ("mean", "medoid")
+    )
+    for one, other in zip(fitted[1], medoids[1]):
+        assert torch.equal(one.chosen.index, other.chosen.index)
+        assert one.chosen.covering_radius <= max(tolerance, 1e-12)
+    few = fitted[1][0].chosen.num < fitted[1][0].poses.num
+    assert few == (tolerance == 0.3)
+    assert torch.equal(fitted[0].levels[0].lift, medoids[0].levels[0].lift) != few
