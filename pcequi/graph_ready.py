@@ -113,7 +113,7 @@ def _with_blocks(values: dict, below: LevelGraph, characters, basis, dtype) -> d
 
 
 def _damaged() -> DataError:
-    return DataError("rows do not fit their entries")
+    return DataError("rows do not fit its entries")
 
 
 def _fill(values: dict[str, Tensor], below: LevelGraph, characters) -> float:

@@ -77,7 +77,10 @@ def load_batch(
 
 
 def built_batch(
-    clouds: Sequence[Tensor], levels: Sequence[Level], dtype: torch.dtype, device
+    clouds: Sequence[Tensor],
+    levels: Sequence[Level],
+    dtype: torch.dtype,
+    device: torch.device | str,
 ) -> PoseGraph:
     """The graphs of some clouds, each [N, 3], made for a prediction where a network runs in
     ``dtype``; as ``load_batch`` gives those of a store.
