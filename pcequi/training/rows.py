@@ -22,7 +22,6 @@ __all__ = ["built_batch", "device_graphs", "fast_blocks", "load_batch", "prefetc
 #: (``docs/decisions.md``, 17, 23 and 38): zeros are multiplied too. Blocks that K characters take
 #: apart have a K-th of the cells of A.
 LEAST_FILL = {torch.bfloat16: 0.15, torch.float32: 0.25}
-_LEAST_FILL = 0.25  # of other types
 
 # Share of a GPU's free memory that graphs may take, and bytes that they leave for steps.
 _SHARE, _LEFT = 0.8, 2e9
@@ -72,7 +71,7 @@ def load_batch(
         return store.batch(rows.to(store.device))
     dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
     if blocks is not None and dtype == torch.float32:
-        return store.batch(rows, blocks, least_fill=LEAST_FILL.get(blocks, _LEAST_FILL)).to(device)
+        return store.batch(rows, blocks, least_fill=LEAST_FILL.get(blocks, LEAST_FILL[torch.float32])).to(device)
     return store.batch(rows).to(device, dtype)
 
 
