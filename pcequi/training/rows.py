@@ -71,7 +71,9 @@ def load_batch(
         return store.batch(rows.to(store.device))
     dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
     if blocks is not None and dtype == torch.float32:
-        return store.batch(rows, blocks, least_fill=LEAST_FILL.get(blocks, LEAST_FILL[torch.float32])).to(device)
+        return store.batch(
+            rows, blocks, least_fill=LEAST_FILL.get(blocks, LEAST_FILL[torch.float32])
+        ).to(device)
     return store.batch(rows).to(device, dtype)
 
 
