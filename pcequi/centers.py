@@ -79,8 +79,8 @@ def center_weights(
         from pcequi.ops.compiled import centers
 
         arrays = [part.contiguous().numpy() for part in (shared, share, signs)]
-        made = centers.fitted_weights(*arrays, chosen.num // len(signs))
-        weight = _without_least(torch.from_numpy(made), LEAST)
+        weight = centers.fitted_weights(*arrays, chosen.num // len(signs), LEAST)
+        weight = torch.from_numpy(weight)
     else:
         weight = fitted_weights(_matrix(shared, share, chosen.num), signs, LEAST)
     if len(signs) > 1 and not first:
@@ -131,10 +131,7 @@ def fitted_weights(share: Tensor, signs: Tensor, least: float) -> Tensor:
     """
     spread, factor = _normal_equations(share, signs)
     weight = torch.cholesky_solve(spread.mT, factor) / len(signs)
-    return _without_least(torch.einsum("ak,...amn->...mnk", signs, weight), least)
-
-
-def _without_least(weight: Tensor, least: float) -> Tensor:
+    weight = torch.einsum("ak,...amn->...mnk", signs, weight)
     size = weight.abs()
     return weight.masked_fill(size <= least * size.amax((-2, -1), keepdim=True), 0)
 

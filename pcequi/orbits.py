@@ -67,14 +67,6 @@ class Orbits:
 
     def __init__(self, size: int = 1, products: Tensor | None = None, closed: bool = True):
         self.size, self.products, self.closed = size, products, closed
-        # Of half turns, the identity first, the product of elements i and j is i xor j.
-        turn = torch.arange(size, device="cpu")
-        self._half_turns = (
-            products is not None
-            and size in (2, 4)
-            and products.device.type == "cpu"
-            and torch.equal(products, turn[:, None] ^ turn)
-        )
 
     def rows(self, x: Tensor) -> Tensor:
         """Embeddings of poses [P, D] as those of orbits [P / K, K, D'], D' being D or,
@@ -106,9 +98,6 @@ class Orbits:
         G_k G_l)."""
         if self.size == 1:
             return code
-        if self._half_turns:
-            turn = torch.arange(self.size, device=code.device).view(-1, *[1] * (code.dim() - 1))
-            return (code[:, None] ^ turn).flatten(0, 1)
         turn = code % self.size
         every = (code - turn)[..., None] + self.products[turn]
         return every.movedim(-1, 1).flatten(0, 1)

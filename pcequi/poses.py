@@ -170,12 +170,20 @@ class GridPoses:
     ) -> Poses:
         """Poses on every point of ``pos`` [N, 3]; ``normal`` is not used, and a
         ``frame`` [3, 3] that is known saves finding it."""
-        check_cloud(pos)
-        grid = self.grid(pos.dtype, pos.device)
-        group = None if isinstance(self.rotations, int) else grid[0].T @ grid
-        if (find := ALIGNMENTS[self.align]) is not None:
-            grid = (find(pos) if frame is None else frame) @ grid
-        return Poses(pos, grid.expand(len(pos), *grid.shape), group)
+        frames, group = _grid_frames(self, pos, frame)
+        return Poses(pos, frames.expand(len(pos), *frames.shape), group)
+
+
+def _grid_frames(
+    sampler: GridPoses | CentroidPoses, pos: Tensor, frame: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """The frames [K, 3, 3] of a cloud, and their group where they have one."""
+    check_cloud(pos)
+    grid = _grid(sampler.rotations, pos.dtype, pos.device).clone()
+    group = None if isinstance(sampler.rotations, int) else grid  # whose first is the identity
+    if (find := ALIGNMENTS[sampler.align]) is None:
+        return grid, group
+    return (find(pos) if frame is None else frame) @ grid, group
 
 
 @dataclass(frozen=True)
@@ -343,8 +351,8 @@ class CentroidPoses:
         self, pos: Tensor, normal: Tensor | None = None, frame: Tensor | None = None
     ) -> Poses:
         """K poses at the centroid of ``pos`` [N, 3]; as ``GridPoses`` otherwise."""
-        frames = GridPoses(self.rotations, self.align)(pos, frame=frame)
-        return Poses(pos.mean(0, keepdim=True), frames.rot[:1], frames.group)
+        frames, group = _grid_frames(self, pos, frame)
+        return Poses(pos.mean(0, keepdim=True), frames[None], group)
 
 
 # Those that the settings of a network can name; enter your own.

@@ -16,6 +16,7 @@ from pcequi.lloyd import lloyd
 from pcequi.ops import farthest_point_sampling
 from pcequi.ops.precision import own_precision
 from pcequi.orbits import Orbits
+from pcequi.sampled import has_kernel, sampled
 from pcequi.short_repr import short_repr
 
 METHODS = ("fps", "random", "spatial")
@@ -288,12 +289,28 @@ class FeatureSampler:
         turned = orbits.rows(x)  # [orbits, K, D]; each pose is an orbit where K is 1
         few = seed_rows is None or len(seed_rows) < num * size
         rows = None if few else seed_rows[::size] // size
+        found = None
+        if self.method == "fps" and self.tolerance is None and has_kernel(x, num * size):
+            generic = _direction(turned.shape[2])
+            found = sampled(turned, rows, generic, num, self.refine, self.blend, orbits)
+        if found is None:
+            found = self._composed(turned, rows, num, orbits, generator)
+        index, assignment, distance, shared, share = found
+        if self.center == "mean" and self.blend == 1:
+            distance = distance_to_means(x, assignment, index)
+        elif orbits.mixed:  # what was compared is a mean over the poses of a point
+            distance = (x - x[index[assignment]]).norm(dim=1)
+        return index, assignment, distance, shared, share
+
+    def _composed(self, turned, rows, num, orbits, generator):
+        """What ``sampled`` returns, for every method and device."""
+        size = orbits.size
         pool = turned if rows is None else turned[rows]
         key = sampling_key(pool.flatten(0, 1)).view(-1, size).amax(1)
         if self.method == "random":
             draw = "cpu" if generator is None else generator.device
             order = torch.randperm(len(pool), generator=generator, device=draw)
-            index = order[:num].to(x.device)
+            index = order[:num].to(pool.device)
             assignment, distance = assign(pool, index)
         else:
             index, assignment, distance = farthest_point_sampling(
@@ -313,14 +330,9 @@ class FeatureSampler:
         elif changed:
             assignment, distance = assign(turned, index)
         assignment, distance = orbits.spread(assignment), orbits.repeat(distance)
-        index = orbits.poses(index)
-        if self.center == "mean" and self.blend == 1:
-            distance = distance_to_means(x, assignment, index)
-        elif orbits.mixed:  # what was compared is a mean over the poses of a point
-            distance = (x - x[index[assignment]]).norm(dim=1)
         if self.blend == 1:
-            shared, share = self._own(assignment, x)
-        return index, assignment, distance, shared, share
+            shared, share = self._own(assignment, distance)
+        return orbits.poses(index), assignment, distance, shared, share
 
     def _own(self, assignment, x):
         """Shares of poses that take one representative each."""

@@ -26,7 +26,7 @@ _FLOOR = 1e-9
 _ALIKE = 1e-6
 # Centres up to which the kernel may keep all their distances from one another (128 MiB), and
 # numbers in the largest array of distances of rows from centres in torch.
-_TABLE = 4096
+MOST_CENTERS = 4096
 _MOST = 2**24
 
 
@@ -67,13 +67,12 @@ def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, 
     num = check_count("num", num)
     x, center = x.detach().contiguous(), center.detach().to(x).contiguous()
     few = min(num, len(center) - 1)
-    threshold = min(THRESHOLD, 0.5 / num)
     limits = SCREEN + TIE, TIE, NOISE_SHARE
-    if HAS_NUMBA and x.device.type == "cpu" and len(center) <= _TABLE:
+    if HAS_NUMBA and x.device.type == "cpu" and len(center) <= MOST_CENTERS:
         from pcequi.ops.compiled import blending
 
         found = blending.blend(
-            x.numpy(), center.numpy(), num, few, *limits, PENALTY, threshold, _FLOOR, _ALIKE
+            x.numpy(), center.numpy(), num, few, *limits, *weight_limits(num)
         )
         return tuple(map(torch.from_numpy, found))
     shift = center.mean(0)
@@ -81,11 +80,21 @@ def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, 
     scale = max(scale, limits[2] * float(x.square().sum(1).max()))
     slack = 2 * TIE * scale
     parts = x.split(max(1, _MOST // len(center)))
-    found = [_blend_torch(part, center, num, few, slack, threshold) for part in parts]
+    found = [_blend_torch(part, center, num, few, slack) for part in parts]
     return found[0] if len(found) == 1 else tuple(map(torch.cat, zip(*found)))
 
 
-def _blend_torch(x, center, num, few, slack, threshold):
+def weight_limits(num: int) -> tuple[float, float, float, float]:
+    """The penalty, the threshold of shares and the two limits of rows that take the nearest, where
+    ``num`` centres are blended.
+
+    **Equivariance:** does not apply.
+    """
+    return PENALTY, min(THRESHOLD, 0.5 / num), _FLOOR, _ALIKE
+
+
+def _blend_torch(x, center, num, few, slack):
+    penalty, threshold, floor, alike = weight_limits(num)
     square = torch.cdist(x, center, compute_mode="donot_use_mm_for_euclid_dist").square()
     assignment = (square <= square.min(1, keepdim=True).values + slack).int().argmax(1)
     distance = square.gather(1, assignment[:, None])[:, 0].sqrt()
@@ -96,13 +105,13 @@ def _blend_torch(x, center, num, few, slack, threshold):
         return assignment, distance, index, weight
     near, which = square.topk(few + 1, 1, largest=False)
     edge = near[:, few]
-    blended = (edge > slack) & (near[:, 0] < (1 - _ALIKE) * edge)
+    blended = (edge > slack) & (near[:, 0] < (1 - alike) * edge)
     near, which, edge = near[blended, :few], which[blended, :few], edge[blended, None]
     offset = center[which] - x[blended][:, None]
     usable = near < edge
     system = offset @ offset.mT
     system = system * (usable[:, :, None] & usable[:, None, :])
-    ridge = PENALTY * near * (edge / torch.where(usable, edge - near, edge)) + _FLOOR * edge
+    ridge = penalty * near * (edge / torch.where(usable, edge - near, edge)) + floor * edge
     system = system + torch.diag_embed(torch.where(usable, ridge, 1))
     share = torch.cholesky_solve(usable[:, :, None].to(x), torch.linalg.cholesky(system))[:, :, 0]
     share = share.clamp_min(0)

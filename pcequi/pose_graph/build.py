@@ -23,7 +23,7 @@ from pcequi.pose_graph.point_numbers import check_numbers
 from pcequi.pose_graph.point_rows import point_rows
 from pcequi.pose_graph.scale import warn_of_scale
 from pcequi.pose_graph.step import LevelStep
-from pcequi.poses import ALIGNMENTS, CentroidPoses, NormalPoses, Poses
+from pcequi.poses import ALIGNMENTS, CentroidPoses, GridPoses, NormalPoses, Poses
 from pcequi.sampling import Representatives
 from pcequi.short_repr import short_repr
 
@@ -160,7 +160,7 @@ class GraphBuilder:
         )
         self._estimated: dict[int, Tensor] = {}
         self._frames: dict[str, Tensor] = {}
-        self._axial: dict[NormalPoses, Poses] = {}
+        self._known: dict[NormalPoses | GridPoses, Poses] = {}
         self.below: _Below | None = None
 
     def _allowed_frames(self) -> Tensor | None:
@@ -201,9 +201,9 @@ class GraphBuilder:
 
     def in_world(self, poses: Poses) -> Poses:
         """Poses of this builder, turned and moved back to where the cloud is."""
-        return Poses(
-            poses.pos @ self.frame.T + self.origin, self.frame @ poses.rot, poses.group, poses.axial
-        )
+        rot = self.frame @ (poses.rot[:1] if poses.shared else poses.rot)
+        pos = poses.pos @ self.frame.T + self.origin
+        return Poses(pos, rot.expand(poses.rot.shape), poses.group, poses.axial)
 
     def level(self, number: int) -> LevelStep:
         """Poses and geometric embedding of a level; those below must be finished."""
@@ -236,14 +236,16 @@ class GraphBuilder:
         return geometric_embedding(poses, self.pos, level.radius, level.kernel_points, normal, x)
 
     def _everywhere(self, level: Level, frame: Tensor | None) -> Poses:
-        """Poses on all points; axes along normals are found once for all levels."""
+        """Poses on all points; grids, and axes along normals, are found once for all levels."""
         sampler = level.poses
-        if isinstance(sampler, NormalPoses):
-            if sampler not in self._axial:
-                self._axial[sampler] = sampler(self.pos, self.normal)
-            return self._axial[sampler]
-        poses = sampler(self.pos, self.normals(level), **_given(frame))
+        known = isinstance(sampler, NormalPoses | GridPoses)
+        if known and sampler in self._known:
+            return self._known[sampler]
+        normal = self.normal if isinstance(sampler, NormalPoses) else self.normals(level)
+        poses = sampler(self.pos, normal, **_given(frame))
         _check_poses(level, poses, self.pos)
+        if known:
+            self._known[sampler] = poses
         return poses
 
     def sampled(self, step: LevelStep, chosen: Representatives) -> SampledLevel:
@@ -275,18 +277,18 @@ class GraphBuilder:
         """The graph of a level whose representatives are chosen; with ``points`` also what
         the points of the cloud read of it."""
         poses = step.poses
-        pos, rot = poses.at(chosen.index)
+        pos, rot = self.in_world(poses).at(chosen.index)
         graph = LevelGraph(
             count=torch.tensor([chosen.num], device=self.pos.device),
             weight=chosen.multiplicity.to(self.pos),
-            pos=pos @ self.frame.T + self.origin,
-            rot=self.frame @ rot,
+            pos=pos,
+            rot=rot,
             basis=0,
         )
         if step.number == 0:
             graph.lift = step.lift(chosen)
             if (frame := self.base_frame(step.level)) is not None:
-                graph.spread = ((self.pos - self.pos.mean(0)) @ frame).square().mean(0)[None]
+                graph.spread = (self.pos @ frame).square().mean(0)[None]
         else:
             graph.basis = step.level.basis
             entries, graph.col, graph.val = step.operator(chosen)

@@ -49,9 +49,10 @@ class LevelStep:
                 if embedding is not None
                 else self.poses.pos.new_zeros(self.poses.num, 1)
             )
+        spatial = self.level.sampling.method == "spatial"
         return self.level.sampling(
             embedding,
-            pos=self.poses.pos.repeat_interleave(k, 0),
+            pos=self.poses.pos.repeat_interleave(k, 0) if spatial else None,
             num_rotations=k,
             seed_rows=self._seed_rows(),
             generator=generator,
@@ -92,13 +93,13 @@ class LevelStep:
         below, turns = self.builder.below, self._orbit_turns()
         size = 1 if turns is None else self.poses.num_rotations
         fitted = chosen is not None and self._fits(chosen)
-        if chosen is None or fitted:
-            index = torch.arange(self.poses.num, device=self.poses.pos.device)
+        if chosen is None or fitted:  # all poses, or the first of each point
+            rot = self.poses.rot[:, ::size]
+            places = self.poses.pos[:, None].expand(*rot.shape[:3]).flatten(0, 1), rot.flatten(0, 1)
         else:
-            index = chosen.index
-        index = index[::size]  # the first pose of each point
+            places = self.poses.at(chosen.index[::size])
         rows = pose_operator(
-            *self.poses.at(index), below.poses, below.shared, below.share, below.num, self.level
+            *places, below.poses, below.shared, below.share, below.num, self.level
         )
         if turns is not None:
             turns = tuple(t.to(rows[1].device) for t in turns)

@@ -143,7 +143,7 @@ def test_centres_that_are_equally_far_but_for_rounding(backend, dtype, generator
 def test_many_centres_are_blended_without_all_their_distances(backend, monkeypatch, generator):
     x, center = rows_and_centers(generator)
     expected = blend_centers(x, center, 6)
-    monkeypatch.setattr(blending, "_TABLE", 10)
+    monkeypatch.setattr(blending, "MOST_CENTERS", 10)
     monkeypatch.setattr(blending, "_MOST", 7 * 20)  # seven rows at once
     for found, wanted in zip(blend_centers(x, center, 6), expected, strict=True):
         torch.testing.assert_close(found, wanted, atol=1e-12, rtol=0)

@@ -49,10 +49,10 @@ def _solve(factor, right):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
-def fitted_weights(shared, share, signs, num):
+def fitted_weights(shared, share, signs, num, least):
     """How much of the rows of all poses of N points is in those of the first poses of ``num``
     orbits [num, N, K], from what the first pose of each point shares [N, k] of which and the
-    characters [K, K]."""
+    characters [K, K]; those up to a share ``least`` of the largest are zero."""
     size, points = len(signs), len(shared)
     gram, right = np.empty((num, num)), np.empty((num, points))
     out = np.zeros((num, points, size))
@@ -68,6 +68,15 @@ def fitted_weights(shared, share, signs, num):
             for n in range(points):
                 for k in range(size):
                     out[m, n, k] += signs[a, k] * right[m, n]
+    for m in range(num):
+        limit = 0.0
+        for n in range(points):
+            for k in range(size):
+                limit = max(limit, least * abs(out[m, n, k]))
+        for n in range(points):
+            for k in range(size):
+                if abs(out[m, n, k]) <= limit:
+                    out[m, n, k] = 0
     return out
 
 
