@@ -4,6 +4,8 @@ VENV := .venv
 STAMP := $(VENV)/setup.stamp
 PCEQUI := $(VENV)/bin/pcequi
 PYTEST := $(VENV)/bin/python -m pytest
+# A test runs on one thread; a process a core, and no more than memory has room for everywhere.
+ABREAST := -n auto --maxprocesses 4 --dist worksteal
 
 # The first Python that is new enough; the locked versions were made with 3.11.
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -37,9 +39,9 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard tools/*.py)
 	@touch $@
 
 test: $(STAMP)
-	$(PYTEST)
+	$(PYTEST) $(ABREAST)
 	@echo "Once more, without torch-cluster:"
-	PCEQUI_NO_TORCH_CLUSTER=1 $(PYTEST) -m "backend and not slow"
+	PCEQUI_NO_TORCH_CLUSTER=1 $(PYTEST) $(ABREAST) -m "backend and not slow"
 
 test-slow: $(STAMP)
 	$(PYTEST) -m slow
