@@ -9,7 +9,7 @@ from pcequi.ops import cluster_means, least_members, nearest_center
 from pcequi.ops.fps import NOISE
 from pcequi.orbits import Orbits
 
-__all__ = ["SLACK", "lloyd"]
+__all__ = ["SLACK", "lloyd", "make_distinct"]
 
 # Share of the spread, and of the largest key, to which distances and keys are rounded.
 SLACK = 1e-4
@@ -52,15 +52,18 @@ def lloyd(
         index,
     )
     # A cluster that lost all members keeps its seed, unless another took it.
-    return _distinct(medoid, len(x))
+    return make_distinct(medoid, len(x))
 
 
 def _rounded(value: Tensor, step: float) -> Tensor:
     return value if step == 0 else (value / step).round()
 
 
-def _distinct(index: Tensor, size: int) -> Tensor:
-    """Replace repeated picks by rows not picked yet, so that the count holds."""
+def make_distinct(index: Tensor, size: int) -> Tensor:
+    """Replace repeated picks [M] by rows not picked yet, of ``size``, so that the count holds.
+
+    **Equivariance:** none involved.
+    """
     seen = torch.zeros(size, dtype=torch.bool, device=index.device)
     unique, inverse = torch.unique(index, return_inverse=True)
     if len(unique) == len(index):

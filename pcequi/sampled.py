@@ -1,20 +1,23 @@
-"""Feature-space sampling of one cloud in one kernel for CPUs, which spares the small calls of torch
-that ``FeatureSampler`` is composed of: they take longer than the search itself."""
+"""Feature-space sampling of one cloud on a CPU by the kernels alone, with NumPy between them: the
+small calls of torch that ``FeatureSampler`` is composed of take longer than the search itself."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pcequi.lloyd import SLACK
+from pcequi.lloyd import SLACK, make_distinct
 from pcequi.ops import HAS_NUMBA, blending, clusters, fps
 from pcequi.orbits import Orbits
 
-__all__ = ["has_kernel", "sampled"]
+__all__ = ["has_kernels", "sampled"]
+
+_LIMITS = clusters.SCREEN + fps.TIE, fps.TIE, clusters.NOISE_SHARE
 
 
-def has_kernel(x: Tensor, centers: int) -> bool:
-    """Whether the kernel takes such rows, and so many of them that stand for the others.
+def has_kernels(x: Tensor, centers: int) -> bool:
+    """Whether the kernels take such rows, and so many of them that stand for the others.
 
     **Equivariance:** does not apply.
     """
@@ -47,18 +50,82 @@ def sampled(
 
     **Equivariance:** as ``FeatureSampler``.
     """
-    from pcequi.ops.compiled import sampled as kernel
+    from pcequi.ops.compiled import fps as kernels
 
-    products = turned.new_zeros(1, 1, dtype=torch.long)
-    arrays = (
-        turned.contiguous(),
-        products[0, :0] if rows is None else rows,
-        generic.to(turned),
-        products if orbits.size == 1 else orbits.products,
-    )
-    turned, rows, generic, products = (part.numpy() for part in arrays)
-    limits = clusters.SCREEN + fps.TIE, fps.TIE, fps.ZERO, fps.NOISE, clusters.NOISE_SHARE
-    afresh = bool(refine or len(rows) or orbits.mixed)
-    settings = num, refine, blend, afresh, products, limits, SLACK, blending.weight_limits(blend)
-    found = kernel.sampled(turned, rows, generic, *settings)
-    return tuple(map(torch.from_numpy, found)) if len(found[0]) else None
+    size, products = orbits.size, None if orbits.size == 1 else orbits.products.numpy()
+    turned, generic = turned.contiguous().numpy(), generic.to(turned).numpy()
+    rows = None if rows is None else rows.numpy()
+    pool = turned if rows is None else turned[rows]
+    every = pool.reshape(-1, pool.shape[2])
+    if not 4 * _squares(every).max() <= np.finfo(turned.dtype).max:
+        return None
+    key, first = (every @ generic).reshape(-1, size).max(1), pool[:, 0].copy()
+    limits = fps.TIE, fps.ZERO, fps.NOISE, 0.0
+    index, assignment, square = kernels.fps(first, pool, num, key, *limits)
+    if refine:
+        index = _medoids(pool, first, index, assignment, key, refine, products)
+    if rows is not None:
+        index = rows[index]
+    if refine or rows is not None or orbits.mixed or blend > 1:
+        assignment, distance, shared, share = _nearest(turned, index, blend)
+    else:
+        distance, shared, share = np.sqrt(square), assignment[:, None].copy(), None
+    own = np.arange(len(index)) * size
+    assignment[index], distance[index], shared[index] = own, 0, own[:, None]
+    if share is None:
+        share = np.ones(shared.shape, turned.dtype)
+    share[index] = 0
+    share[index, 0] = 1
+    poses = (index[:, None] * size + np.arange(size)).ravel()
+    codes = _spread(assignment, products), _spread(shared, products)
+    repeated = np.repeat(distance, size), np.repeat(share, size, 0)
+    return tuple(map(torch.from_numpy, (poses, codes[0], repeated[0], codes[1], repeated[1])))
+
+
+def _nearest(turned, index, blend):
+    """Assignment, distance, shared and share (None where it is all of one) of the first poses."""
+    x, center = turned[:, 0].copy(), turned[index].reshape(-1, turned.shape[2])
+    if blend == 1:
+        from pcequi.ops.compiled import clusters as kernels
+
+        assignment, distance = kernels.nearest(x, center, *_LIMITS)
+        return assignment, distance, assignment[:, None].copy(), None
+    from pcequi.ops.compiled import blending as kernels
+
+    few = min(blend, len(center) - 1)
+    return kernels.blend(x, center, blend, few, *_LIMITS, *blending.weight_limits(blend))
+
+
+def _medoids(pool, x, index, assignment, key, steps, products):
+    """``lloyd.lloyd`` of the orbits of the pool, whose first rows are ``x``."""
+    from pcequi.ops.compiled import clusters as kernels
+
+    center, every = pool[index].reshape(-1, x.shape[1]), pool.reshape(-1, x.shape[1])
+    for _ in range(steps):
+        center = kernels.means(every, _spread(assignment, products), center)
+        assignment, distance = kernels.nearest(x, center, *_LIMITS)
+    far, norm = _squares(x - x.mean(0)).max(), _squares(x).max()
+    distance = _rounded(distance, max(SLACK * far**0.5, (fps.NOISE * norm) ** 0.5))
+    second = _rounded(-key, SLACK * np.abs(key).max())
+    index = kernels.least_members(assignment // pool.shape[1], distance, second, index)
+    if len(np.unique(index)) < len(index):
+        index = make_distinct(torch.from_numpy(index), len(x)).numpy()
+    return index
+
+
+def _squares(x):
+    return np.einsum("pd,pd->p", x, x)
+
+
+def _rounded(value, step):
+    return value if step == 0 else np.rint(value / step)
+
+
+def _spread(code, products):
+    """``Orbits.spread``."""
+    if products is None:
+        return code
+    from pcequi.ops.compiled import orbits as kernels
+
+    every = kernels.spread(code.reshape(len(code), -1), products)
+    return every.reshape(-1, *code.shape[1:])

@@ -16,7 +16,7 @@ from pcequi.lloyd import lloyd
 from pcequi.ops import farthest_point_sampling
 from pcequi.ops.precision import own_precision
 from pcequi.orbits import Orbits
-from pcequi.sampled import has_kernel, sampled
+from pcequi.sampled import has_kernels, sampled
 from pcequi.short_repr import short_repr
 
 METHODS = ("fps", "random", "spatial")
@@ -290,7 +290,7 @@ class FeatureSampler:
         few = seed_rows is None or len(seed_rows) < num * size
         rows = None if few else seed_rows[::size] // size
         found = None
-        if self.method == "fps" and self.tolerance is None and has_kernel(x, num * size):
+        if self.method == "fps" and self.tolerance is None and has_kernels(x, num * size):
             generic = _direction(turned.shape[2])
             found = sampled(turned, rows, generic, num, self.refine, self.blend, orbits)
         if found is None:

@@ -1,4 +1,4 @@
-"""The kernel that samples a cloud at once, against the steps that it is made of."""
+"""Sampling by kernels with NumPy between them, against the same in torch."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def embeddings(cloud: str, group: torch.Tensor, generator, closed: bool = True) 
 def both_ways(sampler, x, monkeypatch, **more):
     fused = sampler(x, **more)
     with monkeypatch.context() as patch:
-        patch.setattr(sampling, "has_kernel", lambda *_: False)
+        patch.setattr(sampling, "has_kernels", lambda *_: False)
         return fused, sampler(x, **more)
 
 

@@ -97,7 +97,7 @@ def _weights(half, which, apart, few, penalty, threshold, floor, system, out):
         out[i] = 0
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+@njit(cache=True, nogil=True, fastmath=REORDER)
 def blend(x, center, num, few, screen, tie, noise, penalty, threshold, floor, alike):
     """Assignment, distance, and index and weight of the blended centres, per row.
 

@@ -9,17 +9,24 @@ __all__ = ["fitted_rows", "fitted_weights"]
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
-def _factor(shared, share, sign, gram):
-    """For one character the Cholesky factor of S^T S, below the diagonal of ``gram``."""
-    size, num = len(sign), len(gram)
+def _signed(share, turn, sign, signed):
+    """For one character the shares [N, k] with its signs, into ``signed``."""
+    for n in range(len(share)):
+        for i in range(share.shape[1]):
+            signed[n, i] = share[n, i] * sign[turn[n, i]]
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+def _factor(orbit, signed, gram):
+    """The Cholesky factor of S^T S, below the diagonal of ``gram``, from the shares [N, k] of some
+    orbits."""
+    num = len(gram)
     gram[:] = 0
-    for n in range(len(shared)):
-        for i in range(shared.shape[1]):
-            one = shared[n, i]
-            value = share[n, i] * sign[one % size]
-            for j in range(shared.shape[1]):
-                other = shared[n, j]
-                gram[one // size, other // size] += value * share[n, j] * sign[other % size]
+    for n in range(len(orbit)):
+        for i in range(orbit.shape[1]):
+            row = gram[orbit[n, i]]
+            for j in range(orbit.shape[1]):
+                row[orbit[n, j]] += signed[n, i] * signed[n, j]
     for i in range(num):
         if gram[i, i] == 0:  # what stands for nothing
             gram[i, i] = 1
@@ -55,14 +62,15 @@ def fitted_weights(shared, share, signs, num, least):
     characters [K, K]; those up to a share ``least`` of the largest are zero."""
     size, points = len(signs), len(shared)
     gram, right = np.empty((num, num)), np.empty((num, points))
+    orbit, turn, signed = shared // size, shared % size, np.empty_like(share)
     out = np.zeros((num, points, size))
     for a in range(size):
-        _factor(shared, share, signs[a], gram)
+        _signed(share, turn, signs[a], signed)
+        _factor(orbit, signed, gram)
         right[:] = 0
         for n in range(points):
             for i in range(shared.shape[1]):
-                one = shared[n, i]
-                right[one // size, n] += share[n, i] * signs[a, one % size] / size
+                right[orbit[n, i], n] += signed[n, i] / size
         _solve(gram, right)
         for m in range(num):
             for n in range(points):
@@ -86,9 +94,11 @@ def fitted_rows(shared, share, signs, rows, num):
     [N, K, D]; the rest is as ``fitted_weights`` takes it."""
     size, dim = len(signs), rows.shape[2]
     gram, right, seen = np.empty((num, num)), np.empty((num, dim)), np.empty(dim)
+    orbit, turn, signed = shared // size, shared % size, np.empty_like(share)
     out = np.zeros((num * size, dim))
     for a in range(size):
-        _factor(shared, share, signs[a], gram)
+        _signed(share, turn, signs[a], signed)
+        _factor(orbit, signed, gram)
         right[:] = 0
         for n in range(len(shared)):
             seen[:] = 0
@@ -96,11 +106,10 @@ def fitted_rows(shared, share, signs, rows, num):
                 for c in range(dim):
                     seen[c] += signs[a, k] * rows[n, k, c]
             for i in range(shared.shape[1]):
-                one = shared[n, i]
-                value = share[n, i] * signs[a, one % size] / size
+                value, total = signed[n, i] / size, right[orbit[n, i]]
                 if value != 0:
                     for c in range(dim):
-                        right[one // size, c] += value * seen[c]
+                        total[c] += value * seen[c]
         _solve(gram, right)
         for m in range(num):
             for k in range(size):

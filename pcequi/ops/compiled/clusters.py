@@ -127,7 +127,7 @@ def half_square(x, p, center, m):
     return total / 2
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+@njit(cache=True, nogil=True, fastmath=REORDER)
 def nearest(x, center, screen, tie, noise):
     """Per row, the first centre whose half squared distance is within ``tie`` of
     the smallest, and the distance to it.
@@ -164,7 +164,7 @@ def nearest(x, center, screen, tie, noise):
     return index, distance
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+@njit(cache=True, nogil=True, fastmath=REORDER)
 def means(x, assignment, center):
     """Mean of the rows of each cluster; ``center`` where there are none."""
     out, count = np.zeros_like(center), np.zeros(len(center), np.int64)
@@ -179,7 +179,7 @@ def means(x, assignment, center):
     return out
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(cache=True, nogil=True)
 def least_members(assignment, first, second, index):
     """The row of each cluster with the least (first, second), the first of equals;
     ``index`` where there are none."""

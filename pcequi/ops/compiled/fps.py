@@ -97,7 +97,7 @@ def _farthest(x, keep, zero, noise, key, slack):
     return least, _best_key(square, every, max(far - least, 0.0) * keep, key, slack)
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+@njit(cache=True, nogil=True, fastmath=REORDER)
 def fps(x, turned, num, key, tie, zero, noise, stop):
     """FPS by the rules of ``ops.fps``: picks, assignment, squared distances.
 
