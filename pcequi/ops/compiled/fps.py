@@ -37,13 +37,12 @@ def _in_blocks(x):
 @njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _to_boxes(box, there, square):
     """Squared distances of ``there`` to the boxes of blocks, into ``square``."""
-    square[:] = 0
-    for c in range(4):
-        place, low, high = there[c], box[0, c], box[1, c]
-        for b in range(len(square)):
-            d = max(low[b] - place, place - high[b])
-            d = max(d, 0.0)
-            square[b] += d * d
+    for b in range(len(square)):
+        total = there[0] * 0
+        for c in range(4):
+            outside = max(max(box[0, c, b] - there[c], there[c] - box[1, c, b]), 0.0)
+            total += outside * outside
+        square[b] = total
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
@@ -107,7 +106,9 @@ def _farthest(x, keep, zero, noise, key, slack):
             total += x[p, c] * x[p, c]
         far, norm = max(far, square[p]), max(norm, total)
     least = max(zero * far, noise * norm)
-    every = np.full(-(-size // _BLOCK), far, x.dtype)
+    every = np.empty(-(-size // _BLOCK), x.dtype)
+    for b in range(len(every)):
+        every[b] = far
     return least, _best_key(square, every, max(far - least, 0.0) * keep, key, slack)
 
 
@@ -136,7 +137,9 @@ def fps(x, turned, num, key, tie, zero, noise, stop):
     assignment = np.zeros((blocks, _BLOCK), np.int64)
     index = np.empty(num, np.int64)
     total, top, there = np.empty(_BLOCK, x.dtype), np.empty(_BLOCK, x.dtype), np.zeros(dim, x.dtype)
-    peak, square = np.full(blocks, np.inf, x.dtype), np.empty(blocks, x.dtype)
+    peak, square = np.empty(blocks, x.dtype), np.empty(blocks, x.dtype)
+    for block in range(blocks):
+        peak[block] = np.inf
     turns = turned.shape[1]
     count = 0
     for m in range(num):
@@ -160,7 +163,9 @@ def fps(x, turned, num, key, tie, zero, noise, stop):
                     assignment[block, i] = number if closer else assignment[block, i]
                     d2[block, i] = total[i] if closer else old
                 peak[block] = _largest(d2[block], top)
-        worst = peak.max()
+        worst = peak[0]
+        for block in range(1, blocks):
+            worst = max(worst, peak[block])
         if stop > 0 and worst <= stop:
             break
         if worst <= zero:

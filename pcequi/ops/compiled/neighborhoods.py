@@ -125,7 +125,9 @@ def lift(target, frame, source, feature, radius, points, width, slot):
     seen, phi = np.empty((4, _BLOCK), target.dtype), np.empty(_BLOCK, target.dtype)
     for t in range(size):
         count = _near(target[t], columns, extent, radius, near, flag)
-        sums[:] = 0
+        for b in range(basis):
+            for c in range(1 + channels):
+                sums[b, c] = 0
         for first in range(0, count, _BLOCK):
             _see(source, near, first, count, target[t], frame[t], radius, inverse, seen)
             for b in range(basis):
