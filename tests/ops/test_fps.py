@@ -128,6 +128,25 @@ def test_float32_and_torch_twin_agree(generator):
                 torch.testing.assert_close(torch.from_numpy(a), b)
 
 
+@pytest.mark.parametrize("dim", [1, 2, 3, 6])
+@pytest.mark.parametrize("lattice", [False, True])
+def test_blocks_that_are_passed_over_change_nothing(dim, lattice, generator):
+    if not module.HAS_NUMBA:
+        pytest.skip("numba is not installed")
+    from pcequi.ops.compiled import fps as kernels
+
+    rows = torch.rand(500, dim, generator=generator, dtype=torch.float64)
+    if lattice:
+        rows = (8 * rows).round()
+    rows = rows[rows[:, 0].argsort(stable=True)].contiguous()
+    key = torch.randn(500, generator=generator, dtype=torch.float64)
+    turned = torch.stack([rows, -rows], 1)
+    args = rows.numpy(), turned.numpy(), 200, key.numpy(), TIE, ZERO, NOISE, 0.0
+    plain = module._fps_torch(rows, turned, 200, key, 0.0)
+    for a, b in zip(kernels.fps(*args), plain, strict=True):
+        torch.testing.assert_close(torch.from_numpy(a), b)
+
+
 @pytest.mark.parametrize("num", [0, 5])
 def test_an_impossible_count_is_refused(num):
     with pytest.raises(ArgumentError, match=rf"`num` \(={num}\) must be between 1 and .* \(=4\)"):

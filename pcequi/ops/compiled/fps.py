@@ -1,7 +1,9 @@
-"""Farthest-point sampling over columns: one pass over all rows a pick.
+"""Farthest-point sampling over columns: one pass over the rows near a pick.
 
 Rows are kept in blocks of ``_BLOCK``, transposed, so that the inner loops run
-over rows: their distances fill vector registers, and no sum crosses lanes.
+over rows: their distances fill vector registers, and no sum crosses lanes. The
+box around a block's first columns tells whether a pick is nearer to any of its
+rows than the picks before: in three columns, and sorted by one, few blocks are.
 """
 
 import numpy as np
@@ -11,20 +13,36 @@ from pcequi.ops.compiled.flags import REORDER
 
 __all__ = ["fps"]
 
-_BLOCK = 128
-# Rows p, p + _LANES, ... share a lane, whose largest distance is known.
-_LANES = 32
+_BLOCK = 64
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _in_blocks(x):
-    """The rows of ``x`` as columns [blocks, D', _BLOCK], D' a multiple of four."""
+    """The rows of ``x`` as columns [blocks, D', _BLOCK], D' a multiple of four, and the
+    least and largest entries of the first four columns of each block [2, 4, blocks]."""
     size, dim = x.shape
-    out = np.zeros((-(-size // _BLOCK), -(-dim // 4) * 4, _BLOCK), x.dtype)
+    blocks = -(-size // _BLOCK)
+    out = np.zeros((blocks, -(-dim // 4) * 4, _BLOCK), x.dtype)
+    box = np.zeros((2, 4, blocks), x.dtype)
     for p in range(size):
+        b, i = p // _BLOCK, p % _BLOCK
         for c in range(dim):
-            out[p // _BLOCK, c, p % _BLOCK] = x[p, c]
-    return out
+            out[b, c, i] = x[p, c]
+        for c in range(min(dim, 4)):
+            box[0, c, b] = x[p, c] if i == 0 else min(box[0, c, b], x[p, c])
+            box[1, c, b] = x[p, c] if i == 0 else max(box[1, c, b], x[p, c])
+    return out, box
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+def _to_boxes(box, there, square):
+    """Squared distances of ``there`` to the boxes of blocks, into ``square``."""
+    for b in range(len(square)):
+        total = there[0] * 0
+        for c in range(4):
+            outside = max(max(box[0, c, b] - there[c], there[c] - box[1, c, b]), 0.0)
+            total += outside * outside
+        square[b] = total
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
@@ -41,37 +59,34 @@ def _squares(columns, block, there, total):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
-def _fold(top):
-    """The first ``_LANES`` entries become the largest of their lanes; the largest of all."""
-    width = _BLOCK
-    while width > _LANES:
+def _largest(values, top):
+    """The largest of a block's values; ``top`` [_BLOCK] is scratch."""
+    width = _BLOCK // 2
+    for i in range(width):
+        top[i] = max(values[i], values[i + width])
+    while width > 4:
         width //= 2
         for i in range(width):
             top[i] = max(top[i], top[i + width])
-    worst = top[0]
-    for i in range(1, _LANES):
-        worst = max(worst, top[i])
-    return worst
+    return max(max(top[0], top[1]), max(top[2], top[3]))
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
-def _best_key(d2, top, limit, key, slack):
-    """First of the largest keys among rows with ``d2`` of at least ``limit``; row 0 where numbers
-    do not compare, as with NaN."""
+def _best_key(d2, peak, limit, key, slack):
+    """First of the largest keys among rows with ``d2`` of at least ``limit``, where ``peak`` is
+    the largest of each block; row 0 where numbers do not compare, as with NaN."""
     best = -np.inf
-    for lane in range(_LANES):
-        if top[lane] >= limit:
-            for p in range(lane, len(d2), _LANES):
+    for b in range(len(peak)):
+        if peak[b] >= limit:
+            for p in range(b * _BLOCK, min((b + 1) * _BLOCK, len(key))):
                 if d2[p] >= limit:
                     best = max(best, key[p])
-    pick = len(d2)
-    for lane in range(_LANES):
-        if top[lane] >= limit:
-            for p in range(lane, len(d2), _LANES):
+    for b in range(len(peak)):
+        if peak[b] >= limit:
+            for p in range(b * _BLOCK, min((b + 1) * _BLOCK, len(key))):
                 if d2[p] >= limit and key[p] >= best - slack:
-                    pick = min(pick, p)
-                    break
-    return pick if pick < len(d2) else 0
+                    return p
+    return 0
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
@@ -91,9 +106,9 @@ def _farthest(x, keep, zero, noise, key, slack):
             total += x[p, c] * x[p, c]
         far, norm = max(far, square[p]), max(norm, total)
     least = max(zero * far, noise * norm)
-    every = np.empty(_LANES, x.dtype)
-    for lane in range(_LANES):
-        every[lane] = far
+    every = np.empty(-(-size // _BLOCK), x.dtype)
+    for b in range(len(every)):
+        every[b] = far
     return least, _best_key(square, every, max(far - least, 0.0) * keep, key, slack)
 
 
@@ -107,7 +122,7 @@ def fps(x, turned, num, key, tie, zero, noise, stop):
     zero, and ``stop`` is a square.
     """
     size = x.shape[0]
-    columns = _in_blocks(x)
+    columns, box = _in_blocks(x)
     slack = 0.0
     for p in range(size):
         slack = max(slack, tie * abs(key[p]))
@@ -122,6 +137,9 @@ def fps(x, turned, num, key, tie, zero, noise, stop):
     assignment = np.zeros((blocks, _BLOCK), np.int64)
     index = np.empty(num, np.int64)
     total, top, there = np.empty(_BLOCK, x.dtype), np.empty(_BLOCK, x.dtype), np.zeros(dim, x.dtype)
+    peak, square = np.empty(blocks, x.dtype), np.empty(blocks, x.dtype)
+    for block in range(blocks):
+        peak[block] = np.inf
     turns = turned.shape[1]
     count = 0
     for m in range(num):
@@ -133,19 +151,21 @@ def fps(x, turned, num, key, tie, zero, noise, stop):
         for number in range(m * turns, (m + 1) * turns):
             for c in range(x.shape[1]):
                 there[c] = turned[pick, number - m * turns, c]
-            for i in range(_BLOCK):
-                top[i] = -1
+            _to_boxes(box, there, square)
             for block in range(blocks):
+                if square[block] >= peak[block]:
+                    continue
                 _squares(columns, block, there, total)
                 for i in range(_BLOCK):
                     # A tie belongs to the earlier pick, and copies count as ties.
                     old = d2[block, i]
                     closer = total[i] < old * keep - zero
                     assignment[block, i] = number if closer else assignment[block, i]
-                    old = total[i] if closer else old
-                    d2[block, i] = old
-                    top[i] = max(top[i], old)
-        worst = _fold(top)
+                    d2[block, i] = total[i] if closer else old
+                peak[block] = _largest(d2[block], top)
+        worst = peak[0]
+        for block in range(1, blocks):
+            worst = max(worst, peak[block])
         if stop > 0 and worst <= stop:
             break
         if worst <= zero:
@@ -154,7 +174,7 @@ def fps(x, turned, num, key, tie, zero, noise, stop):
                     pick = p
                     break
         else:
-            pick = _best_key(flat, top, worst * keep, key, slack)
+            pick = _best_key(flat, peak, worst * keep, key, slack)
     for m in range(count):
         flat[index[m]] = 0
     return index[:count], assignment.reshape(-1)[:size], flat[:size]

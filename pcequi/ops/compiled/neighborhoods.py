@@ -11,7 +11,7 @@ __all__ = ["lift", "local_moments", "operator"]
 # is sorted by its first coordinate, so that its blocks are slices.
 _BLOCK = 32
 # Basis functions that are computed together.
-_WIDE = 8
+_WIDE = 16
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
@@ -34,9 +34,9 @@ def _in_blocks(source):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
-def _near(center, columns, extent, radius, near, square):
+def _near(center, columns, extent, radius, near, flag):
     """Points within the radius, in their order, into ``near``, which has room for
-    all and a block more; how many. ``square`` [_BLOCK] is scratch."""
+    all and a block more; how many. ``flag`` [_BLOCK] is scratch."""
     x, y, z, limit = center[0], center[1], center[2], radius * radius
     count = uint64(0)  # unsigned: no check for indices that count from the end
     for b in range(extent.shape[1]):
@@ -44,10 +44,10 @@ def _near(center, columns, extent, radius, near, square):
             continue
         for i in range(_BLOCK):
             dx, dy, dz = columns[b, 0, i] - x, columns[b, 1, i] - y, columns[b, 2, i] - z
-            square[i] = dx * dx + dy * dy + dz * dz
+            flag[i] = uint32(dx * dx + dy * dy + dz * dz <= limit)
         for i in range(_BLOCK):
             near[count] = uint32(b * _BLOCK + i)
-            count += uint64(square[i] <= limit)
+            count += uint64(flag[i])
     return np.int64(count)
 
 
@@ -63,18 +63,27 @@ def _offsets(source, near, count, center, offset):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
-def _see(offset, count, frame, radius, inverse):
-    """Offsets as seen in a frame, in units of the radius, in place, and one less
-    their squares times ``inverse`` below them: ``offset`` becomes [4, count]."""
+def _see(source, near, first, count, center, frame, radius, inverse, seen):
+    """Neighbours from ``first`` on as seen from a centre, in a frame and in units of the radius,
+    and one less their squares times ``inverse``, into ``seen`` [4, _BLOCK]. Places after the last
+    neighbour lie outside all functions."""
     scale = 1 / radius
     a, b, c = frame[0, 0] * scale, frame[1, 0] * scale, frame[2, 0] * scale
     d, e, f = frame[0, 1] * scale, frame[1, 1] * scale, frame[2, 1] * scale
     g, h, k = frame[0, 2] * scale, frame[1, 2] * scale, frame[2, 2] * scale
-    for i in range(count):
-        x, y, z = offset[0, i], offset[1, i], offset[2, i]
+    x, y, z = center[0], center[1], center[2]
+    filled = min(count - first, _BLOCK)
+    for i in range(filled):
+        s = near[first + i]
+        seen[0, i], seen[1, i], seen[2, i] = source[s, 0] - x, source[s, 1] - y, source[s, 2] - z
+    # In place and one block at a time: the compiler gives up on more rows that may overlap.
+    for i in range(_BLOCK):
+        x, y, z = seen[0, i], seen[1, i], seen[2, i]
         u, v, w = a * x + b * y + c * z, d * x + e * y + f * z, g * x + h * y + k * z
-        offset[0, i], offset[1, i], offset[2, i] = u, v, w
-        offset[3, i] = 1 - (u * u + v * v + w * w) * inverse
+        seen[0, i], seen[1, i], seen[2, i] = u, v, w
+        seen[3, i] = 1 - (u * u + v * v + w * w) * inverse
+    for i in range(filled, _BLOCK):
+        seen[0, i], seen[1, i], seen[2, i], seen[3, i] = 0, 0, 0, -1
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
@@ -90,11 +99,12 @@ def _planes(points, width):
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
-def _space_basis(planes, b, seen, count, phi):
-    """One function of the space basis at points that were seen, into ``phi``; their sum."""
+def _space_basis(planes, b, seen, phi):
+    """One function of the space basis at a block of points that were seen, into ``phi``; their
+    sum."""
     p0, p1, p2, p3 = planes[b, 0], planes[b, 1], planes[b, 2], planes[b, 3]
     total = p0 * 0
-    for i in range(count):
+    for i in range(_BLOCK):
         value = seen[3, i] + p3 + p0 * seen[0, i] + p1 * seen[1, i] + p2 * seen[2, i]
         value = max(value, 0.0)
         phi[i] = value * value
@@ -111,19 +121,22 @@ def lift(target, frame, source, feature, radius, points, width, slot):
     sums, tiny = np.empty((basis, 1 + channels), target.dtype), np.finfo(target.dtype).tiny
     planes, inverse = _planes(points, width), 1 / (width * width)
     columns, extent = _in_blocks(source)
-    near, square = np.empty(len(source) + _BLOCK, np.uint32), np.empty(_BLOCK, target.dtype)
-    seen, phi = np.empty((4, len(source)), target.dtype), np.empty(len(source), target.dtype)
+    near, flag = np.empty(len(source) + _BLOCK, np.uint32), np.empty(_BLOCK, np.uint32)
+    seen, phi = np.empty((4, _BLOCK), target.dtype), np.empty(_BLOCK, target.dtype)
     for t in range(size):
-        count = _near(target[t], columns, extent, radius, near, square)
-        _offsets(source, near, count, target[t], seen)
-        _see(seen, count, frame[t], radius, inverse)
+        count = _near(target[t], columns, extent, radius, near, flag)
         for b in range(basis):
-            sums[b, 0] = _space_basis(planes, b, seen, count, phi)
-            for c in range(channels):
-                total = 0.0
-                for i in range(count):
-                    total += phi[i] * feature[near[i], c]
-                sums[b, 1 + c] = total
+            for c in range(1 + channels):
+                sums[b, c] = 0
+        for first in range(0, count, _BLOCK):
+            _see(source, near, first, count, target[t], frame[t], radius, inverse, seen)
+            for b in range(basis):
+                sums[b, 0] += _space_basis(planes, b, seen, phi)
+                for c in range(channels):
+                    total = 0.0
+                    for i in range(min(count - first, _BLOCK)):
+                        total += phi[i] * feature[near[first + i], c]
+                    sums[b, 1 + c] += total
         for k in range(slot.shape[0]):
             mass = 0.0
             for b in range(slot.shape[1]):
@@ -175,6 +188,25 @@ def _wide_planes(points, width):
     return out
 
 
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+def _functions(planes, u, v, w, rest, phi):
+    """All functions of the space basis at one point that was seen, into ``phi``; their sum."""
+    total = rest * 0
+    for b in range(planes.shape[1] // _WIDE * _WIDE):  # a multiple: no single functions are left
+        value = rest + planes[3, b] + planes[0, b] * u + planes[1, b] * v + planes[2, b] * w
+        value = max(value, 0.0)
+        phi[b] = value * value
+        total += value * value
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+def _add(target, part, phi):
+    """``part`` of all functions to those of a column."""
+    for b in range(len(phi) // _WIDE * _WIDE):
+        target[b] += part * phi[b]
+
+
 @njit(cache=True, nogil=True, fastmath=REORDER)
 def operator(
     pos, rot, source, frames, shared, share, below, radius, points, width, anchors, edge, tie, axial
@@ -189,47 +221,40 @@ def operator(
     planes, inverse = _wide_planes(points, width), 1 / (width * width)
     wide = planes.shape[1]
     columns, extent = _in_blocks(source)
-    near, square = np.empty(len(source) + _BLOCK, np.uint32), np.empty(_BLOCK, pos.dtype)
-    seen, phi = np.empty((4, len(source)), pos.dtype), np.empty(wide, pos.dtype)
+    near, flag = np.empty(len(source) + _BLOCK, np.uint32), np.empty(_BLOCK, np.uint32)
+    seen, phi = np.empty((4, _BLOCK), pos.dtype), np.empty(wide, pos.dtype)
     wanted, score = np.empty(9, pos.dtype), np.empty(frames.shape[1], pos.dtype)
     chosen, factor = np.zeros(turns, np.int64), np.zeros(turns, pos.dtype)
     touched, used = np.zeros(below, np.bool_), np.empty(below + 1, np.uint32)
     # All functions of one column lie side by side: an entry is a few vector additions.
-    scratch, sums = np.zeros((below, turns, wide), pos.dtype), np.empty(wide, pos.dtype)
+    scratch = np.zeros((below, turns, wide), pos.dtype)
     ptr = np.zeros(num * basis * turns + 1, np.int64)
     # Room for more than is common: pages that are not written to cost nothing.
-    col, val = np.empty(num * 256, np.int64), np.empty(num * 256, pos.dtype)
+    room = num * basis * turns * min(below, 64) + 1
+    col, val = np.empty(room, np.int64), np.empty(room, pos.dtype)
     size = uint64(0)  # unsigned: no check for indices that count from the end
     for t in range(num):
-        count = _near(pos[t], columns, extent, radius, near, square)
-        _offsets(source, near, count, pos[t], seen)
+        count = _near(pos[t], columns, extent, radius, near, flag)
         R = rot[t]
-        _see(seen, count, R, radius, inverse)
-        sums[:] = 0
+        mass = 0.0
         for i in range(count):
+            s, p = near[i], i % _BLOCK
+            if p == 0:
+                _see(source, near, i, count, pos[t], R, radius, inverse, seen)
             if axial:
                 chosen[:], factor[:] = 0, 1
             elif i == 0 or not common:
-                place = 0 if common else np.int64(near[i])
+                place = 0 if common else np.int64(s)
                 _nearest_turns(R, anchors, frames, place, edge, tie, wanted, score, chosen, factor)
-            u, v, w, rest = seen[0, i], seen[1, i], seen[2, i], seen[3, i]
-            for b in range(wide):
-                value = rest + planes[3, b] + planes[0, b] * u + planes[1, b] * v
-                value = max(value + planes[2, b] * w, 0.0)
-                phi[b] = value * value
-                sums[b] += value * value
+            mass += _functions(planes, seen[0, p], seen[1, p], seen[2, p], seen[3, p], phi)
             for a in range(turns):
+                k, whole = uint64(chosen[a]), factor[a]
                 for j in range(shared.shape[2]):
-                    part = share[near[i], chosen[a], j] * factor[a]
+                    part = share[s, k, j] * whole
                     if part > 0:
-                        c = shared[near[i], chosen[a], j]
+                        c = uint64(shared[s, k, j])
                         touched[c] = True
-                        target = scratch[c, a]
-                        for b in range(wide):
-                            target[b] += part * phi[b]
-        mass = 0.0
-        for b in range(wide):
-            mass += sums[b]
+                        _add(scratch[c, a], part, phi)
         scale = 1 / mass if mass > 0 else 0.0
         count = uint64(0)
         for c in range(below):
@@ -247,10 +272,11 @@ def operator(
                 for i in range(count):
                     c = used[i]
                     value = scratch[c, a, b]
-                    scratch[c, a, b] = 0
                     col[size], val[size] = c, value * scale
                     size += uint64(value != 0)  # an entry that is zero is written over
                 ptr[(t * basis + b) * turns + a + 1] = size
+        for i in range(count):
+            scratch[used[i]] = 0
     return ptr, col[:size], val[:size]
 
 
@@ -260,13 +286,12 @@ def local_moments(pos, center, radius):
     size = pos.shape[0]
     out = np.empty((center.shape[0], 3, 3), pos.dtype)
     columns, extent = _in_blocks(pos)
-    near, square = np.empty(size + _BLOCK, np.uint32), np.empty(_BLOCK, pos.dtype)
-    offset = np.empty((3, size), pos.dtype)
-    inverse = 1 / (radius * radius)
+    near, flag = np.empty(size + _BLOCK, np.uint32), np.empty(_BLOCK, np.uint32)
+    offset, inverse = np.empty((3, size), pos.dtype), 1 / (radius * radius)
     for t in range(center.shape[0]):
-        count = _near(center[t], columns, extent, radius, near, square)
-        _offsets(pos, near, count, center[t], offset)
+        count = _near(center[t], columns, extent, radius, near, flag)
         m = sx = sy = sz = xx = xy = xz = yy = yz = zz = pos.dtype.type(0)
+        _offsets(pos, near, count, center[t], offset)
         for i in range(count):
             dx, dy, dz = offset[0, i], offset[1, i], offset[2, i]
             w = 1 - (dx * dx + dy * dy + dz * dz) * inverse

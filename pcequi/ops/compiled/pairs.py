@@ -86,7 +86,7 @@ def _room(size, pairs, like):
     hats = max(pairs[0] + pairs[1], pairs[3] + 1)
     return (
         np.empty(size + _BLOCK, np.uint32),
-        np.empty(_BLOCK, like.dtype),
+        np.empty(_BLOCK, np.uint32),
         np.empty((3, size), like.dtype),
         np.empty((6, size), like.dtype),
         np.empty((hats, size), like.dtype),
@@ -103,10 +103,10 @@ def lift_pairs(target, normal, source, axes, radius, pairs, limits):
     out = np.empty((len(target), first * second), target.dtype)
     masses = np.empty(len(target), target.dtype)
     columns, extent = _in_blocks(source)
-    near, square, offset, seen, hats, here, there = _room(len(source), pairs, target)
+    near, flag, offset, seen, hats, here, there = _room(len(source), pairs, target)
     tiny = np.finfo(target.dtype).tiny
     for t in range(len(target)):
-        count = _near(target[t], columns, extent, radius, near, square)
+        count = _near(target[t], columns, extent, radius, near, flag)
         _offsets(source, near, count, target[t], offset)
         mass = _see_pairs(
             offset, count, near, axes, normal[t], 1 / radius, pairs, limits, seen, hats, here, there
@@ -132,7 +132,7 @@ def pair_operator(pos, normal, source, axes, shared, share, below, radius, pairs
     num, basis = len(pos), first * second
     wide = -(-basis // _WIDE) * _WIDE
     columns, extent = _in_blocks(source)
-    near, square, offset, seen, hats, here, there = _room(len(source), pairs, pos)
+    near, flag, offset, seen, hats, here, there = _room(len(source), pairs, pos)
     phi = np.zeros(wide, pos.dtype)
     touched, used = np.zeros(below, np.bool_), np.empty(below + 1, np.uint32)
     scratch = np.zeros((below, wide), pos.dtype)
@@ -141,7 +141,7 @@ def pair_operator(pos, normal, source, axes, shared, share, below, radius, pairs
     col, val = np.empty(num * 512, np.int64), np.empty(num * 512, pos.dtype)
     size = uint64(0)  # unsigned: no check for indices that count from the end
     for t in range(num):
-        count = _near(pos[t], columns, extent, radius, near, square)
+        count = _near(pos[t], columns, extent, radius, near, flag)
         _offsets(source, near, count, pos[t], offset)
         mass = _see_pairs(
             offset, count, near, axes, normal[t], 1 / radius, pairs, limits, seen, hats, here, there

@@ -129,30 +129,37 @@ def turned(ptr, col, val, turns, products, out_ptr, out_col, out_val):
 def combined(weight, ptr, col, val, turns, products, columns, least):
     """CSR of weighted sums of the rows of poses; see ``ops.combined_rows``."""
     size, basis = turns.shape
+    points = weight.shape[1] // size
     seen = columns_seen(products, columns)
-    scratch = np.zeros((basis, columns), val.dtype)
+    # Sums over points as the first pose sees them, so that all rows of a point are one loop over
+    # the places of its entries.
+    own, place = np.empty(basis * columns, val.dtype), np.empty(len(col), np.uint32)
+    for row in range(points * basis):
+        for e in range(uint64(ptr[row]), uint64(ptr[row + 1])):
+            place[e] = row % basis * columns + col[e]
+    scratch = np.empty((basis, columns), val.dtype)
     most = len(weight) * basis * columns
     out_col, out_val = np.empty(most, np.int64), np.empty(most, val.dtype)
     out_ptr = np.zeros(len(weight) * basis + 1, np.int64)
-    place = uint64(0)
+    used = uint64(0)
     for m in range(len(weight)):
         scratch[:] = 0
-        for p in range(weight.shape[1]):
-            factor = weight[m, p]
-            if factor == 0:
-                continue
-            point, own, turn = p // size * basis, seen[p % size], turns[p % size]
+        for k in range(size):
+            own[:] = 0
+            for s in range(points):
+                factor = weight[m, s * size + k]
+                if factor != 0:
+                    for e in range(uint64(ptr[s * basis]), uint64(ptr[(s + 1) * basis])):
+                        own[place[e]] += factor * val[e]
             for b in range(basis):
-                total, row = scratch[b], point + turn[b]
-                for e in range(uint64(ptr[row]), uint64(ptr[row + 1])):
-                    total[uint64(own[uint64(col[e])])] += factor * val[e]
+                total, row = scratch[b], own[turns[k, b] * columns :]
+                for c in range(uint64(columns)):
+                    total[uint64(seen[k, c])] += row[c]
         for b in range(basis):
             total = scratch[b]
             limit = least * np.abs(total).max()
-            for c in range(columns):
-                if abs(total[c]) > limit:
-                    out_col[place] = c
-                    out_val[place] = total[c]
-                    place += uint64(1)
-            out_ptr[m * basis + b + 1] = place
-    return out_ptr, out_col[:place].copy(), out_val[:place].copy()
+            for c in range(uint64(columns)):
+                out_col[used], out_val[used] = c, total[c]
+                used += uint64(abs(total[c]) > limit)
+            out_ptr[m * basis + b + 1] = used
+    return out_ptr, out_col[:used].copy(), out_val[:used].copy()
