@@ -97,33 +97,27 @@ def plain_pose(pos, orders, waves, phase, one_space, sure, order):
     for f in range(len(orders)):
         for i in range(3):
             for k in range(3):
-                frame[i, k] = (
-                    axes[i, 0] * orders[f, 0, k]
-                    + axes[i, 1] * orders[f, 1, k]
-                    + axes[i, 2] * orders[f, 2, k]
-                )
+                frame[i, k] = 0
+                for j in range(3):
+                    frame[i, k] += axes[i, j] * orders[f, j, k]
         score = _score(unit, frame, waves, phase)
         if score > first:
             first, second = score, first
-            for i in range(3):
-                for k in range(3):
-                    found[i, k] = frame[i, k]
+            frame, found = found, frame
         elif score > second:
             second = score
     if first - second <= sure:
         return False, found, np.empty(0, np.int64), axes
     step, middle = size * order, 1 << (_BITS - 1)
-    key, turned = np.empty(n, np.int64), np.empty((n, 3))
+    turned, key = np.empty((n, 3)), np.zeros(n, np.int64)
     for i in range(n):
-        number = 0
+        x, y, z = pos[i, 0], pos[i, 1], pos[i, 2]
         for c in range(3):
-            value = pos[i, 0] * found[0, c] + pos[i, 1] * found[1, c] + pos[i, 2] * found[2, c]
-            number = (number << _BITS) + int(np.rint(value / step)) + middle
-        key[i] = number
-    rows = _ascending(key)
+            value = x * found[0, c] + y * found[1, c] + z * found[2, c]
+            turned[i, c] = value
+            key[i] = (key[i] << _BITS) + int(np.rint(value / step)) + middle
+    rows, ordered = _ascending(key), np.empty((n, 3))
     for i in range(n):
-        row = rows[i]
         for c in range(3):
-            x, y, z = pos[row, 0], pos[row, 1], pos[row, 2]
-            turned[i, c] = x * found[0, c] + y * found[1, c] + z * found[2, c]
-    return True, found, rows, turned
+            ordered[i, c] = turned[rows[i], c]
+    return True, found, rows, ordered
