@@ -35,6 +35,8 @@ ORDER = 2.0**-14
 # directions are one.
 SAME = 1e-6
 _MOMENT, _ONE = 1e-5, 1 - 1e-7
+# Scores in single precision, off by 1e-7 or so, that differ by more are not the same.
+_SURE = 1e-4
 # The score's generic function: the mean of sin(wave . x + phase).
 WAVES = ((2.9, -1.7, 1.1), (0.6, 2.3, -3.1), (-2.2, 1.3, 2.6))
 PHASE = (0.3, 1.1, 2.0)
@@ -74,6 +76,16 @@ def canonical_pose(
     (under ``group`` where that is given) and under the order of the points,
     except that points that coincide with different normals keep their order.
     """
+    compiled = HAS_NUMBA and pos.device.type == "cpu" and pos.dtype == torch.float64
+    if compiled and group is None and normal is None and x is None:
+        from pcequi.ops.compiled import canonical
+
+        fixed = orders_and_signs().numpy(), np.array(WAVES), np.array(PHASE)
+        alone, *found = canonical.plain_pose(
+            pos.contiguous().numpy(), *fixed, ONE_SPACE, _SURE, ORDER
+        )
+        if alone:
+            return *map(torch.from_numpy, found), None, None
     size = float(pos.norm(dim=1).max())
     if size == 0 and normal is None:
         frame = torch.eye(3, dtype=pos.dtype, device=pos.device)
@@ -88,6 +100,8 @@ def canonical_pose(
         # Frames of a regular ball that tie by long waves are told apart by short ones.
         short = [[_ALONG[0] * math.sqrt(len(pos)) * w / 4 for w in wave] for wave in WAVES]
         for waves in (WAVES, _OTHER_WAVES, short):
+            if len(frames) == 1:  # which no score would leave out
+                break
             frames = frames[_largest(_score(unit, normal, frames, waves, scaled))]
         frame = frames[0]
     turned = pos @ frame
@@ -105,7 +119,7 @@ def canonical_pose(
 def _lexicographic(values: Tensor) -> Tensor:
     """Rows of ``values`` [N, C] in the order of the first column, then the next."""
     first, rows = values[:, 0].sort(stable=True)
-    if (first[1:] > first[:-1]).all():
+    if values.shape[1] == 1 or (first[1:] > first[:-1]).all():
         return rows
     rows = torch.arange(len(values), device=values.device)
     for column in reversed(values.unbind(1)):
@@ -114,7 +128,11 @@ def _lexicographic(values: Tensor) -> Tensor:
 
 
 def _rounded(values: Tensor, step: float) -> Tensor:
-    return (values / step).round() if step > 0 else values
+    """Coordinates [N, 3], up to 2^14 steps, as whole numbers in one column [N, 1], exactly: in the
+    order of the first, then the next."""
+    if step == 0:
+        return values
+    return (values / step).round() @ values.new_tensor([[2.0**32], [2.0**16], [1.0]])
 
 
 def _largest(value: Tensor) -> Tensor:

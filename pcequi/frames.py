@@ -5,6 +5,7 @@ What a frame cannot know, the order or the signs of its axes, the group covers.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,13 +52,31 @@ def principal_frame(pos: Tensor) -> Tensor:
 
     **Equivariance:** turns with the cloud, up to the octahedral ambiguity.
     """
-    pos = check_cloud(pos, wide=True).detach()
+    return _principal_frame(check_cloud(pos, wide=True).detach())[0]
+
+
+def _principal_frame(pos: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The principal frame of a checked cloud [N, 3], and the cloud around its mean, in units of
+    its size; None where all points are in one place."""
+    if HAS_NUMBA and pos.device.type == "cpu" and pos.dtype == torch.float64:
+        from pcequi.ops.compiled import frames
+
+        array, generic = pos.contiguous().numpy(), np.array(GENERIC)
+        differ, *found = frames.plain_frame(array, generic, ONE_SPACE)
+        if differ:
+            return tuple(map(torch.from_numpy, found))
     centered = pos - pos.mean(0)
+    size = centered.norm(dim=1).max()
+    return _axes_by_variance(centered), None if size == 0 else centered / size
+
+
+def _axes_by_variance(centered: Tensor) -> Tensor:
+    """The principal frame of a cloud around its mean."""
     variance, axes = torch.linalg.eigh(centered.T @ centered)
     variance, axes = variance.flip(0), axes.flip(1)
     axes = torch.where(axes.new_tensor(GENERIC) @ axes < 0, -axes, axes)
     if variance[0] <= 0:
-        return torch.eye(3, dtype=pos.dtype, device=pos.device)
+        return torch.eye(3, dtype=axes.dtype, device=axes.device)
     same = (variance[:-1] - variance[1:]) <= ONE_SPACE * variance[0]
     if same[0]:
         first = _strongest_direction(centered, axes if same[1] else axes[:, :2])
@@ -138,22 +157,14 @@ def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
     graphs bring a cloud to one pose first, and are exact there too.
     """
     pos = check_cloud(pos, wide=True).detach()
-    start = principal_frame(pos)
-    centered = pos - pos.mean(0)
-    size = centered.norm(dim=1).max()
-    if size == 0:
+    start, scaled = _principal_frame(pos)
+    if scaled is None:
         return start
-    scaled = centered / size
     center, share = _chosen(scaled, start)
     moments, flat = _face_moments(scaled, radius, center, share)
-    if flat <= DEGENERATE * share.sum():
+    if flat <= DEGENERATE * float(share.sum()):
         return start
-    # Everything below needs these moments alone.
-    turns, score = _climb(moments, start @ _starts().to(pos))
-    axes = turns[int((score >= score.max() * (1 - _TIE)).int().argmax())]
-    variance = (centered @ axes).square().sum(0)
-    order = torch.argsort(-(variance / (variance.sum() * _TIE)).round(), stable=True)
-    return _right_handed(axes[:, order])
+    return _highest(moments, start @ _starts().to(start), scaled)  # these moments alone decide
 
 
 @constant
@@ -176,7 +187,7 @@ def _chosen(pos: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
     the signs of the frame's axes no more than the frame does.
     """
     if len(pos) <= _MOST:
-        return pos, torch.ones_like(pos[:, 0])
+        return pos, pos.new_ones(len(pos))
     apart = ((pos @ frame).square() + _BEND**2).sqrt()
     wave = (apart @ pos.new_tensor(_WAVES).T + pos.new_tensor(_SHIFTS)).sin().sum(1)
     height, rows = wave.topk(min(_MOST, max(2 * _MOST**2 // len(pos), _FEW)))
@@ -206,16 +217,26 @@ def _face_moments(
     return (weight[:, None] * outer).T @ outer, float(total)
 
 
-def _climb(moments: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the ascent from each frame [S, 3, 3] ends, and how high that is [S]; in double
-    precision, or rounding would turn frames about on ridges."""
-    dtype, moments, turns = turns.dtype, moments.double(), turns.double()
-    if HAS_NUMBA and turns.device.type == "cpu":
+def _highest(moments: Tensor, turns: Tensor, pos: Tensor) -> Tensor:
+    """The highest end of the ascents from some frames [S, 3, 3], the first of equals, its axes
+    in the order of the variances of a cloud around its mean."""
+    # In double precision, or rounding would turn frames about on ridges.
+    moments, turns, pos, dtype = moments.double(), turns.double(), pos.double(), pos.dtype
+    if HAS_NUMBA and pos.device.type == "cpu":
         from pcequi.ops.compiled import frames
 
-        arrays = [t.contiguous().numpy() for t in (moments, turns)]
-        ends = map(torch.from_numpy, frames.climb(*arrays, _STEPS, _NEWTON, _LEAST_BEND))
-        return tuple(value.to(dtype) for value in ends)
+        arrays = [t.contiguous().numpy() for t in (moments, turns, pos)]
+        found = frames.highest(*arrays, _STEPS, _NEWTON, _LEAST_BEND, _TIE)
+        return torch.from_numpy(found).to(dtype)
+    turns, score = _climb(moments, turns)
+    axes = turns[int((score >= score.max() * (1 - _TIE)).int().argmax())]
+    variance = (pos @ axes).square().sum(0)
+    order = torch.argsort(-(variance / (variance.sum() * _TIE)).round(), stable=True)
+    return _right_handed(axes[:, order]).to(dtype)
+
+
+def _climb(moments: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the ascent from each frame [S, 3, 3] ends, and how high that is [S]."""
     for _ in range(_STEPS):
         pairs = (turns[:, :, None] * turns[:, None]).flatten(1, 2)  # [starts, 9, 3]
         slope = ((moments @ pairs).view(-1, 3, 3, 3) * turns[:, None]).sum(2)
@@ -224,7 +245,7 @@ def _climb(moments: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
     for _ in range(_NEWTON):
         turns = turns @ _newton_turn(_turned(moments, turns))
     score = _turned(moments, turns)[:, _SQUARES, _SQUARES].sum(1)
-    return turns.to(dtype), score.to(dtype)
+    return turns, score
 
 
 def _turned(moments: Tensor, turns: Tensor) -> Tensor:

@@ -1,15 +1,64 @@
-"""The Manhattan frame: fourth moments of the normals, and the climb to their top."""
+"""Frames of clouds: principal axes that differ, fourth moments of the normals, and the climb to
+their top."""
 
 import math
 
 import numpy as np
 from numba import njit
 
+from pcequi.ops.compiled.axes import plain_axes
 from pcequi.ops.compiled.flags import REORDER
 from pcequi.ops.compiled.matrices import eigen, polar, small_turn
 from pcequi.ops.compiled.neighborhoods import local_moments
 
-__all__ = ["climb", "face_moments"]
+__all__ = ["climb", "face_moments", "highest", "plain_frame"]
+
+# Newton's steps below this are rounding.
+_STILL = 1e-15
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _right_handed(axes):
+    """The third axis turned around where they are left-handed."""
+    side = 0.0
+    for i in range(3):
+        j, k = (i + 1) % 3, (i + 2) % 3
+        side += (axes[j, 0] * axes[k, 1] - axes[k, 0] * axes[j, 1]) * axes[i, 2]
+    for i in range(3):
+        axes[i, 2] = -axes[i, 2] if side < 0 else axes[i, 2]
+
+
+@njit(cache=True, nogil=True)
+def plain_frame(pos, generic, one_space):
+    """Whether the variances of a cloud [N, 3] in float64 differ; its principal frame [3, 3], with
+    signs by a generic vector [3]; and the cloud around its mean [N, 3], in units of its size."""
+    n = len(pos)
+    center, axes, frame = np.zeros(3), np.empty((3, 3)), np.empty((3, 3))
+    for i in range(n):
+        for c in range(3):
+            center[c] += pos[i, c]
+    for c in range(3):
+        center[c] /= n
+    if not plain_axes(pos, center, one_space, axes):
+        return False, frame, axes
+    for c in range(3):
+        k = 2 - c
+        along = generic[0] * axes[0, k] + generic[1] * axes[1, k] + generic[2] * axes[2, k]
+        for i in range(3):
+            frame[i, c] = -axes[i, k] if along < 0 else axes[i, k]
+    _right_handed(frame)
+    unit, size = np.empty((n, 3)), 0.0
+    for i in range(n):
+        square = 0.0
+        for c in range(3):
+            unit[i, c] = pos[i, c] - center[c]
+            square += unit[i, c] * unit[i, c]
+        size = max(size, square)
+    size = math.sqrt(size)
+    for i in range(n):
+        for c in range(3):
+            unit[i, c] /= size
+    return True, frame, unit
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
@@ -82,7 +131,8 @@ def _turned(moments, R, both, half, seen):
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _newton_turn(seen, least, bend, value, axes, turn):
-    """The turn to the top of the second-order model; see ``frames._newton_turn``."""
+    """The turn to the top of the second-order model; see ``frames._newton_turn``. Returns its
+    angle."""
     total = 4 * (seen[0, 0] + seen[4, 4] + seen[8, 8])
     slope, w = np.empty(3), np.zeros(3)
     for i in range(3):
@@ -102,6 +152,7 @@ def _newton_turn(seen, least, bend, value, axes, turn):
     for k in range(3):
         w[k] /= max(size / 0.1, 1.0)
     small_turn(w, turn)
+    return size
 
 
 @njit(cache=True, nogil=True)
@@ -117,11 +168,41 @@ def climb(moments, turns, steps, newton, least):
             _step(moments, R, a)
         for _ in range(newton):
             _turned(moments, R, both, half, seen)
-            _newton_turn(seen, least, a, value, b, turn)
+            size = _newton_turn(seen, least, a, value, b, turn)
             for i in range(3):
                 x, y, z = R[i, 0], R[i, 1], R[i, 2]
                 for k in range(3):
                     R[i, k] = x * turn[0, k] + y * turn[1, k] + z * turn[2, k]
+            if size < _STILL:
+                break
         _turned(moments, R, both, half, seen)
         score[s] = seen[0, 0] + seen[4, 4] + seen[8, 8]
     return ends, score
+
+
+@njit(cache=True, nogil=True)
+def highest(moments, turns, pos, steps, newton, least, tie):
+    """The highest end [3, 3] of the ascents from some frames [S, 3, 3], the first of equals, its
+    axes in the order of a cloud's variances; see ``frames._highest``."""
+    ends, score = climb(moments, turns, steps, newton, least)
+    top, best = score[0], 0
+    for s in range(1, len(score)):
+        top = max(top, score[s])
+    while best < len(score) - 1 and not score[best] >= top * (1 - tie):
+        best += 1
+    axes, variance = ends[best], np.zeros(3)
+    for i in range(len(pos)):
+        for k in range(3):
+            along = pos[i, 0] * axes[0, k] + pos[i, 1] * axes[1, k] + pos[i, 2] * axes[2, k]
+            variance[k] += along * along
+    unit = tie * (variance[0] + variance[1] + variance[2])
+    frame = np.empty((3, 3))
+    for k in range(3):
+        own, place = np.rint(variance[k] / unit), 0
+        for other in range(3):
+            rank = np.rint(variance[other] / unit)
+            place += rank > own or (rank == own and other < k)
+        for i in range(3):
+            frame[i, place] = axes[i, k]
+    _right_handed(frame)
+    return frame

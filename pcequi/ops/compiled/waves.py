@@ -15,15 +15,15 @@ _SINE = tuple((-1.0) ** n / math.factorial(2 * n + 1) for n in range(11))
 
 @njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _sine(x):
-    """sin(x) for small x, without the branches of the library's, so that loops
-    over it use vector registers."""
-    half_turns = math.floor(x / math.pi + 0.5)
+    """sin(x) for small x, without the branches of the library's, so that loops over it use
+    vector registers: ``math.floor`` would make whole numbers, of which AVX2 has no vectors."""
+    half_turns = np.rint(x / math.pi)
     r = x - half_turns * math.pi
     square = r * r
     total = _SINE[10]
     for n in range(9, -1, -1):
         total = total * square + _SINE[n]
-    return r * total * (1 - 2 * (half_turns - 2 * math.floor(half_turns / 2)))
+    return r * total * (1 - 2 * (half_turns - 2 * np.floor(half_turns / 2)))
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
