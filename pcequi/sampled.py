@@ -67,33 +67,40 @@ def sampled(
     if rows is not None:
         index = rows[index]
     if refine or rows is not None or orbits.mixed or blend > 1:
-        assignment, distance, shared, share = _nearest(turned, index, blend)
+        found = _nearest(turned, index, blend)
     else:
-        distance, shared, share = np.sqrt(square), assignment[:, None].copy(), None
-    own = np.arange(len(index)) * size
-    assignment[index], distance[index], shared[index] = own, 0, own[:, None]
-    if share is None:
-        share = np.ones(shared.shape, turned.dtype)
-    share[index] = 0
-    share[index, 0] = 1
-    poses = (index[:, None] * size + np.arange(size)).ravel()
-    codes = _spread(assignment, products), _spread(shared, products)
-    repeated = np.repeat(distance, size), np.repeat(share, size, 0)
-    return tuple(map(torch.from_numpy, (poses, codes[0], repeated[0], codes[1], repeated[1])))
+        found = assignment, np.sqrt(square), *_whole(assignment, turned)
+    return tuple(map(torch.from_numpy, _all_poses(index, size, products, *found)))
 
 
 def _nearest(turned, index, blend):
-    """Assignment, distance, shared and share (None where it is all of one) of the first poses."""
+    """Assignment, distance, shared and share of the first poses."""
     x, center = turned[:, 0].copy(), turned[index].reshape(-1, turned.shape[2])
-    if blend == 1:
-        from pcequi.ops.compiled import clusters as kernels
+    if blend > 1:
+        from pcequi.ops.compiled import blending as kernels
 
-        assignment, distance = kernels.nearest(x, center, *_LIMITS)
-        return assignment, distance, assignment[:, None].copy(), None
-    from pcequi.ops.compiled import blending as kernels
+        few = min(blend, len(center) - 1)
+        return kernels.blend(x, center, blend, few, *_LIMITS, *blending.weight_limits(blend))
+    from pcequi.ops.compiled import clusters as kernels
 
-    few = min(blend, len(center) - 1)
-    return kernels.blend(x, center, blend, few, *_LIMITS, *blending.weight_limits(blend))
+    assignment, distance = kernels.nearest(x, center, *_LIMITS)
+    return assignment, distance, *_whole(assignment, x)
+
+
+def _whole(assignment, like):
+    """Shared and share where each takes one representative alone."""
+    return assignment[:, None].copy(), np.ones((len(assignment), 1), like.dtype)
+
+
+def _all_poses(index, size, products, assignment, distance, shared, share):
+    """What ``sampled`` returns, from what the first poses have."""
+    own = np.arange(len(index)) * size
+    assignment[index], distance[index] = own, 0  # a representative is its own
+    shared[index], share[index] = own[:, None], 0
+    share[index, 0] = 1
+    poses = (index[:, None] * size + np.arange(size)).ravel()
+    assignment, shared = _spread(assignment, products), _spread(shared, products)
+    return poses, assignment, np.repeat(distance, size), shared, np.repeat(share, size, 0)
 
 
 def _medoids(pool, x, index, assignment, key, steps, products):

@@ -71,9 +71,7 @@ def blend_centers(x: Tensor, center: Tensor, num: int) -> tuple[Tensor, Tensor, 
     if HAS_NUMBA and x.device.type == "cpu" and len(center) <= MOST_CENTERS:
         from pcequi.ops.compiled import blending
 
-        found = blending.blend(
-            x.numpy(), center.numpy(), num, few, *limits, *weight_limits(num)
-        )
+        found = blending.blend(x.numpy(), center.numpy(), num, few, *limits, *weight_limits(num))
         return tuple(map(torch.from_numpy, found))
     shift = center.mean(0)
     scale = float((center - shift).square().sum(1).max() + (x - shift).square().sum(1).max())

@@ -98,9 +98,7 @@ class LevelStep:
             places = self.poses.pos[:, None].expand(*rot.shape[:3]).flatten(0, 1), rot.flatten(0, 1)
         else:
             places = self.poses.at(chosen.index[::size])
-        rows = pose_operator(
-            *places, below.poses, below.shared, below.share, below.num, self.level
-        )
+        rows = pose_operator(*places, below.poses, below.shared, below.share, below.num, self.level)
         if turns is not None:
             turns = tuple(t.to(rows[1].device) for t in turns)
         if fitted and chosen.shared.shape[1] == 1:
