@@ -7,3 +7,34 @@ transforms over a batch of clouds. Arrays are laid out so that inner loops run a
 
 **Equivariance:** of each kernel, that of the function that calls it.
 """
+
+import logging
+
+from pcequi.ops.backends import HAS_NUMBA
+
+_LOG = logging.getLogger(__name__)
+
+
+def _say_when_compiling() -> None:
+    """Log it, once a process, before numba compiles the first kernel that its cache lacks."""
+    from numba.core import event
+
+    class Notice(event.Listener):
+        said = False
+
+        def on_start(self, event):
+            module = event.data["dispatcher"].py_func.__module__
+            if not self.said and module.startswith(f"{__name__}."):
+                self.said = True
+                _LOG.info(
+                    "compiling kernels for this processor, once an installation: about a minute"
+                )
+
+        def on_end(self, event):
+            pass
+
+    event.register("numba:compile", Notice())
+
+
+if HAS_NUMBA:
+    _say_when_compiling()

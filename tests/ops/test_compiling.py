@@ -1,0 +1,44 @@
+"""The first use of a kernel takes long, and says so; the others do not."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pcequi.ops import HAS_NUMBA
+
+pytestmark = [pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed")]
+WORDS = "compiling kernels for this processor"
+SPREAD = """
+import numpy as np
+from pcequi.ops.compiled import orbits
+orbits.spread(np.zeros((2, 1), np.int64), np.zeros((1, 1), np.int64))
+orbits.spread(np.zeros((2, 1), np.int32), np.zeros((1, 1), np.int64))
+"""
+LOGGED = "import logging, sys\nlogging.basicConfig(level=logging.INFO, stream=sys.stderr)\n"
+AS_COMMAND = (
+    f"from pcequi.cli import _compiling_is_said\nwith _compiling_is_said():\n    exec({SPREAD!r})"
+)
+
+
+def words(program: str, cache) -> list[str]:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return [line for line in done.stderr.splitlines() if WORDS in line]
+
+
+@pytest.mark.parametrize("program", [LOGGED + SPREAD, AS_COMMAND], ids=["library", "command"])
+def test_it_is_said_once_an_installation(program, tmp_path):
+    assert len(words(program, tmp_path)) == 1
+    assert words(program, tmp_path) == []
+
+
+def test_a_library_says_nothing_that_nobody_asked_for(tmp_path):
+    assert words(SPREAD, tmp_path) == []
+
+
+def test_kernels_of_others_are_theirs_to_announce(tmp_path):
+    other = "import numba\nimport pcequi.ops.compiled\nnumba.njit(lambda x: x + 1)(1)\n"
+    assert words(LOGGED + other, tmp_path) == []
