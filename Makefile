@@ -4,7 +4,7 @@ VENV := .venv
 STAMP := $(VENV)/setup.stamp
 PCEQUI := $(VENV)/bin/pcequi
 PYTEST := $(VENV)/bin/python -m pytest
-# A test runs on one thread; a process a core, and no more than memory has room for everywhere.
+# A test runs on one thread: a process a core, at most four, for which any machine has the memory.
 ABREAST := -n auto --maxprocesses 4 --dist worksteal
 
 # The first Python that is new enough; the locked versions were made with 3.11.

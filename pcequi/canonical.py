@@ -129,7 +129,7 @@ def _lexicographic(values: Tensor) -> Tensor:
 
 def _rounded(values: Tensor, step: float) -> Tensor:
     """Coordinates [N, 3], up to 2^14 steps, as whole numbers in one column [N, 1], exactly: in the
-    order of the first, then the next."""
+    order of the first, then the next. As they are where there are no steps."""
     if step == 0:
         return values
     return (values / step).round() @ values.new_tensor([[2.0**32], [2.0**16], [1.0]])

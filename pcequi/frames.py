@@ -12,6 +12,7 @@ from torch import Tensor
 from pcequi.clouds import DEGENERATE, GENERIC, ONE_SPACE, check_cloud
 from pcequi.constants import constant
 from pcequi.ops import HAS_NUMBA, local_moments
+from pcequi.ops.backends import is_plain
 from pcequi.ops.precision import own_precision
 
 # Points at which normals are asked for a Manhattan frame; of larger clouds a share, which takes
@@ -57,8 +58,9 @@ def principal_frame(pos: Tensor) -> Tensor:
 
 def _principal_frame(pos: Tensor) -> tuple[Tensor, Tensor | None]:
     """The principal frame of a checked cloud [N, 3], and the cloud around its mean, in units of
-    its size; None where all points are in one place."""
-    if HAS_NUMBA and pos.device.type == "cpu" and pos.dtype == torch.float64:
+    its size, or None for that where all points are in one place."""
+    compiled = HAS_NUMBA and pos.device.type == "cpu" and pos.dtype == torch.float64
+    if compiled and is_plain(pos):
         from pcequi.ops.compiled import frames
 
         array, generic = pos.contiguous().numpy(), np.array(GENERIC)
@@ -164,7 +166,7 @@ def manhattan_frame(pos: Tensor, radius: float = 0.15) -> Tensor:
     moments, flat = _face_moments(scaled, radius, center, share)
     if flat <= DEGENERATE * float(share.sum()):
         return start
-    return _highest(moments, start @ _starts().to(start), scaled)  # these moments alone decide
+    return _highest(moments, start @ _starts().to(start), scaled)
 
 
 @constant

@@ -180,7 +180,8 @@ def _grid_frames(
     """The frames [K, 3, 3] of a cloud, and their group where they have one."""
     check_cloud(pos)
     grid = _grid(sampler.rotations, pos.dtype, pos.device).clone()
-    group = None if isinstance(sampler.rotations, int) else grid  # whose first is the identity
+    # The first of a group is the identity.
+    group = None if isinstance(sampler.rotations, int) else grid.clone()
     if (find := ALIGNMENTS[sampler.align]) is None:
         return grid, group
     return (find(pos) if frame is None else frame) @ grid, group

@@ -53,19 +53,19 @@ def sampled(
     from pcequi.ops.compiled import fps as kernels
 
     size, products = orbits.size, None if orbits.size == 1 else orbits.products.numpy()
-    turned, generic = turned.contiguous().numpy(), generic.to(turned).numpy()
-    rows = None if rows is None else rows.numpy()
     pool = turned if rows is None else turned[rows]
-    every = pool.reshape(-1, pool.shape[2])
-    if not 4 * _squares(every).max() <= np.finfo(turned.dtype).max:
+    # By torch, on its threads and as elsewhere.
+    key = (pool.flatten(0, 1) @ generic.to(pool)).view(-1, size).amax(1).numpy()
+    turned, pool = turned.contiguous().numpy(), pool.contiguous().numpy()
+    if not _squares(pool.reshape(-1, pool.shape[2])).max() <= np.finfo(turned.dtype).max / 4:
         return None
-    key, first = (every @ generic).reshape(-1, size).max(1), pool[:, 0].copy()
+    first = np.ascontiguousarray(pool[:, 0])
     limits = fps.TIE, fps.ZERO, fps.NOISE, 0.0
     index, assignment, square = kernels.fps(first, pool, num, key, *limits)
     if refine:
         index = _medoids(pool, first, index, assignment, key, refine, products)
     if rows is not None:
-        index = rows[index]
+        index = rows.numpy()[index]
     if refine or rows is not None or orbits.mixed or blend > 1:
         found = _nearest(turned, index, blend)
     else:
@@ -75,7 +75,7 @@ def sampled(
 
 def _nearest(turned, index, blend):
     """Assignment, distance, shared and share of the first poses."""
-    x, center = turned[:, 0].copy(), turned[index].reshape(-1, turned.shape[2])
+    x, center = np.ascontiguousarray(turned[:, 0]), turned[index].reshape(-1, turned.shape[2])
     if blend > 1:
         from pcequi.ops.compiled import blending as kernels
 
@@ -111,9 +111,9 @@ def _medoids(pool, x, index, assignment, key, steps, products):
     for _ in range(steps):
         center = kernels.means(every, _spread(assignment, products), center)
         assignment, distance = kernels.nearest(x, center, *_LIMITS)
-    far, norm = _squares(x - x.mean(0)).max(), _squares(x).max()
+    far, norm = (float(_squares(part).max()) for part in (x - x.mean(0), x))
     distance = _rounded(distance, max(SLACK * far**0.5, (fps.NOISE * norm) ** 0.5))
-    second = _rounded(-key, SLACK * np.abs(key).max())
+    second = _rounded(-key, SLACK * float(np.abs(key).max()))
     index = kernels.least_members(assignment // pool.shape[1], distance, second, index)
     if len(np.unique(index)) < len(index):
         index = make_distinct(torch.from_numpy(index), len(x)).numpy()

@@ -232,6 +232,11 @@ class FeatureSampler:
                 "`products` (=None) is needed by `orbits`: poses whose frames are one base frame "
                 "times a group (GridPoses with the name of one, TangentPoses); or drop `orbits`"
             )
+        if products is not None and products.shape != (num_rotations, num_rotations):
+            raise ShapeError(
+                f"`products` (={list(products.shape)}) must be [K, K] of the `num_rotations` "
+                f"(={num_rotations}) of a point"
+            )
         clouds = _cloud_bounds(embedding, batch)
         if self.method == "spatial" and pos is not None and pos.shape != (len(embedding), 3):
             raise ShapeError(

@@ -137,3 +137,11 @@ def test_squares_that_leave_the_range_are_left_to_torch(scale):
     pos = gaussian(40) * scale
     assert own(pos)[0] == (scale in (1e-140, 1e150))
     assert not own(pos * math.nan)[0]
+
+
+def test_sums_of_squares_that_overflow_together_are_left_to_torch():
+    pos = torch.nn.functional.normalize(gaussian(40), dim=1) * torch.tensor([1.0, 0.9, 0.8])
+    sums = pos.square().sum(0)
+    pos = pos * math.sqrt(1.7976e308 / float(sums.sum()) * 1.2)
+    assert pos.square().sum(0).isfinite().all() and pos.square().sum().isinf()
+    assert not own(pos.double())[0]

@@ -240,6 +240,15 @@ def test_combined_rows_of_turned_poses(compiled, generator, monkeypatch):
     torch.testing.assert_close(matrix(found, 8), matrix(wanted, 8))
 
 
+def test_columns_that_are_no_whole_points_are_refused(sparse):
+    ptr, turns = (
+        torch.arange(7),
+        (torch.zeros(4, 3, dtype=torch.long), group_products(finite_group("D2"))),
+    )
+    with pytest.raises(ArgumentError, match=r"`columns` \(=5\) must be .* multiple of the 4"):
+        combined_rows(torch.ones(1, 8), ptr, ptr[:6] * 0, torch.ones(6), 5, turns=turns)
+
+
 def test_combined_rows_of_small_numbers_and_of_nothing(sparse):
     ptr, col, val = sparse
     weight = torch.ones(4, 6, dtype=torch.float64)

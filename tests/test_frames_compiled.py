@@ -137,3 +137,13 @@ def test_of_several_ends_the_highest_is_taken(num, seed, monkeypatch):
     monkeypatch.setattr(frames, "HAS_NUMBA", False)
     wanted = frames._highest(moments, frames._starts(), normal)
     torch.testing.assert_close(found, wanted, atol=1e-8, rtol=0)
+
+
+def test_transforms_of_functions_get_the_frame_of_torch():
+    """They wrap tensors, which have no memory that a kernel could read."""
+    pos = gaussian(40)
+
+    def size(pos):
+        return (pos @ principal_frame(pos)).square().sum()
+
+    torch.testing.assert_close(torch.func.grad(size)(pos), 2 * pos)

@@ -120,3 +120,25 @@ def test_a_row_of_a_mean_is_the_mean_of_its_members_rows(make_blob):
     every, means = rows(*step.operator()), rows(*step.operator(chosen))
     wanted = torch.stack([every[chosen.assignment == m].mean(0) for m in range(9)])
     torch.testing.assert_close(means, wanted)
+
+
+class Counted(GridPoses):
+    """A sampler of a user's own, which is a grid as well."""
+
+    seen: list
+
+    def __call__(self, pos, normal=None):
+        self.seen.append(normal is None)
+        return super().__call__(pos, normal)
+
+
+def test_grids_are_found_once_but_those_of_a_user_are_asked_for_each_level(make_blob):
+    own = Counted("D2", "principal")
+    own.__class__.seen = []
+    levels = [Level(0.5, own), Level(0.8, own, normals=True)]
+    build_pose_graph(make_blob(20), levels)
+    assert own.seen == [True, False]
+    grid = GridPoses("D2", "principal")
+    builder = GraphBuilder(make_blob(20), [Level(0.5, grid), Level(0.8, grid)])
+    builder.finish(first := builder.level(0), first.sample())
+    assert builder.level(1).poses is first.poses

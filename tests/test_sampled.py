@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pcequi import sampling
-from pcequi.errors import DataError
+from pcequi.errors import DataError, ShapeError
 from pcequi.ops import HAS_NUMBA
 from pcequi.orbits import basis_turns, group_products
 from pcequi.rotations import finite_group
@@ -88,14 +88,32 @@ def assert_same(fused, steps):
         torch.testing.assert_close(getattr(fused, name), getattr(steps, name))
 
 
-def test_numbers_too_large_for_squares_are_refused():
+# The last ones of each type have squares that can be held, but not four times these.
+@pytest.mark.parametrize(
+    ("dtype", "size"), [(F64, 1e160), (F64, 8e153), (torch.float32, 1e30), (torch.float32, 1.2e19)]
+)
+def test_numbers_too_large_for_squares_are_refused(dtype, size):
     with pytest.raises(DataError, match="`x` .* too large for squares of distances"):
-        FeatureSampler(num=2, refine=1)(torch.tensor([[1e160], [2.0], [3.0]], dtype=F64))
+        FeatureSampler(num=2, refine=1)(torch.tensor([[size], [2.0], [3.0]], dtype=dtype))
 
 
-@pytest.mark.parametrize("settings", SETTINGS[:3], ids=str)
-def test_nothing_that_is_given_is_written_to(settings, generator):
-    x = torch.rand(100, 4, dtype=F64, generator=generator)
-    before = x.clone()
-    FeatureSampler(num=8, **settings)(x)
-    assert torch.equal(x, before)
+@pytest.mark.parametrize("name", ["C1", "D2"])
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_nothing_that_is_given_is_written_to(settings, name, generator):
+    group = finite_group(name, dtype=F64)
+    settings = dict(settings)
+    given = [embeddings("random", group, generator), group_products(group)]
+    if settings.pop("seeds", False):
+        given.append(torch.arange(30 * len(group)))
+    before = [part.clone() for part in given]
+    more = {"num_rotations": len(group), "closed": True}
+    sampler = FeatureSampler(num=8, orbits=len(group) > 1, **settings)
+    sampler(given[0], products=given[1], seed_rows=(*given[2:], None)[0], **more)
+    assert all(map(torch.equal, given, before))
+
+
+def test_a_table_of_another_group_is_refused(generator):
+    group = finite_group("D2", dtype=F64)
+    x, products = embeddings("random", group, generator), group_products(group)[:2]
+    with pytest.raises(ShapeError, match=r"`products` \(=\[2, 4\]\) must be \[K, K\]"):
+        FeatureSampler(num=8, orbits=True)(x, num_rotations=4, products=products, closed=True)

@@ -170,9 +170,12 @@ def check_rows(x: Tensor) -> None:
 
 def _check_finite(turned: Tensor, key: Tensor) -> None:
     """Whether rows [P, K, D] and keys [P] can be compared."""
-    reach, most = torch.stack([turned.norm(dim=2).max(), key.abs().max()]).tolist()  # one wait
-    # Twice the norm is the farthest that two rows can be apart.
-    if not 4 * reach * reach <= torch.finfo(turned.dtype).max:
+    largest, most = torch.stack([turned.abs().max(), key.abs().max()]).tolist()  # one wait
+    limit = torch.finfo(turned.dtype).max / 4  # twice the norm is the farthest apart
+    if turned.shape[2] * largest * largest <= limit and math.isfinite(most):  # at least as much
+        return
+    reach = float(turned.norm(dim=2).max())
+    if not reach * reach <= limit:
         raise DataError(
             f"`x` (largest norm {reach:.2g}, {turned.dtype}) is too large for squares of "
             "distances, or has NaN or infinite entries; scale it down or drop such rows"

@@ -237,7 +237,8 @@ def combined_rows(
     Raises:
         ShapeError: the rows are not those of the poses of ``weight``, or ``col`` and ``val`` are
             not as many as ``ptr`` says.
-        ArgumentError: a column outside the matrix (on the CPU).
+        ArgumentError: a column outside the matrix (on the CPU), or ``columns`` is not those of
+            all poses of some points, where ``turns`` are given.
 
     **Equivariance:** none involved; linear in the rows.
     """
@@ -247,6 +248,11 @@ def combined_rows(
         raise ShapeError(
             f"`weight` (={list(weight.shape)}) must be [M, P], of P poses whose rows `ptr` "
             f"(={len(ptr) - 1} rows) has"
+        )
+    if columns % size:
+        raise ArgumentError(
+            f"`columns` (={columns}) must be those of all poses of some points, a multiple of the "
+            f"{size} elements of `turns`"
         )
     if val.device.type == "cpu":
         if int(ptr[0]) != 0 or (ptr[1:] < ptr[:-1]).any() or not len(val) == len(col) == ptr[-1]:

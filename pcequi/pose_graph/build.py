@@ -238,7 +238,7 @@ class GraphBuilder:
     def _everywhere(self, level: Level, frame: Tensor | None) -> Poses:
         """Poses on all points; grids, and axes along normals, are found once for all levels."""
         sampler = level.poses
-        known = isinstance(sampler, NormalPoses | GridPoses)
+        known = type(sampler) in (NormalPoses, GridPoses)  # a user's own may look at more
         if known and sampler in self._known:
             return self._known[sampler]
         normal = self.normal if isinstance(sampler, NormalPoses) else self.normals(level)
@@ -277,7 +277,11 @@ class GraphBuilder:
         """The graph of a level whose representatives are chosen; with ``points`` also what
         the points of the cloud read of it."""
         poses = step.poses
-        pos, rot = self.in_world(poses).at(chosen.index)
+        if poses.shared:
+            pos, rot = self.in_world(poses).at(chosen.index)
+        else:
+            pos, rot = poses.at(chosen.index)
+            pos, rot = pos @ self.frame.T + self.origin, self.frame @ rot
         graph = LevelGraph(
             count=torch.tensor([chosen.num], device=self.pos.device),
             weight=chosen.multiplicity.to(self.pos),

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pcequi.ops import HAS_NUMBA
+from pcequi.ops import HAS_NUMBA, compiled
 
 pytestmark = [pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed")]
 WORDS = "compiling kernels for this processor"
@@ -42,3 +42,17 @@ def test_a_library_says_nothing_that_nobody_asked_for(tmp_path):
 def test_kernels_of_others_are_theirs_to_announce(tmp_path):
     other = "import numba\nimport pcequi.ops.compiled\nnumba.njit(lambda x: x + 1)(1)\n"
     assert words(LOGGED + other, tmp_path) == []
+
+
+def test_what_was_compiled_before_a_change_of_any_file_is_forgotten(tmp_path):
+    """Kernels have functions of other files inlined."""
+    cache = tmp_path / "__pycache__"
+    cache.mkdir()
+    ages = {"kernel.py": 300, "helper.py": 100, "__pycache__/old.nbi": 200}
+    ages |= {"__pycache__/new.nbi": 50, "__pycache__/helper.pyc": 200}
+    for name, age in ages.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    compiled._forget_older(str(tmp_path))
+    assert sorted(one.name for one in cache.iterdir()) == ["helper.pyc", "new.nbi"]
+    compiled._forget_older(str(tmp_path / "nothing"))

@@ -9,6 +9,8 @@ transforms over a batch of clouds. Arrays are laid out so that inner loops run a
 """
 
 import logging
+import os
+from contextlib import suppress
 
 from pcequi.ops.backends import HAS_NUMBA
 
@@ -36,5 +38,16 @@ def _say_when_compiling() -> None:
     event.register("numba:compile", Notice())
 
 
+def _forget_older(folder: str) -> None:
+    """Remove from a folder's cache what was compiled before any file there was changed: kernels
+    have functions of other files inlined, and numba looks at the file of each kernel alone."""
+    with suppress(OSError):  # there is none, or it is not ours to write to
+        newest = max(one.stat().st_mtime for one in os.scandir(folder) if one.name.endswith(".py"))
+        for one in os.scandir(os.path.join(folder, "__pycache__")):
+            if one.name.endswith(".nbi") and one.stat().st_mtime < newest:
+                os.unlink(one)
+
+
 if HAS_NUMBA:
+    _forget_older(os.path.dirname(__file__))
     _say_when_compiling()

@@ -29,6 +29,7 @@ def plain_axes(pos, center, one_space, axes):
     a[1, 2] = a[2, 1] = yz
     eigen(a, value, axes)
     least = one_space * value[2]
-    # Squares that underflow know little of the axes, and NaN or infinity is never above.
-    known = least > np.finfo(np.float64).tiny
+    # Squares that underflow know little of the axes, and NaN or infinity is never above; where
+    # their sum overflows, ``eigen`` has no limit.
+    known = least > np.finfo(np.float64).tiny and xx + yy + zz < np.inf
     return known and value[1] - value[0] > least and value[2] - value[1] > least

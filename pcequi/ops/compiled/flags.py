@@ -3,7 +3,7 @@
 __all__ = ["REORDER"]
 
 # Sums may be reordered, so that loops use vector registers; NaN and infinity
-# keep their meaning.
+# keep their meaning in comparisons (``math.isfinite`` is a difference, which is reordered too).
 REORDER = {"reassoc", "contract", "arcp", "nsz"}
 
 # Functions that only kernels call are inlined (``forceinline``). Where a call stays a call, the

@@ -229,8 +229,9 @@ def operator(
     # All functions of one column lie side by side: an entry is a few vector additions.
     scratch = np.zeros((below, turns, wide), pos.dtype)
     ptr = np.zeros(num * basis * turns + 1, np.int64)
-    # Room for more than is common: pages that are not written to cost nothing.
-    room = num * basis * turns * min(below, 64) + 1
+    # Room for more than is common, as pages that are not written to cost nothing; but a request
+    # for too many is refused.
+    room = min(num * basis * turns * min(below, 64) + 1, max(num * 256, 2**22))
     col, val = np.empty(room, np.int64), np.empty(room, pos.dtype)
     size = uint64(0)  # unsigned: no check for indices that count from the end
     for t in range(num):

@@ -145,6 +145,11 @@ def combined(weight, ptr, col, val, turns, products, columns, least):
     for m in range(len(weight)):
         scratch[:] = 0
         for k in range(size):
+            wanted = False
+            for s in range(points):
+                wanted |= weight[m, s * size + k] != 0
+            if not wanted:
+                continue
             own[:] = 0
             for s in range(points):
                 factor = weight[m, s * size + k]
