@@ -5,7 +5,8 @@ STAMP := $(VENV)/setup.stamp
 PCEQUI := $(VENV)/bin/pcequi
 PYTEST := $(VENV)/bin/python -m pytest
 # A test runs on one thread: a process a core, at most four, for which any machine has the memory.
-ABREAST := -n auto --maxprocesses 4 --dist worksteal
+# What asks for more threads does not let them wait in circles, which takes the other's core.
+TESTS := OMP_WAIT_POLICY=PASSIVE $(PYTEST) -n auto --maxprocesses 4 --dist worksteal
 
 # The first Python that is new enough; the locked versions were made with 3.11.
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -39,9 +40,9 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard tools/*.py)
 	@touch $@
 
 test: $(STAMP)
-	$(PYTEST) $(ABREAST)
+	$(TESTS)
 	@echo "Once more, without torch-cluster:"
-	PCEQUI_NO_TORCH_CLUSTER=1 $(PYTEST) $(ABREAST) -m "backend and not slow"
+	PCEQUI_NO_TORCH_CLUSTER=1 $(TESTS) -m "backend and not slow"
 
 test-slow: $(STAMP)
 	$(PYTEST) -m slow
