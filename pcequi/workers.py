@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import current_process, get_context, parent_process
 
 import torch
 
 from pcequi.errors import PcequiError
+from pcequi.notices import is_said, say_compiling
 
 __all__ = ["one_thread", "worker_map"]
 
@@ -43,7 +44,7 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
         min(workers, _MOST),
         mp_context=context,
         initializer=_begin,
-        initargs=(setup, given),
+        initargs=(is_said(), setup, given),
     ) as pool:
         try:
             yield pool.map
@@ -72,8 +73,10 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _begin(setup: Callable | None, given: tuple) -> None:
+def _begin(said: bool, setup: Callable | None, given: tuple) -> None:
     _end_with_parent()
+    if said and current_process().name.endswith("-1"):  # all compile the same
+        say_compiling()
     if setup is not None:
         setup(*given)
 

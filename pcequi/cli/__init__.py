@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import typer
 
@@ -26,6 +25,7 @@ from pcequi.cli.train import train
 from pcequi.cli.view import view
 from pcequi.errors import FileError, PcequiError
 from pcequi.files import FULL
+from pcequi.notices import compiling_is_said
 
 __all__ = ["app", "main"]
 
@@ -53,7 +53,7 @@ def _guarded(command: Callable) -> Callable:
     @functools.wraps(command)
     def run(*args, **options):
         try:
-            with warnings.catch_warnings(), _compiling_is_said():
+            with warnings.catch_warnings(), compiling_is_said():
                 warnings.showwarning = _warn
                 return command(*args, **options)
         except KeyboardInterrupt:
@@ -76,28 +76,6 @@ def _warn(message: Warning | str, *where: object, **options: object) -> None:
     """Say a warning without the line of code that gave it."""
     with suppress(OSError, ValueError):  # as Python's own: it must not end the command
         typer.echo(f"Warning: {message}", err=True)
-
-
-class _Lines(logging.Handler):
-    """What is logged as lines of standard error, which a bar may have taken since."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        with suppress(OSError, ValueError):
-            typer.echo(record.getMessage(), err=True)
-
-
-@contextmanager
-def _compiling_is_said() -> Iterator[None]:
-    """Say it where kernels are compiled first, which takes longer than most commands."""
-    log, lines = logging.getLogger("pcequi.ops.compiled"), _Lines()
-    before = log.level
-    log.addHandler(lines)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(lines)
-        log.setLevel(before)
 
 
 for command in (demo, train, evaluate, predict, report, precompute, cache, view, check, bench):

@@ -18,8 +18,26 @@ orbits.spread(np.zeros((2, 1), np.int32), np.zeros((1, 1), np.int64))
 """
 LOGGED = "import logging, sys\nlogging.basicConfig(level=logging.INFO, stream=sys.stderr)\n"
 AS_COMMAND = (
-    f"from pcequi.cli import _compiling_is_said\nwith _compiling_is_said():\n    exec({SPREAD!r})"
+    f"from pcequi.notices import compiling_is_said\nwith compiling_is_said():\n    exec({SPREAD!r})"
 )
+# Two processes that begin to compile together; the first one says so.
+TOGETHER = f"""
+import os, time
+folder = os.environ["NUMBA_CACHE_DIR"]
+import pcequi.ops.compiled.orbits
+open(os.path.join(folder, f"ready-{{os.getpid()}}"), "w").close()
+end = time.monotonic() + 60
+while sum(name.startswith("ready-") for name in os.listdir(folder)) % 2 and time.monotonic() < end:
+    time.sleep(0.01)
+{SPREAD}
+"""
+IN_WORKERS = f"""
+from pcequi.notices import compiling_is_said
+from pcequi.workers import worker_map
+if __name__ == "__main__":
+    with compiling_is_said(), worker_map(2) as apply:
+        list(apply(exec, [{TOGETHER!r}] * 2))
+"""
 
 
 def words(program: str, cache) -> list[str]:
@@ -29,7 +47,9 @@ def words(program: str, cache) -> list[str]:
     return [line for line in done.stderr.splitlines() if WORDS in line]
 
 
-@pytest.mark.parametrize("program", [LOGGED + SPREAD, AS_COMMAND], ids=["library", "command"])
+@pytest.mark.parametrize(
+    "program", [LOGGED + SPREAD, AS_COMMAND, IN_WORKERS], ids=["library", "command", "workers"]
+)
 def test_it_is_said_once_an_installation(program, tmp_path):
     assert len(words(program, tmp_path)) == 1
     assert words(program, tmp_path) == []
