@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import current_process, get_context, parent_process
+from multiprocessing import connection, current_process, get_context, parent_process
 
 import torch
 
@@ -20,6 +20,9 @@ __all__ = ["one_thread", "worker_map"]
 
 # Windows waits for no more processes at once.
 _MOST = 61 if sys.platform == "win32" else 10_000
+# Seconds that begun tasks have to finish where the rest is not wanted: a chunk of graphs is
+# done by then and kept, and nobody who pressed Ctrl-C waits for what is compiled for a minute.
+_GRACE = 5.0
 
 
 @contextmanager
@@ -40,11 +43,12 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
         return
     # Spawned, not forked: a fork would inherit the parent's threads' locks.
     context = get_context("spawn")
+    wanted, until = context.Pipe(duplex=False)  # workers end where the second end is closed
     with ProcessPoolExecutor(
         min(workers, _MOST),
         mp_context=context,
         initializer=_begin,
-        initargs=(is_said(), setup, given),
+        initargs=(wanted, is_said(), setup, given),
     ) as pool:
         try:
             yield pool.map
@@ -55,7 +59,11 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
                 'must stand below `if __name__ == "__main__":`; or take `workers=1`'
             ) from error
         except BaseException:  # leaving waits for tasks, so for no more than have begun
+            patience = threading.Timer(_GRACE, until.close)
+            patience.daemon = True
+            patience.start()
             pool.shutdown(cancel_futures=True)
+            patience.cancel()
             raise
 
 
@@ -73,18 +81,19 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _begin(said: bool, setup: Callable | None, given: tuple) -> None:
-    _end_with_parent()
+def _begin(wanted: connection.Connection, said: bool, setup: Callable | None, given: tuple) -> None:
+    _end_with_parent(wanted)
     if said and current_process().name.endswith("-1"):  # all compile the same
         say_compiling()
     if setup is not None:
         setup(*given)
 
 
-def _end_with_parent() -> None:
-    # A parent that was killed cannot stop its workers: they would wait for ever.
+def _end_with_parent(wanted: connection.Connection) -> None:
+    # A parent that was killed cannot stop its workers: they would wait for ever. Its end of the
+    # pipe closes with it, and where it has no more patience.
     def watch() -> None:
-        parent_process().join()
+        connection.wait([wanted, parent_process().sentinel])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -73,15 +74,31 @@ def shared_answers(
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C and the like wait, where the system can make them."""
+    """Ctrl-C and the like wait, where the system can make them.
+
+    Blocking them is what processes inherit that begin here. It is not enough for this one:
+    the system hands a signal to any thread that does not block it, NumPy's for one, and Python
+    then interrupts the main thread all the same. So they are noted, and come in the end.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    noted: list[int] = []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():  # no other one is interrupted
+        handlers = {one: signal.getsignal(one) for one in _ENDING}
+    handlers = {one: handler for one, handler in handlers.items() if callable(handler)}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
+        for one in handlers:
+            signal.signal(one, lambda number, _: noted.append(number))
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
+        for one in noted[:1]:
+            signal.raise_signal(one)
 
 
 def _set_up(networks: bytes, ask: Callable) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 
@@ -15,7 +16,7 @@ import torch
 
 from pcequi.cli import main
 from pcequi.errors import ArgumentError, PcequiError
-from pcequi.training import Checkpoint, predict_files, save_checkpoint
+from pcequi.training import Checkpoint, predict_files, predict_workers, save_checkpoint
 from pcequi.training.predict import predict_each
 
 
@@ -142,6 +143,26 @@ def test_the_command_prints_what_is_finished_before_the_fault(
     assert stop.value.code == 1 and found["classified"] == 2 and not found["interrupted"]
     assert found["error"] == {"type": "PcequiError", "message": "a worker process died"}
     assert "Error: after 2 of 8 files: a worker process died" in err
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="cannot hold signals back")
+def test_an_interrupt_waits_while_processes_begin_whichever_thread_takes_it():
+    going_on = threading.Event()
+    other = threading.Thread(target=going_on.wait)  # deaf to nothing, as NumPy's
+    other.start()
+    reached = False
+    try:
+        with pytest.raises(KeyboardInterrupt), predict_workers._uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+            reached = True
+        assert reached
+        with pytest.raises(KeyboardInterrupt):  # as before
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+    finally:
+        going_on.set()
+        other.join()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
