@@ -10,10 +10,12 @@ Every step may be run again: what is there already is kept. Optional parts
 import fcntl
 import os
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from console import (
     ROOT,
     VENV,
+    VENV_PYTHON,
     CommandError,
     pip,
     python,
@@ -40,10 +42,13 @@ def main() -> int:
             fcntl.flock(lock, fcntl.LOCK_EX)
             step("torch", install_torch)
             step("pcequi and what it needs", install_pcequi)
-            if want_open3d:
-                step("Open3D", install_open3d)
-            if want_torch_cluster:
-                install_torch_cluster()
+            with ThreadPoolExecutor(1) as beside:  # takes one core a minute
+                kernels = beside.submit(compile_kernels)
+                if want_open3d:
+                    step("Open3D", install_open3d)
+                if want_torch_cluster:
+                    install_torch_cluster()
+                step("kernels for this processor", lambda: finish_kernels(kernels))
     except CommandError as error:
         say(f"the set-up failed: {error}")
         return 1
@@ -81,6 +86,21 @@ def install_open3d() -> None:
         python("import open3d")
     except CommandError as error:
         warn("Open3D does not work; only pcequi.viz needs it", error, "Try `make -B setup`.")
+
+
+def compile_kernels() -> None:
+    """Compile the kernels that tests and demonstration would wait for."""
+    # The package may come while this runs.
+    env = {"PCEQUI_NO_TORCH_CLUSTER": "1"}
+    run(VENV_PYTHON, ROOT / "tools" / "compile_kernels.py", env=env)
+
+
+def finish_kernels(compiling: Future) -> None:
+    """Wait for ``compile_kernels``; what it could not do, the first use does."""
+    try:
+        compiling.result()
+    except CommandError as error:
+        warn("kernels are compiled when they are first used", error, "That takes a minute.")
 
 
 if __name__ == "__main__":
