@@ -4,7 +4,7 @@ The cloud is yours, in its own pose, units and number of points: read from a fil
 Open3D knows, or by default a chair, made here and turned; of a mesh points are sampled. The
 network `modelnet40` names it, and each point is coloured by how much it speaks for the class
 (red) or against it (blue), on a scale of this cloud alone.
-Needs Open3D (`pip install "pcequi[viz]"`), but no display.
+Needs Open3D (`pip install ".[viz]"` in the repository), but no display.
 
     python examples/evidence_in_open3d.py [FILE] [--class NAME] [--save colored.ply]
         [--picture colored.png] [--quick]
@@ -33,7 +33,7 @@ from pcequi.viz.levels import sample_level
 try:
     import open3d as o3d
 except (ImportError, OSError) as error:  # not installed, or without its system libraries
-    sys.exit(f'This example needs Open3D: pip install "pcequi[viz]" ({error})')
+    sys.exit(f'This example needs Open3D: pip install ".[viz]" in the repository ({error})')
 
 
 MESHES = (".ply", ".obj", ".off", ".stl", ".glb", ".gltf")  # .ply may be either

@@ -3,7 +3,7 @@
 Twice: through the views of a level, as `pcequi view` does it, and with colours
 of one's own on the same points. Writes `chair-1.png` (a chair and a turned copy) and
 `chair-2.png` (own colours) into the folder where it is started, over files of these
-names. Needs Open3D (`pip install "pcequi[viz]"`), but no display.
+names. Needs Open3D (`pip install ".[viz]"` in the repository), but no display.
 
     python examples/visualise.py [--quick]
 """

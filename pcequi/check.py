@@ -40,7 +40,7 @@ LIMITS = {
 EXPLANATIONS = {
     "invariance_float64": "worst, generic clouds, random rotations and translations, float64",
     "invariance_float32": "median of the same, moved points rounded to float32",
-    "invariance_float32_worst": "worst of the same: a near-tie of the sampling that rounding flips",
+    "invariance_float32_worst": "worst of the same: rounding decides where sampling nearly ties",
     "invariance_symmetric": "worst over cube, grid and sphere, float64: exact ties everywhere",
     "invariance_symmetric_float32": "worst of the same, moved points rounded to float32",
     "permutation": "worst, generic clouds, new order of the points, float64",
@@ -60,8 +60,8 @@ TIE_RULE = (
     "as equal; among equals the largest key wins, a fixed linear function of the embedding, and "
     "after that the first in the shared order. Points rounded to float32 move by 1e-7, which "
     "exact ties survive; but candidates whose distances differ by just about 1e-5 can swap, and "
-    "the logits jump by what one representative is worth. That is the gap between the median and "
-    "the worst figure in float32. Graphs are built in float64, so nothing else adds to it."
+    "the logits jump by what one representative is worth. That is most of the gap between the "
+    "median and the worst figure in float32: graphs are built in float64."
 )
 
 

@@ -28,7 +28,7 @@ def test_an_example_of_open3d_says_what_to_install(tmp_path):
     code = f"import runpy, sys; sys.modules['open3d'] = None; runpy.run_path({str(path)!r})"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 1 and 'pip install "pcequi[viz]"' in done.stderr
+    assert done.returncode == 1 and 'pip install ".[viz]"' in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -141,7 +141,7 @@ def view(
 
     Opens a window where there is a display; --save needs none. Needs Open3D.
     Small pale points carry no poses at the level shown. Sampling uses geometry
-    alone, so no trained network is needed, except for evidence.
+    alone, so no trained network is needed, except for evidence and removal.
     """
     import time
 

@@ -157,6 +157,7 @@ else:
 
 def _missing(method: str) -> MissingPackageError:
     return MissingPackageError(
-        f'`{method}` needs huggingface_hub, which is not installed: pip install "pcequi[hub]". '
+        f"`{method}` needs huggingface_hub, which is not installed: "
+        'pip install ".[hub]" in the folder of the repository. '
         "Without it, torch.save(model.state_dict(), FILE) and from_settings(model.settings) do"
     )

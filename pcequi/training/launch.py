@@ -96,7 +96,8 @@ def _join(device: str, timeout: float) -> FabricRanks:
     except ImportError as error:
         raise MissingPackageError(
             f"{_number('WORLD_SIZE')} processes were launched, which Lightning Fabric connects, "
-            'and it is not installed: pip install "pcequi[distributed]", or start one process'
+            'and it is not installed: pip install ".[distributed]" in the folder of the '
+            "repository, or start one process"
         ) from error
     if device == "auto" and os.environ.get("LT_ACCELERATOR") == "cpu":  # of `fabric run`
         device = "cpu"

@@ -1,7 +1,8 @@
 """Pictures of clouds and of what a network's sampling makes of them.
 
 Importing this package needs neither torch nor Open3D: Open3D (``pip install
-"pcequi[viz]"``) is used when something is drawn, in a process of its own.
+".[viz]"`` in the folder of the repository) is used when something is drawn, in a process of its
+own.
 
 **Equivariance:** pictures of copies are drawn from the copies' own graphs.
 """

@@ -30,7 +30,10 @@ from pcequi.viz.scene import Scene, check_up
 RENDERERS = ("auto", "egl", "software", "window")
 ENDINGS = (".png", ".gif")
 DEBIAN_PACKAGES = "libusb-1.0-0 libegl1 libgl1 libgl1-mesa-dri libx11-6 libudev1 libidn2-0"
-_INSTALL = f'pip install "pcequi[viz]", and on Debian or Ubuntu apt-get install {DEBIAN_PACKAGES}'
+_INSTALL = (
+    'pip install ".[viz]" in the folder of the repository, and on Debian or Ubuntu apt-get install '
+    f"{DEBIAN_PACKAGES}"
+)
 # Pictures are drawn larger and made smaller: the edges of the spheres are smooth.
 _OVERSAMPLING = 2
 # Width and height of what is drawn at once. Drivers' buffers end at 16,384, where those of

@@ -266,7 +266,31 @@ CLAIMS = [
 
 
 MACHINES = "docs/many-machines.md"
+
+
+def lasting(ms):
+    """A time in its own unit, with two digits."""
+    unit, size = next(
+        (unit, ms / size)
+        for unit, size in (("days", 864e5), ("h", 36e5), ("min", 6e4), ("s", 1e3))
+        if ms >= size or unit == "s"
+    )
+    return f"{size:.1f} {unit}" if size < 9.95 else f"{size:.0f} {unit}"
+
+
+def plan(shapes):
+    build, train = (
+        shapes * speed["precompute_ms_per_shape"],
+        25 * shapes * speed["train_ms_per_shape"],
+    )
+    return map(lasting, (build, train, build / 512, train / 256))
+
+
 ELSEWHERE = [
+    (MACHINES, "| 10,000 |", *plan(10_000)),
+    (MACHINES, "| 100,000 |", *plan(100_000)),
+    (MACHINES, "| 1 million |", *plan(1_000_000)),
+    (MACHINES, "| 10 million |", *plan(10_000_000)),
     (
         MACHINES,
         "| graphs built",

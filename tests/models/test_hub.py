@@ -180,4 +180,4 @@ for call in calls:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count('pip install "pcequi[hub]"') == 3
+    assert done.stdout.count('pip install ".[hub]"') == 3

@@ -274,7 +274,7 @@ def test_evidence_of_an_untrained_network_is_refused(view, drawn):
 def test_without_open3d(view, monkeypatch):
     monkeypatch.setattr(render.importlib.util, "find_spec", lambda name: None)
     code, _, err = view(*TINY, "--save", "out.png")
-    assert code == 1 and 'pip install "pcequi[viz]"' in err
+    assert code == 1 and 'pip install ".[viz]"' in err
 
 
 def test_help_names_every_choice(view):
