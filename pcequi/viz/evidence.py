@@ -13,10 +13,10 @@ Evidence tells points of one cloud apart. Its total says nothing of the logit: o
 of ModelNet40 times 4 classes the two correlate by 0.05, 0.01 and 0.17 at levels 1 to 3
 of the network ``modelnet40`` of then (256 / 128 representatives). The evidence of a
 representative correlates with what the logit loses where its features are set to zero by 0.88 to
-0.97 at level 1 (six shapes, every second representative) and by 0.62 to 0.78 at level 2: trust level 1. That is inside the network:
-with what the logit loses where points around a place are left out of the cloud it correlates by
--0.90 to 0.49 (four shapes), so it does not say what happens when points go. Remove them and
-predict again to know.
+0.97 at level 1 (six shapes, every second representative) and by 0.62 to 0.78 at level 2: trust
+level 1. That is inside the network: with what the logit loses where points around a place are
+left out of the cloud it correlates by -0.90 to 0.49 (four shapes), so it does not say what
+happens when points go. Remove them and predict again to know.
 
 Source: Shrikumar, Greenside and Kundaje, "Learning important features through
 propagating activation differences" (2017), where the rule is a baseline.
