@@ -18,14 +18,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pcequi.ops import HAS_NUMBA, real_characters
+from pcequi.ops import HAS_NUMBA, faded, real_characters
 from pcequi.ops.backends import is_plain
 from pcequi.sampling import Representatives
 
 __all__ = ["LEAST", "center_rows", "center_weights", "fitted_rows", "fitted_weights"]
 
-#: Weights, and entries of rows, up to this share of the largest beside them are left out: they
-#: fall off quickly.
+#: Weights, and entries of rows, up to this share of the largest beside them are left out, and up
+#: to twice as much they fade: they fall off quickly.
 LEAST = 0.01
 
 
@@ -69,7 +69,7 @@ def center_weights(
         first: of the first pose of each orbit alone.
 
     Returns:
-        [M, P], or [M / K, P], without the smallest.
+        [M, P], or [M / K, P], the small ones ``faded``.
 
     **Equivariance:** unchanged when the shares are; poses of an orbit have each other's weights,
     turned.
@@ -125,15 +125,14 @@ def fitted_rows(share: Tensor, rows: Tensor, signs: Tensor) -> Tensor:
 
 def fitted_weights(share: Tensor, signs: Tensor, least: float) -> Tensor:
     """``center_weights`` of the first pose of each orbit, [..., M / K, N, K], from what
-    ``fitted_rows`` takes; those up to a share ``least`` of the largest are zero.
+    ``fitted_rows`` takes, the small ones ``faded``.
 
     **Equivariance:** unchanged when the shares are.
     """
     spread, factor = _normal_equations(share, signs)
     weight = torch.cholesky_solve(spread.mT, factor) / len(signs)
     weight = torch.einsum("ak,...amn->...mnk", signs, weight)
-    size = weight.abs()
-    return weight.masked_fill(size <= least * size.amax((-2, -1), keepdim=True), 0)
+    return faded(weight, least, (-2, -1))
 
 
 def _normal_equations(share: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,7 +37,7 @@ __all__ = ["GraphStore", "store_key"]
 
 _LOG = logging.getLogger(__name__)
 # Raise when the content of a store changes for the same settings.
-VERSION = 10
+VERSION = 11
 CHUNK = 64
 # Seconds in which a network folder shows what another machine wrote; NFS keeps names for 60.
 PATIENCE = 90.0

@@ -6,7 +6,7 @@ import torch
 from pcequi import centers
 from pcequi.centers import center_rows, center_weights
 from pcequi.errors import ArgumentError, ShapeError
-from pcequi.ops import coalesce_rows, combined_rows, row_pointer, turned_rows
+from pcequi.ops import coalesce_rows, combined_rows, faded, row_pointer, turned_rows
 from pcequi.orbits import basis_turns, group_products
 from pcequi.pose_graph import GraphBuilder, Level, build_pose_graph, orbit_turns
 from pcequi.poses import GridPoses, TangentPoses
@@ -146,13 +146,15 @@ def test_the_rows_of_a_are_those_of_all_poses_weighted(built, monkeypatch):
     assert error["fitted"] < 0.95 * error["medoids"]
 
 
-def test_small_entries_of_a_are_left_out(built):
+def test_small_entries_of_a_fade(built, monkeypatch):
     builder, step, chosen = built
-    ptr, _, val = step.operator(chosen)
-    row = torch.repeat_interleave(torch.arange(len(ptr) - 1), ptr[1:] - ptr[:-1])
-    most = val.new_zeros(len(ptr) - 1).scatter_reduce(0, row, val.abs(), "amax")
-    assert (val.abs() > centers.LEAST * most[row]).all()
-    assert len(val) < (len(ptr) - 1) * builder.below.num
+    below = builder.below.num
+    few = step.operator(chosen)
+    monkeypatch.setattr("pcequi.pose_graph.step.LEAST", 0.0)
+    every = step.operator(chosen)
+    assert len(few[1]) < len(every[1])
+    wanted = faded(matrix(every, below), centers.LEAST, 1)
+    torch.testing.assert_close(matrix(few, below), wanted)
 
 
 def test_a_graph_of_first_poses_is_that_of_all(make_blob):
@@ -221,8 +223,7 @@ def test_combined_rows_are_sums_of_rows(sparse, compiled, generator, monkeypatch
     wanted = (weight @ matrix(sparse, 8).view(6, -1)).view(-1, 8)
     torch.testing.assert_close(matrix(combined_rows(weight, *sparse, 8), 8), wanted)
     few = matrix(combined_rows(weight, *sparse, 8, least=0.3), 8)
-    kept = wanted.abs() > 0.3 * wanted.abs().amax(1, keepdim=True)
-    torch.testing.assert_close(few, wanted * kept)
+    torch.testing.assert_close(few, faded(wanted, 0.3, 1))
 
 
 @pytest.mark.parametrize("compiled", [True, False])

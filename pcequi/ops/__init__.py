@@ -10,6 +10,7 @@ from pcequi.ops.backends import HAS_NUMBA, HAS_TORCH_CLUSTER, wants_gradient
 from pcequi.ops.blending import blend_centers
 from pcequi.ops.clusters import cluster_means, least_members, nearest_center
 from pcequi.ops.dense import Characters, dense_blocks, grouped_bmm, real_characters, with_ones
+from pcequi.ops.fading import faded
 from pcequi.ops.fps import farthest_point_sampling
 from pcequi.ops.neighbors import check_radius, knn, local_moments, pairs_within
 from pcequi.ops.sparse import coalesce_rows, combined_rows, grouped_spmm, row_pointer, turned_rows
@@ -24,6 +25,7 @@ __all__ = [
     "coalesce_rows",
     "combined_rows",
     "dense_blocks",
+    "faded",
     "farthest_point_sampling",
     "grouped_bmm",
     "grouped_spmm",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pcequi.errors import ArgumentError, ShapeError
 from pcequi.ops.backends import HAS_NUMBA, in_fork, is_plain, parallel_kernel, wants_gradient
+from pcequi.ops.fading import faded
 
 _OUTSIDE = (
     "`col` has entries outside the columns of their cloud; the graph is damaged, or its levels "
@@ -229,7 +230,8 @@ def combined_rows(
         columns: of the matrix.
         turns: ``turns`` [K, B] and ``products`` [K, K] of ``turned_rows``, where rows of the
             first pose of each point alone are given [P / K * B + 1].
-        least: entries up to this share of the largest of their row are left out.
+        least: entries up to this share of the largest of their row are left out, those up to
+            twice as much fade, see ``ops.faded``.
 
     Returns:
         ``ptr`` [M * B + 1], ``col`` and ``val``.
@@ -283,7 +285,8 @@ def combined_rows(
     every = val.new_zeros((len(ptr) - 1) * columns)
     every = every.index_add_(0, row * columns + col.long(), val)
     rows = (weight.to(val) @ every.view(weight.shape[1], -1)).view(-1, columns)
-    kept = rows.abs() > least * rows.abs().amax(1, keepdim=True)
+    rows = faded(rows, least, 1)
+    kept = rows != 0
     return row_pointer(kept.sum(1)), kept.nonzero()[:, 1], rows[kept]
 
 

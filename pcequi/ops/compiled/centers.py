@@ -59,7 +59,7 @@ def _solve(factor, right):
 def fitted_weights(shared, share, signs, num, least):
     """How much of the rows of all poses of N points is in those of the first poses of ``num``
     orbits [num, N, K], from what the first pose of each point shares [N, k] of which and the
-    characters [K, K]; those up to a share ``least`` of the largest are zero."""
+    characters [K, K]; the small ones ``ops.faded``."""
     size, points = len(signs), len(shared)
     gram, right = np.empty((num, num)), np.empty((num, points))
     orbit, turn, signed = shared // size, shared % size, np.empty_like(share)
@@ -83,8 +83,11 @@ def fitted_weights(shared, share, signs, num, least):
                 limit = max(limit, least * abs(out[m, n, k]))
         for n in range(points):
             for k in range(size):
-                if abs(out[m, n, k]) <= limit:
+                value = abs(out[m, n, k])
+                if value <= limit:
                     out[m, n, k] = 0
+                elif limit > 0:
+                    out[m, n, k] *= min(value / limit - 1, 1.0)
     return out
 
 

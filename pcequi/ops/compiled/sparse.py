@@ -163,8 +163,10 @@ def combined(weight, ptr, col, val, turns, products, columns, least):
         for b in range(basis):
             total = scratch[b]
             limit = least * np.abs(total).max()
+            per_limit = 1 / limit if limit > 0 else np.inf
             for c in range(uint64(columns)):
-                out_col[used], out_val[used] = c, total[c]
-                used += uint64(abs(total[c]) > limit)
+                far = abs(total[c])
+                out_col[used], out_val[used] = c, total[c] * min(far * per_limit - 1, 1.0)
+                used += uint64(far > limit)
             out_ptr[m * basis + b + 1] = used
     return out_ptr, out_col[:used].copy(), out_val[:used].copy()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pcequi.kernels import kernel_points
-from pcequi.ops import Characters, row_pointer, turned_rows
+from pcequi.ops import Characters, faded, row_pointer, turned_rows
 from pcequi.pair_kernel import invariant_basis
 from pcequi.pose_graph.batched.near import CHUNK
 
@@ -105,7 +105,7 @@ def combined_rows(
         rows: of the first pose of each point [B, N, basis, M].
         weight: of each pose [B, T, N, K].
         turns: ``orbit_turns``, of a group of half turns.
-        least: entries up to this share of the largest of their row are zero.
+        least: of ``ops.faded`` entries of a row.
 
     Returns:
         [B, T, basis, M].
@@ -118,7 +118,7 @@ def combined_rows(
         part = part @ seen.flatten(2)
         total = part if total is None else total + part
     total = total.view(len(rows), -1, *rows.shape[2:])
-    return total.masked_fill(total.abs() <= least * total.abs().amax(3, keepdim=True), 0)
+    return faded(total, least, 3)
 
 
 def _by_mass(total: Tensor, mass: Tensor) -> Tensor:
