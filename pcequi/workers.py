@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, current_process, get_context, parent_process
 
 import torch
@@ -20,7 +20,7 @@ __all__ = ["one_thread", "worker_map"]
 
 # Windows waits for no more processes at once.
 _MOST = 61 if sys.platform == "win32" else 10_000
-# Seconds that begun tasks have to finish where the rest is not wanted: a chunk of graphs is
+# Seconds that begun tasks have to finish where nobody waits for the rest: a chunk of graphs is
 # done by then and kept, and nobody who pressed Ctrl-C waits for what is compiled for a minute.
 _GRACE = 5.0
 
@@ -43,12 +43,12 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
         return
     # Spawned, not forked: a fork would inherit the parent's threads' locks.
     context = get_context("spawn")
-    wanted, until = context.Pipe(duplex=False)  # workers end where the second end is closed
+    ending, end = context.Pipe(duplex=False)  # workers end where it can be read
     with ProcessPoolExecutor(
         min(workers, _MOST),
         mp_context=context,
         initializer=_begin,
-        initargs=(wanted, is_said(), setup, given),
+        initargs=(ending, is_said(), setup, given),
     ) as pool:
         try:
             yield pool.map
@@ -58,13 +58,36 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
                 "finished is kept. In a script of your own, which workers import, what starts them "
                 'must stand below `if __name__ == "__main__":`; or take `workers=1`'
             ) from error
-        except BaseException:  # leaving waits for tasks, so for no more than have begun
-            patience = threading.Timer(_GRACE, until.close)
-            patience.daemon = True
-            patience.start()
+        except Exception:  # leaving waits for tasks, so for no more than have begun or are next
             pool.shutdown(cancel_futures=True)
-            patience.cancel()
             raise
+        except BaseException:  # nobody waits for them any more
+            with _patience(pool, end):
+                pool.shutdown(cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _patience(pool: ProcessPoolExecutor, end: connection.Connection) -> Iterator[None]:
+    """Workers that are not done with the block in ``_GRACE`` seconds end where they are."""
+
+    def give_up() -> None:
+        end.send(None)
+        # Else the pool may wait for ever for the rest of a message to or from the dead. Python
+        # has no public way before 3.14.
+        for queue, side in (("_call_queue", "_reader"), ("_result_queue", "_writer")):
+            if (side := getattr(getattr(pool, queue, None), side, None)) is not None:
+                side.close()
+
+    timer = threading.Timer(_GRACE, give_up)
+    timer.daemon = True
+    with suppress(RuntimeError):  # there are as many threads as may be
+        if not sys.is_finalizing():  # where none can begin
+            timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager
@@ -81,19 +104,18 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _begin(wanted: connection.Connection, said: bool, setup: Callable | None, given: tuple) -> None:
-    _end_with_parent(wanted)
+def _begin(ending: connection.Connection, said: bool, setup: Callable | None, given: tuple) -> None:
+    _end_with_parent(ending)
     if said and current_process().name.endswith("-1"):  # all compile the same
         say_compiling()
     if setup is not None:
         setup(*given)
 
 
-def _end_with_parent(wanted: connection.Connection) -> None:
-    # A parent that was killed cannot stop its workers: they would wait for ever. Its end of the
-    # pipe closes with it, and where it has no more patience.
+def _end_with_parent(ending: connection.Connection) -> None:
+    # A parent that was killed cannot stop its workers: they would wait for ever.
     def watch() -> None:
-        connection.wait([wanted, parent_process().sentinel])
+        connection.wait([ending, parent_process().sentinel])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

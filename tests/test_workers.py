@@ -1,6 +1,7 @@
 """Worker processes: what becomes of tasks that nobody wants any more."""
 
 import multiprocessing
+import os
 import time
 
 import pytest
@@ -10,20 +11,23 @@ from pcequi.workers import worker_map
 
 
 def _linger(given):
-    path, seconds = given
+    path, seconds, ballast = given
     (path / "begun").touch()
     time.sleep(seconds)
     (path / "finished").touch()
+    return ballast
 
 
-def _stopped(path, seconds):
-    """A task of that length, left by Ctrl-C when it has begun; what is left of it."""
-    with pytest.raises(KeyboardInterrupt), worker_map(2) as apply:
-        apply(_linger, [(path, seconds)])
+def _stopped(path, seconds, error=KeyboardInterrupt, tasks=6, ballast=b""):
+    """A task of that length, left when it has begun; whether it was finished."""
+    before, end = set(multiprocessing.active_children()), time.monotonic() + 60
+    with pytest.raises(error), worker_map(2) as apply:
+        apply(_linger, [(path, seconds, ballast)] * tasks)
         while not (path / "begun").exists():
+            assert time.monotonic() < end, "no worker begins"
             time.sleep(0.01)
-        raise KeyboardInterrupt
-    assert not multiprocessing.active_children()
+        raise error
+    assert set(multiprocessing.active_children()) <= before
     return (path / "finished").exists()
 
 
@@ -31,6 +35,39 @@ def test_a_task_that_has_begun_is_finished(tmp_path):
     assert _stopped(tmp_path, 0.3)
 
 
-def test_one_that_takes_long_is_given_up(tmp_path, monkeypatch):
+@pytest.mark.parametrize("size", [0, 1_000_000])  # a pipe holds 65,536 bytes
+def test_one_that_takes_long_is_given_up(size, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "_GRACE", 0.1)
-    assert not _stopped(tmp_path, 600.0)
+    assert not _stopped(tmp_path, 600.0, ballast=bytes(size))
+
+
+def test_one_that_is_just_sending_its_answer_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "_GRACE", 0.05)
+    _stopped(tmp_path, 0.0, ballast=bytes(100_000_000), tasks=2)
+
+
+def test_after_an_error_it_may_take_as_long_as_it_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "_GRACE", 0.1)
+    assert _stopped(tmp_path, 1.0, error=ValueError)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="cannot fork")
+def test_a_fork_that_holds_all_that_was_open_does_not_matter(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "_GRACE", 0.1)
+    forked = []
+
+    def fork_first(*given):
+        if not forked:
+            forked.append(os.fork())
+            if not forked[0]:
+                time.sleep(120)
+                os._exit(0)
+        return patience(*given)
+
+    patience = workers._patience
+    monkeypatch.setattr(workers, "_patience", fork_first)
+    try:
+        assert not _stopped(tmp_path, 600.0)
+    finally:
+        os.kill(forked[0], 9)
+        os.waitpid(forked[0], 0)

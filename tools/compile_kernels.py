@@ -28,8 +28,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             store = GraphStore.build(folder, clouds, model.levels)
             fit(model, store, torch.tensor([0, 1]), FitSettings(epochs=1), quiet=True)
-    for dtype in (torch.float32, torch.float64):
-        predict_cloud(load_network("modelnet40"), clouds[0].to(dtype))
+    predict_cloud(load_network("modelnet40"), clouds[0])
 
 
 if __name__ == "__main__":

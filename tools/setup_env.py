@@ -46,9 +46,9 @@ def main() -> int:
                 kernels = beside.submit(compile_kernels)
                 if want_open3d:
                     step("Open3D", install_open3d)
-                if want_torch_cluster:
-                    install_torch_cluster()
                 step("kernels for this processor", lambda: finish_kernels(kernels))
+            if want_torch_cluster:  # whose compilers take all memory
+                install_torch_cluster()
     except CommandError as error:
         say(f"the set-up failed: {error}")
         return 1

@@ -16,7 +16,7 @@ def faded(value: Tensor, least: float, dim: int | tuple[int, ...]) -> Tensor:
     by rounding, as of a cloud and the same cloud turned, would differ by the limit.
 
     Args:
-        value: any shape.
+        value: any shape, of a floating type.
         least: from 0, which leaves all as it is.
         dim: along which the largest is looked for.
 
@@ -25,8 +25,12 @@ def faded(value: Tensor, least: float, dim: int | tuple[int, ...]) -> Tensor:
 
     **Equivariance:** none involved; commutes with permutations along ``dim``.
     """
-    if not least:
+    if not least or not value.numel():
         return value
-    size = value.abs()
-    limit = (least * size.amax(dim, keepdim=True)).clamp_min(torch.finfo(size.dtype).tiny)
-    return (value * (size / limit - 1).clamp(max=1)).masked_fill(size <= limit, 0)
+    wide = value.to(torch.promote_types(value.dtype, torch.float32))
+    size = wide.abs()
+    limit = least * size.amax(dim, keepdim=True)
+    fading = (size > limit) & (size < 2 * limit)
+    # No quotient where none is needed: its derivative may not be finite.
+    share = torch.where(fading, size / torch.where(fading, limit, 1) - 1, 1)
+    return (wide * share).masked_fill(size <= limit, 0).to(value.dtype)

@@ -242,7 +242,7 @@ def combined_rows(
         ArgumentError: a column outside the matrix (on the CPU), or ``columns`` is not those of
             all poses of some points, where ``turns`` are given.
 
-    **Equivariance:** none involved; linear in the rows.
+    **Equivariance:** none involved; linear in the rows where ``least`` is 0.
     """
     size = 1 if turns is None else len(turns[0])
     points = weight.shape[-1] // size

@@ -8,7 +8,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from pcequi.errors import ArgumentError, PcequiError
@@ -83,22 +83,27 @@ def _uninterrupted() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    noted: list[int] = []
-    handlers = {}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    handlers, noted = {}, {}
     if threading.current_thread() is threading.main_thread():  # no other one is interrupted
         handlers = {one: signal.getsignal(one) for one in _ENDING}
-    handlers = {one: handler for one, handler in handlers.items() if callable(handler)}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-    try:
-        for one in handlers:
-            signal.signal(one, lambda number, _: noted.append(number))
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        handlers = {one: handler for one, handler in handlers.items() if callable(handler)}
+    with ExitStack() as end:  # which does all, whatever raises meanwhile
+        end.callback(_handle, handlers, noted)
         for one, handler in handlers.items():
-            signal.signal(one, handler)
-        for one in noted[:1]:
-            signal.raise_signal(one)
+            end.callback(signal.signal, one, handler)
+        end.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+        for one in handlers:
+            signal.signal(one, noted.setdefault)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        yield
+
+
+def _handle(handlers: dict, noted: dict) -> None:
+    """Give each signal, with the frame in which it came, to its handler."""
+    with ExitStack() as each:
+        for number, frame in reversed(noted.items()):
+            each.callback(handlers[number], number, frame)
 
 
 def _set_up(networks: bytes, ask: Callable) -> None:

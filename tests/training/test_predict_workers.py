@@ -150,19 +150,48 @@ def test_an_interrupt_waits_while_processes_begin_whichever_thread_takes_it():
     going_on = threading.Event()
     other = threading.Thread(target=going_on.wait)  # deaf to nothing, as NumPy's
     other.start()
-    reached = False
+    ended, reached = [], False
+    before = {
+        # Who was started in the background is deaf to the first.
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, frame: ended.append(number)),
+    }
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
         with pytest.raises(KeyboardInterrupt), predict_workers._uninterrupted():
             os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.05)
-            reached = True
-        assert reached
+            reached = not ended
+        assert reached and ended == [signal.SIGTERM]  # each of them
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
         with pytest.raises(KeyboardInterrupt):  # as before
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
     finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
         going_on.set()
         other.join()
+
+
+LEFT = """
+from pcequi.networks import load_network
+from pcequi.training import predict_each
+
+if __name__ == "__main__":
+    answers = predict_each(load_network("modelnet40-small"), ["missing.off"] * 6, workers=2)
+    print(next(answers)["file"])
+"""
+
+
+def test_a_program_ends_that_leaves_answers_unread(tmp_path):
+    """No thread can begin at its end, which closes the generator."""
+    (tmp_path / "left.py").write_text(LEFT)
+    done = subprocess.run(
+        [sys.executable, "left.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "missing.off\n", "")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")

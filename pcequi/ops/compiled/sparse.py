@@ -163,10 +163,13 @@ def combined(weight, ptr, col, val, turns, products, columns, least):
         for b in range(basis):
             total = scratch[b]
             limit = least * np.abs(total).max()
-            per_limit = 1 / limit if limit > 0 else np.inf
             for c in range(uint64(columns)):
-                far = abs(total[c])
-                out_col[used], out_val[used] = c, total[c] * min(far * per_limit - 1, 1.0)
-                used += uint64(far > limit)
+                value, far = total[c], abs(total[c])
+                if far <= limit:
+                    value = 0
+                elif far < 2 * limit:
+                    value *= far / limit - 1
+                out_col[used], out_val[used] = c, value
+                used += uint64(value != 0)
             out_ptr[m * basis + b + 1] = used
     return out_ptr, out_col[:used].copy(), out_val[:used].copy()

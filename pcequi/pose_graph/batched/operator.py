@@ -110,7 +110,7 @@ def combined_rows(
     Returns:
         [B, T, basis, M].
 
-    **Equivariance:** none involved; linear in the rows.
+    **Equivariance:** none involved; linear in the rows where ``least`` is 0.
     """
     total = None
     for part, turn, product in zip(weight.unbind(3), *(t.to(rows.device) for t in turns)):
