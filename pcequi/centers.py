@@ -25,7 +25,7 @@ from pcequi.sampling import Representatives
 __all__ = ["LEAST", "center_rows", "center_weights", "fitted_rows", "fitted_weights"]
 
 #: Weights, and entries of rows, up to this share of the largest beside them are left out, and up
-#: to twice as much they fade: they fall off quickly.
+#: to a quarter more they fade: they fall off quickly.
 LEAST = 0.01
 
 

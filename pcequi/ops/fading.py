@@ -9,10 +9,10 @@ __all__ = ["faded"]
 
 
 def faded(value: Tensor, least: float, dim: int | tuple[int, ...]) -> Tensor:
-    """Values without those up to a share ``least`` of the largest beside them; those up to twice
-    that are let fade, so that the result is continuous.
+    """Values without those up to a share ``least`` of the largest beside them; those up to a
+    quarter more fade, so that the result is continuous.
 
-    A value v becomes ``v * clamp(|v| / limit - 1, 0, 1)``. Left out at once, values that differ
+    A value v becomes ``v * clamp(4 |v| / limit - 4, 0, 1)``. Left out at once, values that differ
     by rounding, as of a cloud and the same cloud turned, would differ by the limit.
 
     Args:
@@ -30,7 +30,7 @@ def faded(value: Tensor, least: float, dim: int | tuple[int, ...]) -> Tensor:
     wide = value.to(torch.promote_types(value.dtype, torch.float32))
     size = wide.abs()
     limit = least * size.amax(dim, keepdim=True)
-    fading = (size > limit) & (size < 2 * limit)
+    fading = (size > limit) & (size < 1.25 * limit)
     # No quotient where none is needed: its derivative may not be finite.
-    share = torch.where(fading, size / torch.where(fading, limit, 1) - 1, 1)
+    share = torch.where(fading, 4 * (size / torch.where(fading, limit, 1)) - 4, 1)
     return (wide * share).masked_fill(size <= limit, 0).to(value.dtype)

@@ -231,7 +231,7 @@ def combined_rows(
         turns: ``turns`` [K, B] and ``products`` [K, K] of ``turned_rows``, where rows of the
             first pose of each point alone are given [P / K * B + 1].
         least: entries up to this share of the largest of their row are left out, those up to
-            twice as much fade, see ``ops.faded``.
+            a quarter more fade, see ``ops.faded``.
 
     Returns:
         ``ptr`` [M * B + 1], ``col`` and ``val``.

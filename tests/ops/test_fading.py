@@ -14,8 +14,8 @@ def value(generator):
 def test_small_values_are_left_out_and_large_ones_kept(value):
     share = value.abs() / value.abs().amax(1, keepdim=True)
     out = faded(value, 0.02, 1)
-    assert not out[share <= 0.02].any() and torch.equal(out[share >= 0.04], value[share >= 0.04])
-    between = (share > 0.02) & (share < 0.04)
+    assert not out[share <= 0.02].any() and torch.equal(out[share >= 0.025], value[share >= 0.025])
+    between = (share > 0.02) & (share < 0.025)
     assert between.any() and (out[between] / value[between]).lt(1).all()
     assert (out * value).ge(0).all()
     assert torch.equal(faded(value, 0.0, 1), value)
@@ -37,13 +37,13 @@ def test_rows_of_zeros_stay_and_have_derivatives():
 def test_values_that_nearly_agree_stay_so(value):
     """With jumps, what lies at the limit would change by the limit."""
     limit = 0.02 * value.abs().amax(1)
-    for near in (1.0, 2.0):  # where it begins and ends
+    for near in (1.0, 1.25):  # where it begins and ends
         some = value.clone()
         some[:, 0] = near * limit
         step = torch.zeros_like(some)
         step[:, 0] = 1e-9 * limit
         change = faded(some + step, 0.02, 1) - faded(some - step, 0.02, 1)
-        assert change.abs().max() < 8e-9 * limit.max()
+        assert change.abs().max() < 2e-8 * limit.max()
 
 
 @pytest.mark.parametrize("compiled", [True, False])

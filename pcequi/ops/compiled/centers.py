@@ -86,8 +86,8 @@ def fitted_weights(shared, share, signs, num, least):
                 value = abs(out[m, n, k])
                 if value <= limit:
                     out[m, n, k] = 0
-                elif limit > 0:
-                    out[m, n, k] *= min(value / limit - 1, 1.0)
+                elif value < 1.25 * limit:
+                    out[m, n, k] *= 4 * (value / limit) - 4
     return out
 
 

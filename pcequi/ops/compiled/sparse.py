@@ -167,8 +167,8 @@ def combined(weight, ptr, col, val, turns, products, columns, least):
                 value, far = total[c], abs(total[c])
                 if far <= limit:
                     value = 0
-                elif far < 2 * limit:
-                    value *= far / limit - 1
+                elif far < 1.25 * limit:
+                    value *= 4 * (far / limit) - 4
                 out_col[used], out_val[used] = c, value
                 used += uint64(value != 0)
             out_ptr[m * basis + b + 1] = used
