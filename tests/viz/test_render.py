@@ -183,7 +183,7 @@ def test_without_open3d(two_clouds, monkeypatch, tmp_path):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "open3d" else found(name)
     )
-    with pytest.raises(MissingPackageError, match=r'pip install "pcequi\[viz\]".*libusb'):
+    with pytest.raises(MissingPackageError, match=r'pip install "\.\[viz\]".*libusb'):
         save_picture(two_clouds, tmp_path / "out.png")
 
 
