@@ -53,7 +53,6 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
         try:
             yield pool.map
         except BrokenProcessPool as error:
-            _let_go(pool)
             raise PcequiError(
                 "a worker process died. Out of memory? Run again with fewer `workers`; what is "
                 "finished is kept. In a script of your own, which workers import, what starts them "
@@ -73,8 +72,12 @@ def _patience(pool: ProcessPoolExecutor, end: connection.Connection) -> Iterator
     """Workers that are not done with the block in ``_GRACE`` seconds end where they are."""
 
     def give_up() -> None:
+        # Else the pool may wait for ever for the rest of a message to or from the dead. Python has
+        # no public way before 3.14. First, while the pool's own thread touches none of it.
+        for queue, side in (("_call_queue", "_reader"), ("_result_queue", "_writer")):
+            if (side := getattr(getattr(pool, queue, None), side, None)) is not None:
+                side.close()
         end.send(None)
-        _let_go(pool)
 
     timer = threading.Timer(_GRACE, give_up)
     timer.daemon = True
@@ -85,14 +88,6 @@ def _patience(pool: ProcessPoolExecutor, end: connection.Connection) -> Iterator
         yield
     finally:
         timer.cancel()
-
-
-def _let_go(pool: ProcessPoolExecutor) -> None:
-    # Else the pool may wait for ever for the rest of a message to or from the dead. Python has no
-    # public way before 3.14.
-    for queue, side in (("_call_queue", "_reader"), ("_result_queue", "_writer")):
-        if (side := getattr(getattr(pool, queue, None), side, None)) is not None:
-            side.close()
 
 
 @contextmanager
