@@ -20,7 +20,7 @@ def _linger(given):
 
 def _stopped(path, seconds, error=KeyboardInterrupt, tasks=6, ballast=b""):
     """A task of that length, left when it has begun; whether it was finished."""
-    before, end = set(multiprocessing.active_children()), time.monotonic() + 60
+    before, end = set(multiprocessing.active_children()), time.monotonic() + 300
     with pytest.raises(error), worker_map(2) as apply:
         apply(_linger, [(path, seconds, ballast)] * tasks)
         while not (path / "begun").exists():

@@ -3,7 +3,6 @@
 Run by the set-up in the virtual environment; takes about a minute once, and a few seconds again.
 """
 
-import logging
 import tempfile
 
 import numpy as np
@@ -19,7 +18,6 @@ from pcequi.training import FitSettings, fit, predict_cloud
 
 def main() -> None:
     torch.set_num_threads(1)
-    logging.getLogger("pcequi").addHandler(logging.NullHandler())
     rng = np.random.default_rng(0)
     shapes = [sample_mesh(*make_shape(name, rng), 1024, rng)[0] for name in ("chair", "cup")]
     clouds = [torch.from_numpy(points) for points in shapes]

@@ -90,9 +90,7 @@ def install_open3d() -> None:
 
 def compile_kernels() -> None:
     """Compile the kernels that tests and demonstration would wait for."""
-    # The package may come while this runs.
-    env = {"PCEQUI_NO_TORCH_CLUSTER": "1"}
-    run(VENV_PYTHON, ROOT / "tools" / "compile_kernels.py", env=env)
+    run(VENV_PYTHON, ROOT / "tools" / "compile_kernels.py")
 
 
 def finish_kernels(compiling: Future) -> None:

@@ -189,7 +189,7 @@ def test_a_program_ends_that_leaves_answers_unread(tmp_path):
     """No thread can begin at its end, which closes the generator."""
     (tmp_path / "left.py").write_text(LEFT)
     done = subprocess.run(
-        [sys.executable, "left.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "left.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "missing.off\n", "")
 
