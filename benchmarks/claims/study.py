@@ -93,13 +93,18 @@ def load(args, name: str = "modelnet40", each: int = 60, test: int = 1200, point
             rows = torch.cat([order[labels == label][:each] for label in labels.unique()])
         else:
             rows = order[:test]
-        turns = protocol_rotations("SO3", len(rows), train=train)
-        clouds = [
-            (split.clouds[row].double() @ turn.T).float()
-            for row, turn in zip(rows.tolist(), turns, strict=True)
-        ]
-        splits.append(Split(name, train, clouds, split.labels[rows], split.classes))
+        splits.append(turned(split, rows, train))
     return splits
+
+
+def turned(split: Split, rows: Tensor, train: bool) -> Split:
+    """Some shapes of a split, each turned by its own random rotation (SO3)."""
+    turns = protocol_rotations("SO3", len(rows), train=train)
+    clouds = [
+        (split.clouds[row].double() @ turn.T).float()
+        for row, turn in zip(rows.tolist(), turns, strict=True)
+    ]
+    return Split(split.name, train, clouds, split.labels[rows], split.classes)
 
 
 def described(train: Split, test: Split) -> str:
