@@ -1,4 +1,4 @@
-"""What each choice in the default network is worth, on held-out shapes of ModelNet40's training split
+"""What each choice in the default network is worth, held out (ModelNet40's training split)
 
     python benchmarks/ablation.py --source FILE --seeds 0 1
 
