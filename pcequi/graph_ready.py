@@ -21,6 +21,11 @@ from pcequi.pose_graph import (
 
 __all__ = ["ready_batch", "ready_graphs"]
 
+#: Representatives of a batch from which weights are taken apart as rows of A are
+#: (``ops.twofold_product``; ``docs/decisions.md``, 41): that costs as much for one cloud as for
+#: all.
+TWOFOLD_POSES = 1024
+
 
 def ready_graphs(
     clouds: Sequence[Tensor],
@@ -103,6 +108,8 @@ def _with_blocks(values: dict, below: LevelGraph, characters, basis, dtype) -> d
     entries, col, clouds = values.pop("entries"), values.pop("col"), len(values["count"])
     each, seen = int(values["count"][0]), int(below.count[0])
     size = 1 if characters is None else characters.size
+    if characters is not None and dtype == torch.float32 and clouds * each >= TWOFOLD_POSES:
+        characters = characters.twofold
     fits = len(entries) == clouds * (each // size) * basis and int(entries.sum()) == len(col)
     fits = fits and each % size == seen % size == 0 and not bool((entries < 0).any())
     # Blocks are filled by these numbers: wrong ones would write elsewhere.

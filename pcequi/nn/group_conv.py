@@ -27,6 +27,7 @@ from pcequi.ops import (
     grouped_bmm,
     grouped_spmm,
     row_pointer,
+    twofold_product,
     with_ones,
 )
 from pcequi.pose_graph import LevelGraph
@@ -250,6 +251,9 @@ class GroupConv(MessagePassing):
         if turn is not None:
             check_turn(turn, self.kernel.num)
         weight = self.weight if turn is None else self._turned_weight(turn)
+        if _twofold(x, level, weight):
+            out = twofold_product(x, level.blocks, level.characters, weight, constant=constant)
+            return out if self.bias is None else out + self.bias
         if not x.is_cuda:
             return self.combine(sparse_product(x, level, sources, constant=constant), weight)
         if constant and level.characters is not None and x.shape[1] % ALIGN == 0:
@@ -271,6 +275,15 @@ class GroupConv(MessagePassing):
 
     def __repr__(self) -> str:
         return f"GroupConv({self.in_channels}, {self.out_channels}, basis={self.kernel.num})"
+
+
+def _twofold(x: Tensor, level: LevelGraph, weight: Tensor) -> bool:
+    """Whether weights are multiplied by rows whose functions are taken apart, on a CPU and in one
+    precision."""
+    if level.characters is None or not level.characters.both or x.device.type != "cpu":
+        return False
+    casts = torch.is_autocast_enabled("cpu")
+    return not casts and x.dtype == level.blocks.dtype == weight.dtype
 
 
 def _transformed(x: Tensor) -> bool:

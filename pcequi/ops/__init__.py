@@ -14,6 +14,7 @@ from pcequi.ops.fading import faded
 from pcequi.ops.fps import farthest_point_sampling
 from pcequi.ops.neighbors import check_radius, knn, local_moments, pairs_within
 from pcequi.ops.sparse import coalesce_rows, combined_rows, grouped_spmm, row_pointer, turned_rows
+from pcequi.ops.twofold import twofold_product
 
 __all__ = [
     "HAS_NUMBA",
@@ -37,6 +38,7 @@ __all__ = [
     "real_characters",
     "row_pointer",
     "turned_rows",
+    "twofold_product",
     "wants_gradient",
     "with_ones",
 ]

@@ -11,7 +11,7 @@ block for each character, which has a K-th of the columns. So K poses cost what 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,10 +22,55 @@ from pcequi.errors import ArgumentError
 from pcequi.ops.backends import HAS_NUMBA, has_triton, in_fork, parallel_kernel
 from pcequi.short_repr import short_repr
 
-__all__ = ["Characters", "dense_blocks", "grouped_bmm", "real_characters", "with_ones"]
+__all__ = [
+    "Characters",
+    "FunctionCharacters",
+    "dense_blocks",
+    "grouped_bmm",
+    "real_characters",
+    "with_ones",
+]
 
 _COMPILED = (torch.float32, torch.bfloat16)
 _ON_GPU = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True, repr=False)
+class FunctionCharacters:
+    """The functions of a kernel, taken apart by the characters of the half turns that permute them.
+
+    Attributes:
+        matrix: of each orbit of functions, and each character that is 1 on what leaves its
+            functions in place, the sum with signs [B, B]; rows in the order of the characters.
+        weights: its inverse, transposed [B, B]: takes weights apart, so that products stay.
+        sizes: how many rows are of each character.
+
+    **Equivariance:** constants of the settings.
+    """
+
+    matrix: Tensor
+    weights: Tensor
+    sizes: tuple[int, ...]
+
+    __repr__ = short_repr
+
+    @classmethod
+    def of(cls, signs: Tensor, turns: Tensor) -> FunctionCharacters:
+        """Of the group's characters [K, K] and how it permutes the functions [K, B]."""
+        signs, turns = signs.double().cpu(), turns.cpu()
+        basis = torch.arange(turns.shape[1])
+        first = turns.amin(0) == basis  # one function of each orbit
+        parts = []
+        for sign in signs:
+            still = (turns == basis) & first
+            own = (first & (sign[:, None] * still == still).all(0)).nonzero()[:, 0]
+            rows = torch.zeros(len(own), len(basis), dtype=torch.float64)
+            for k, value in enumerate(sign):
+                rows[torch.arange(len(own)), turns[k, own]] = value
+            parts.append(rows)
+        matrix = torch.cat(parts)
+        weights = matrix / matrix.square().sum(1, keepdim=True)  # rows are orthogonal
+        return cls(matrix.float(), weights.float(), tuple(map(len, parts)))
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,12 +81,14 @@ class Characters:
         signs: character a of element k, 1 or -1 [K, K]; K is 2 or 4.
         turns: function that stands for function b of pose k among those of the first
             pose, see ``turned_rows`` [K, B].
+        both: whether the functions of a row are taken apart as well as the poses of a column.
 
     **Equivariance:** constants of the settings.
     """
 
     signs: Tensor
     turns: Tensor
+    both: bool = False
 
     __repr__ = short_repr
 
@@ -52,6 +99,7 @@ class Characters:
                 f"(={list(self.turns.shape)}) of as many poses; make them by `Characters.of`"
             )
         object.__setattr__(self, "_inverse", self.turns.argsort(1))
+        object.__setattr__(self, "_found", {})
 
     @property
     def inverse(self) -> Tensor:
@@ -63,6 +111,20 @@ class Characters:
         """K."""
         return len(self.signs)
 
+    @property
+    def functions(self) -> FunctionCharacters:
+        """By which functions are taken apart where ``both`` are."""
+        if "functions" not in self._found:
+            self._found["functions"] = FunctionCharacters.of(self.signs, self.turns)
+        return self._found["functions"]
+
+    @property
+    def twofold(self) -> Characters:
+        """The same for poses and functions."""
+        if "twofold" not in self._found:
+            self._found["twofold"] = replace(self, both=True)
+        return self._found["twofold"]
+
     @classmethod
     def of(cls, turns: Tensor, products: Tensor) -> Characters | None:
         """From what ``turned_rows`` takes: ``turns`` [K, B] and ``products`` [K, K]; None where
@@ -72,7 +134,9 @@ class Characters:
 
     def to(self, *args, **kwargs) -> Characters:
         """The same on another device, as ``Tensor.to``."""
-        return Characters(self.signs.to(*args, **kwargs), self.turns.to(*args, **kwargs))
+        return replace(
+            self, signs=self.signs.to(*args, **kwargs), turns=self.turns.to(*args, **kwargs)
+        )
 
 
 @group_constant
@@ -207,13 +271,18 @@ def dense_blocks(
         clouds: G.
         columns: S.
         dtype: of the result.
-        characters: transform the columns (point, pose) of rows of first poses.
+        characters: transform the columns (point, pose) of rows of first poses; where they say
+            so, the functions of each point as well.
 
     Returns:
         [G, R, S]; with ``characters`` [G, K, R, S / K].
 
     **Equivariance:** none involved; the matrix stays the same.
     """
+    if characters is not None and characters.both:
+        plain = replace(characters, both=False)
+        out = dense_blocks(entries, col, val, clouds, columns, dtype, plain)
+        return _functions_apart(out, characters.functions)
     rows = len(entries) // clouds
     if HAS_NUMBA and dtype in _COMPILED and col.device.type == "cpu":
         from pcequi.ops.compiled import dense
@@ -240,6 +309,21 @@ def dense_blocks(
     return torch.einsum("ak,grtk->gart", characters.signs.to(out), out).to(dtype)
 
 
+def _functions_apart(blocks: Tensor, functions: FunctionCharacters) -> Tensor:
+    """Blocks whose rows are (point, function) with the functions taken apart, in their place."""
+    basis, columns = len(functions.matrix), blocks.shape[3]
+    if HAS_NUMBA and blocks.dtype == torch.float32 and blocks.device.type == "cpu":
+        from pcequi.ops.compiled import dense
+
+        matrix = functions.matrix.numpy()
+        row, source = matrix.nonzero()
+        ptr = np.searchsorted(row, np.arange(basis + 1))
+        dense.combine(blocks.view(-1, basis, columns).numpy(), ptr, source, matrix[row, source])
+        return blocks
+    rows = blocks.unflatten(2, (-1, basis))
+    return torch.einsum("ab,gkpbs->gkpas", functions.matrix.to(rows), rows).flatten(2, 3)
+
+
 def grouped_bmm(
     x: Tensor, blocks: Tensor, characters: Characters | None = None, *, constant: int = 0
 ) -> Tensor:
@@ -249,7 +333,8 @@ def grouped_bmm(
         x: features [G * S, C]; differentiable.
         blocks: [G, R, S]; with ``characters`` [G, K, R, S / K], of the rows (point, function)
             of the first pose of each point and columns (point, pose), see ``dense_blocks``.
-        characters: of the group of the poses of a point.
+        characters: of the group of the poses of a point. Where functions are taken apart as
+            well they are put together first; ``ops.twofold_product`` need not.
         constant: channels of ones to append to ``x``, whose product are the sums of the rows.
 
     Returns:
@@ -264,6 +349,9 @@ def grouped_bmm(
         return torch.bmm(blocks, x.view(clouds, -1, x.shape[1])).view(-1, x.shape[1])
     signs, inverse = characters.signs, characters.inverse
     (size, basis), channels = inverse.shape, x.shape[1]
+    if characters.both:
+        rows, back = blocks.unflatten(2, (-1, basis)), characters.functions.weights.to(blocks)
+        blocks = torch.einsum("ab,gkpas->gkpbs", back, rows).flatten(2, 3)
     sums = blocks[:, 0].sum(2).view(clouds, -1, basis) if constant else None
     x = x.reshape(clouds, -1, size, 1, channels)
     x = _fourier(x, signs, inverse.new_zeros(size, 1), False, 1.0, 0, None)

@@ -9,7 +9,15 @@ from numba.extending import overload
 
 from pcequi.ops.compiled.flags import REORDER
 
-__all__ = ["fill", "fill_characters", "fourier", "fourier_back"]
+__all__ = [
+    "combine",
+    "fill",
+    "fill_characters",
+    "fourier",
+    "fourier_back",
+    "to_characters",
+    "to_poses",
+]
 
 
 def _wide(value):
@@ -144,3 +152,41 @@ def fourier_back(x, out, inverse, scale, spare, last):
                         to[c] = row[k, shift + c]
                     for c in range(channels, channels + spare):
                         to[c] = last[g, p, b]
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def to_characters(x, out, scale):
+    """x [N, K, C] to [K, N, C], sums with the signs of each character."""
+    size = x.shape[1]
+    for n in prange(len(x)):
+        ends = (out[0, n], out[1, n], out[size - 2, n], out[size - 1, n])
+        _transform(size, (x[n, 0], x[n, 1], x[n, size - 2], x[n, size - 1]), ends, scale)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def to_poses(x, out, scale):
+    """x [K, N, C] to [N, K, C], sums with the signs of each pose."""
+    size = x.shape[0]
+    for n in prange(x.shape[1]):
+        ends = (out[n, 0], out[n, 1], out[n, size - 2], out[n, size - 1])
+        _transform(size, (x[0, n], x[1, n], x[size - 2, n], x[size - 1, n]), ends, scale)
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+def _add(to, row, sign):
+    for c in range(len(to)):
+        to[c] += sign * row[c]
+
+
+@njit(cache=True, nogil=True)
+def combine(blocks, ptr, source, sign):
+    """Each B rows of ``blocks`` [N, B, T] become sums of them, in place: row b those of
+    ``source[ptr[b] : ptr[b + 1]]``, times ``sign``."""
+    given = np.empty(blocks.shape[1:], blocks.dtype)
+    for n in range(len(blocks)):
+        rows = blocks[n]
+        given[:] = rows
+        rows[:] = 0
+        for b in range(len(rows)):
+            for e in range(ptr[b], ptr[b + 1]):
+                _add(rows[b], given[source[e]], sign[e])

@@ -1,0 +1,190 @@
+"""The sparse product and the dense one together, both taken apart by characters.
+
+Where the rows of all poses of a point follow from those of its first pose, A x is a convolution
+over the half turns of their frames, which ``ops.dense`` multiplies character by character. What
+comes out has B functions of C channels for each pose, and transforming it back to poses moves all
+of it once more, before weights make a few channels of it. The half turns permute the functions of
+the kernel, so rows of A can be taken apart by the same characters: for each orbit of functions
+and each character psi that belongs to it, the sum with signs over the orbit. With the weights so
+taken apart as well, what character omega has of the output is
+
+    out[omega] = sum over (orbit, psi) of y[chi = omega psi][orbit, psi] W[orbit, psi],
+
+y being the product of A and the features, as many multiplications as before. Only the output is
+transformed back.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcequi.ops.backends import HAS_NUMBA, in_fork, parallel_kernel
+from pcequi.ops.dense import Characters
+
+__all__ = ["twofold_product"]
+
+
+def twofold_product(
+    x: Tensor,
+    blocks: Tensor,
+    characters: Characters,
+    weight: Tensor,
+    *,
+    constant: bool = False,
+) -> Tensor:
+    """The group convolution of dense blocks whose rows are taken apart too.
+
+    Args:
+        x: features [G * S, C], float32 or float64; differentiable.
+        blocks: [G, K, R, S / K], as ``dense_blocks`` makes them with ``characters.both``, of the
+            dtype of ``x``.
+        characters: of the poses of each point, and of the functions.
+        weight: of each function and channel [B * (C + constant), C_out]; differentiable.
+        constant: a last channel of ones is there for the weights, which ``x`` leaves out.
+
+    Returns:
+        [G * R * K / B, C_out], rows (cloud, point, pose).
+
+    **Equivariance:** as the group convolution.
+    """
+    functions, size = characters.functions, characters.size
+    basis, channels = len(functions.matrix), x.shape[1]
+    weight = functions.weights.to(weight) @ weight.view(basis, -1)
+    weight = weight.view(basis, channels + constant, -1)
+    last = weight[:, channels] if constant else None
+    weight = weight[:, :channels].reshape(basis * channels, -1)
+    # Ones are the same in all poses, so that the first character alone sees them, K times each.
+    sums = size * blocks[:, 0].sum(2).view(-1, basis) if constant else None
+    rest = blocks, sums, characters.signs, functions.sizes
+    x = x.reshape(-1, size, channels)
+    plain = torch.compiler.is_compiling() or any(map(_watched, (x, weight)))
+    out = (_plain if plain else _Twofold.apply)(x, weight, last, *rest)
+    return out.reshape(-1, weight.shape[1])
+
+
+def _watched(x: Tensor) -> bool:
+    """Whether ``torch.func`` or forward-mode differentiation looks through a tensor."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return True
+    return torch.autograd.forward_ad.unpack_dual(x).tangent is not None
+
+
+class _Twofold(torch.autograd.Function):
+    """x [G * S / K, K, C], weights [B * C, C_out] and of the ones [B, C_out] to the output
+    [points, K, C_out]."""
+
+    @staticmethod
+    def forward(ctx, x, weight, last, blocks, sums, signs, sizes):
+        clouds, size, rows, seen = blocks.shape
+        basis, channels = sum(sizes), x.shape[2]
+        points = clouds * rows // basis
+        given = _forth(x, signs).view(size, clouds, seen, channels)
+        # Kept for the gradient of the weights; otherwise one character's at a time.
+        kept = size if any(ctx.needs_input_grad) else 1
+        y = x.new_empty(kept, points, basis * channels)
+        out = x.new_empty(size, points, weight.shape[1])
+        parts = _parts(sizes)
+        for omega in range(size):
+            if last is None:
+                out[omega].zero_()
+            else:
+                torch.mm(sums[:, parts[omega]], last[parts[omega]], out=out[omega])
+        columns = _parts(sizes, channels)
+        for chi in range(size):
+            own = y[chi % kept]
+            torch.bmm(blocks[:, chi], given[chi], out=own.view(clouds, rows, channels))
+            for psi, part in enumerate(columns):
+                out[chi ^ psi].addmm_(own[:, part], weight[part])
+        ctx.save_for_backward(x, weight, last, blocks, sums, signs, y)
+        ctx.sizes = sizes
+        return _back(out, signs)
+
+    @staticmethod
+    def backward(ctx, grad):
+        *saved, signs, y = ctx.saved_tensors
+        x, weight, last, blocks, sums = saved
+        sizes = ctx.sizes
+        if torch.is_grad_enabled():  # the gradient is to have one itself
+            inputs = [t for t, needed in zip((x, weight, last), ctx.needs_input_grad) if needed]
+            out = _plain(*saved, signs, sizes)
+            found = iter(torch.autograd.grad(out, inputs, grad, create_graph=True))
+            return *(next(found) if n else None for n in ctx.needs_input_grad[:3]), *[None] * 4
+        clouds, size, rows, _ = blocks.shape
+        channels = x.shape[2]
+        grad = _forth(grad, signs, 1 / size)
+        columns, grad_x = _parts(sizes, channels), None
+        grad_weight, grad_last = torch.zeros_like(weight), None
+        if last is not None:
+            grad_last = torch.empty_like(last)
+            for omega, part in enumerate(_parts(sizes)):
+                torch.mm(sums[:, part].t(), grad[omega], out=grad_last[part])
+        if ctx.needs_input_grad[0]:
+            grad_x = x.new_empty(size, clouds, blocks.shape[3], channels)
+            own = torch.empty_like(y[0])
+        for chi in range(size):
+            for psi, part in enumerate(columns):
+                grad_weight[part].addmm_(y[chi][:, part].t(), grad[chi ^ psi])
+                if grad_x is not None:
+                    torch.mm(grad[chi ^ psi], weight[part].t(), out=own[:, part])
+            if grad_x is not None:
+                of = own.view(clouds, rows, channels)
+                torch.bmm(blocks[:, chi].transpose(1, 2), of, out=grad_x[chi])
+        if grad_x is not None:
+            grad_x = _back(grad_x.view(size, -1, channels), signs, 1.0)
+        return grad_x, grad_weight, grad_last, None, None, None, None
+
+
+def _plain(x, weight, last, blocks, sums, signs, sizes) -> Tensor:
+    """The same by operations that torch differentiates, maps over and traces."""
+    clouds, size, rows, seen = blocks.shape
+    channels, signs = x.shape[2], signs.to(x.dtype)
+    given = torch.einsum("ak,nkc->nac", signs, x).view(clouds, seen, size, channels)
+    y = (blocks @ given.transpose(1, 2)).view(clouds, size, -1, sum(sizes) * channels)
+    y = y.transpose(0, 1).flatten(1, 2).split([channels * part for part in sizes], 2)
+    weights = weight.split([channels * part for part in sizes])
+    out = []
+    for omega in range(size):
+        terms = [y[psi][omega ^ psi] @ weights[psi] for psi in range(size)]
+        if last is not None:
+            part = _parts(sizes)[omega]
+            terms.append(sums[:, part] @ last[part])
+        out.append(sum(terms))
+    return torch.einsum("ak,anc->nkc", signs / size, torch.stack(out))
+
+
+def _parts(sizes, channels: int = 1) -> list[slice]:
+    """Where the functions of each character are, or their channels."""
+    ends = np.cumsum([0, *sizes]) * channels
+    return [slice(int(a), int(b)) for a, b in zip(ends, ends[1:])]
+
+
+def _compiled(x: Tensor) -> bool:
+    return HAS_NUMBA and x.dtype == torch.float32 and x.device.type == "cpu" and not in_fork()
+
+
+def _forth(x: Tensor, signs: Tensor, scale: float = 1.0) -> Tensor:
+    """x [N, K, C] of poses to characters [K, N, C]."""
+    if not _compiled(x):
+        return torch.einsum("ak,nkc->anc", signs.to(x.dtype) * scale, x)
+    from pcequi.ops.compiled import dense
+
+    out = x.new_empty(x.shape[1], x.shape[0], x.shape[2])
+    with parallel_kernel():
+        dense.to_characters(x.detach().contiguous().numpy(), out.numpy(), np.float32(scale))
+    return out
+
+
+def _back(x: Tensor, signs: Tensor, scale: float | None = None) -> Tensor:
+    """x [K, N, C] of characters to poses [N, K, C]; by default a K-th of the sums, which undoes
+    ``_forth``."""
+    scale = 1 / len(x) if scale is None else scale
+    if not _compiled(x):
+        return torch.einsum("ak,anc->nkc", signs.to(x.dtype) * scale, x)
+    from pcequi.ops.compiled import dense
+
+    out = x.new_empty(x.shape[1], x.shape[0], x.shape[2])
+    with parallel_kernel():
+        dense.to_poses(x.detach().contiguous().numpy(), out.numpy(), np.float32(scale))
+    return out
