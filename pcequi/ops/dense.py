@@ -44,6 +44,8 @@ class FunctionCharacters:
             functions in place, the sum with signs [B, B]; rows in the order of the characters.
         weights: its inverse, transposed [B, B]: takes weights apart, so that products stay.
         sizes: how many rows are of each character.
+        orbits: the functions of each orbit, and their rows [2, orbits, 4]; -1 where there are
+            fewer than four.
 
     **Equivariance:** constants of the settings.
     """
@@ -51,6 +53,7 @@ class FunctionCharacters:
     matrix: Tensor
     weights: Tensor
     sizes: tuple[int, ...]
+    orbits: Tensor
 
     __repr__ = short_repr
 
@@ -70,7 +73,12 @@ class FunctionCharacters:
             parts.append(rows)
         matrix = torch.cat(parts)
         weights = matrix / matrix.square().sum(1, keepdim=True)  # rows are orthogonal
-        return cls(matrix.float(), weights.float(), tuple(map(len, parts)))
+        orbits = torch.full((2, int(first.sum()), 4), -1)
+        for orbit, function in zip(orbits.unbind(1), first.nonzero()[:, 0].tolist(), strict=True):
+            members = list(dict.fromkeys(turns[:, function].tolist()))
+            orbit[0, : len(members)] = torch.tensor(members)
+            orbit[1, : len(members)] = matrix[:, function].nonzero()[:, 0]
+        return cls(matrix.float(), weights.float(), tuple(map(len, parts)), orbits)
 
 
 @dataclass(frozen=True, repr=False)
@@ -315,10 +323,8 @@ def _functions_apart(blocks: Tensor, functions: FunctionCharacters) -> Tensor:
     if HAS_NUMBA and blocks.dtype == torch.float32 and blocks.device.type == "cpu":
         from pcequi.ops.compiled import dense
 
-        matrix = functions.matrix.numpy()
-        row, source = matrix.nonzero()
-        ptr = np.searchsorted(row, np.arange(basis + 1))
-        dense.combine(blocks.view(-1, basis, columns).numpy(), ptr, source, matrix[row, source])
+        members, places = functions.orbits
+        dense.combine(blocks.view(-1, basis, columns).numpy(), members.numpy(), places.numpy())
         return blocks
     rows = blocks.unflatten(2, (-1, basis))
     return torch.einsum("ab,gkpbs->gkpas", functions.matrix.to(rows), rows).flatten(2, 3)

@@ -172,21 +172,22 @@ def to_poses(x, out, scale):
         _transform(size, (x[0, n], x[1, n], x[size - 2, n], x[size - 1, n]), ends, scale)
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
-def _add(to, row, sign):
-    for c in range(len(to)):
-        to[c] += sign * row[c]
-
-
 @njit(cache=True, nogil=True)
-def combine(blocks, ptr, source, sign):
-    """Each B rows of ``blocks`` [N, B, T] become sums of them, in place: row b those of
-    ``source[ptr[b] : ptr[b + 1]]``, times ``sign``."""
-    given = np.empty(blocks.shape[1:], blocks.dtype)
+def combine(blocks, members, places):
+    """Each B rows of ``blocks`` [N, B, T] become sums of them with the signs of characters, in
+    place: the rows ``members`` of each orbit [n, 4] those at ``places`` [n, 4]; below zero there
+    is none, and an orbit has 1, 2 or 4."""
+    given, one = np.empty(blocks.shape[1:], blocks.dtype), np.float32(1)
     for n in range(len(blocks)):
         rows = blocks[n]
         given[:] = rows
-        rows[:] = 0
-        for b in range(len(rows)):
-            for e in range(ptr[b], ptr[b + 1]):
-                _add(rows[b], given[source[e]], sign[e])
+        for o in range(len(members)):
+            a, b, c, d = members[o]
+            e, f, g, h = places[o]
+            if b < 0:
+                rows[e] = given[a]
+            elif c < 0:
+                _transform2(given[a], given[b], rows[e], rows[f], one)
+            else:
+                before = (given[a], given[b], given[c], given[d])
+                _transform(4, before, (rows[e], rows[f], rows[g], rows[h]), one)
