@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _COMPILED = (torch.float32, torch.bfloat16)
+_NO_ORBITS = torch.zeros(2, 0, 4, dtype=torch.long)
 _ON_GPU = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -287,10 +288,6 @@ def dense_blocks(
 
     **Equivariance:** none involved; the matrix stays the same.
     """
-    if characters is not None and characters.both:
-        plain = replace(characters, both=False)
-        out = dense_blocks(entries, col, val, clouds, columns, dtype, plain)
-        return _functions_apart(out, characters.functions)
     rows = len(entries) // clouds
     if HAS_NUMBA and dtype in _COMPILED and col.device.type == "cpu":
         from pcequi.ops.compiled import dense
@@ -299,7 +296,9 @@ def dense_blocks(
         if characters is not None:
             size = characters.size
             out = val.new_empty(clouds, size, rows, columns // size, dtype=dtype)
-            dense.fill_characters(*arrays, _array(out))
+            orbits = characters.functions.orbits if characters.both else _NO_ORBITS
+            basis, (members, places) = characters.turns.shape[1], orbits.numpy()
+            dense.fill_characters(*arrays, _array(out), basis, members, places)
             return out
         out = val.new_zeros(len(entries) * columns, dtype=dtype)
         dense.fill(*arrays, _array(out), columns)
@@ -314,20 +313,12 @@ def dense_blocks(
     if characters is None:
         return out
     out = out.unflatten(2, (-1, characters.size))
-    return torch.einsum("ak,grtk->gart", characters.signs.to(out), out).to(dtype)
-
-
-def _functions_apart(blocks: Tensor, functions: FunctionCharacters) -> Tensor:
-    """Blocks whose rows are (point, function) with the functions taken apart, in their place."""
-    basis, columns = len(functions.matrix), blocks.shape[3]
-    if HAS_NUMBA and blocks.dtype == torch.float32 and blocks.device.type == "cpu":
-        from pcequi.ops.compiled import dense
-
-        members, places = functions.orbits
-        dense.combine(blocks.view(-1, basis, columns).numpy(), members.numpy(), places.numpy())
-        return blocks
-    rows = blocks.unflatten(2, (-1, basis))
-    return torch.einsum("ab,gkpbs->gkpas", functions.matrix.to(rows), rows).flatten(2, 3)
+    out = torch.einsum("ak,grtk->gart", characters.signs.to(out), out)
+    if characters.both:
+        matrix = characters.functions.matrix.to(out)
+        apart = out.unflatten(2, (-1, len(matrix)))
+        out = torch.einsum("ab,gkpbs->gkpas", matrix, apart).flatten(2, 3)
+    return out.to(dtype)
 
 
 def grouped_bmm(

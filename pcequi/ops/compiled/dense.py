@@ -10,7 +10,6 @@ from numba.extending import overload
 from pcequi.ops.compiled.flags import REORDER
 
 __all__ = [
-    "combine",
     "fill",
     "fill_characters",
     "fourier",
@@ -94,9 +93,35 @@ def _transform(size, x, out, scale):
 
 
 @njit(cache=True, nogil=True)
-def fill_characters(entries, col, val, out):
-    """Blocks of each character [G, K, R, T] of rows whose columns are (point, pose)."""
+def _combine(rows, first, given, members, places):
+    """The B rows from ``first`` on become sums of them with the signs of characters, in place:
+    the rows ``members`` of each orbit [n, 4] those at ``places`` [n, 4]; below zero there is
+    none, and an orbit has 1, 2 or 4."""
+    one = np.float32(1)
+    for b in range(len(given)):
+        row, to = rows[first + b], given[b]
+        for c in range(len(to)):
+            to[c] = row[c]
+    for o in range(len(members)):
+        a, b, c, d = given[members[o, 0]], members[o, 1], members[o, 2], members[o, 3]
+        to = rows[first + places[o, 0]]
+        if b < 0:
+            to[:] = a
+        elif c < 0:
+            _transform2(a, given[b], to, rows[first + places[o, 1]], one)
+        else:
+            ends = to, rows[first + places[o, 1]]
+            rest = rows[first + places[o, 2]], rows[first + places[o, 3]]
+            _transform4(a, given[b], given[c], given[d], *ends, *rest, one)
+
+
+@njit(cache=True, nogil=True)
+def fill_characters(entries, col, val, out, basis, members, places):
+    """Blocks of each character [G, K, R, T] of rows whose columns are (point, pose). The rows of
+    each point, ``basis`` of them, are taken apart by orbits, see ``_combine``; where there are
+    none they stay."""
     clouds, size, rows, points = out.shape
+    given = np.empty((basis, points), out.dtype)
     row, one = np.zeros((size, points), val.dtype), np.float32(1)
     place = 0
     for g in range(clouds):
@@ -112,6 +137,9 @@ def fill_characters(entries, col, val, out):
                 c = np.int64(col[e])
                 row[c % size, c // size] = 0
             place = stop
+            if len(members) and (r + 1) % basis == 0:  # while they are in the cache
+                for k in range(size):
+                    _combine(to[k], r + 1 - basis, given, members, places)
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -170,24 +198,3 @@ def to_poses(x, out, scale):
     for n in prange(x.shape[1]):
         ends = (out[n, 0], out[n, 1], out[n, size - 2], out[n, size - 1])
         _transform(size, (x[0, n], x[1, n], x[size - 2, n], x[size - 1, n]), ends, scale)
-
-
-@njit(cache=True, nogil=True)
-def combine(blocks, members, places):
-    """Each B rows of ``blocks`` [N, B, T] become sums of them with the signs of characters, in
-    place: the rows ``members`` of each orbit [n, 4] those at ``places`` [n, 4]; below zero there
-    is none, and an orbit has 1, 2 or 4."""
-    given, one = np.empty(blocks.shape[1:], blocks.dtype), np.float32(1)
-    for n in range(len(blocks)):
-        rows = blocks[n]
-        given[:] = rows
-        for o in range(len(members)):
-            a, b, c, d = members[o]
-            e, f, g, h = places[o]
-            if b < 0:
-                rows[e] = given[a]
-            elif c < 0:
-                _transform2(given[a], given[b], rows[e], rows[f], one)
-            else:
-                before = (given[a], given[b], given[c], given[d])
-                _transform(4, before, (rows[e], rows[f], rows[g], rows[h]), one)
