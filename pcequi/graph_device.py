@@ -10,7 +10,7 @@ from torch import Tensor
 from pcequi.clouds import check_floating
 from pcequi.errors import ArgumentError
 from pcequi.graph_store import GraphStore
-from pcequi.ops import dense_blocks
+from pcequi.ops import dense_blocks, put_together
 from pcequi.pose_graph import Level, LevelGraph, PoseGraph, block_characters, first_rows
 from pcequi.pose_graph.batched import build_parts
 
@@ -227,7 +227,7 @@ def _from_graph(graph: PoseGraph, levels: Sequence[Level], dtype) -> list[dict[s
         if level.bypass is not None:
             part[-1]["bypass"] = level.bypass.float().view(clouds, each, -1)
         if level.blocks is not None:
-            part[-1]["blocks"] = level.blocks
+            part[-1]["blocks"] = put_together(level.blocks, level.characters)
             continue
         sparse = level.entries, level.col, level.val
         if characters is not None:

@@ -32,6 +32,7 @@ def ready_graphs(
     levels: Sequence[Level],
     blocks: torch.dtype | None = None,
     least_fill: float = 0.0,
+    twofold: bool = False,
 ) -> PoseGraph:
     """The graphs of some clouds in single precision as one, as ``GraphStore.batch`` gives them,
     without the 16 bits of a store: for predictions, which want no rows but those of the first pose
@@ -40,7 +41,7 @@ def ready_graphs(
     Args:
         clouds: points of each [N, 3].
         levels: of the network.
-        blocks, least_fill: as ``GraphStore.batch`` takes them.
+        blocks, least_fill, twofold: as ``GraphStore.batch`` takes them.
 
     Raises:
         ShapeError, DataError: a cloud is unusable.
@@ -52,7 +53,7 @@ def ready_graphs(
         names = (name for name in TENSORS if getattr(parts[0], name) is not None)
         kept.append({name: torch.cat([getattr(part, name) for part in parts]) for name in names})
     return ready_batch(
-        kept, levels, stored_turns(levels), block_characters(levels), blocks, least_fill
+        kept, levels, stored_turns(levels), block_characters(levels), blocks, least_fill, twofold
     )
 
 
@@ -63,6 +64,7 @@ def ready_batch(
     characters: Sequence[Characters | None],
     blocks: torch.dtype | None = None,
     least_fill: float = 0.0,
+    twofold: bool = False,
 ) -> PoseGraph:
     """The graphs of some clouds as one, from what is kept of each level.
 
@@ -70,7 +72,7 @@ def ready_batch(
         kept: tensors by their names in ``LevelGraph``, of all clouds one after the other.
         levels: of which the graphs were made.
         turns, characters: ``stored_turns`` and ``block_characters`` of these.
-        blocks, least_fill: as ``GraphStore.batch`` takes them.
+        blocks, least_fill, twofold: as ``GraphStore.batch`` takes them.
 
     Raises:
         DataError: rows that do not fit their entries.
@@ -85,7 +87,7 @@ def ready_batch(
         if turn is not None and not (filled and character is not None):
             values = values | _all_rows(values, *turn)
         if filled:
-            values = _with_blocks(values, made[-1], character, basis, blocks)
+            values = _with_blocks(values, made[-1], character, basis, blocks, twofold)
         made.append(LevelGraph(basis=basis, **values))
     return PoseGraph(made)
 
@@ -102,14 +104,14 @@ def _all_rows(values: dict[str, Tensor], turns: Tensor, products: Tensor) -> dic
     return {"entries": (ptr[1:] - ptr[:-1]).to(torch.int32), "col": col, "val": val}
 
 
-def _with_blocks(values: dict, below: LevelGraph, characters, basis, dtype) -> dict:
+def _with_blocks(values: dict, below: LevelGraph, characters, basis, dtype, twofold) -> dict:
     """A of some clouds as dense blocks in place of its entries."""
     values = dict(values)
     entries, col, clouds = values.pop("entries"), values.pop("col"), len(values["count"])
     each, seen = int(values["count"][0]), int(below.count[0])
     size = 1 if characters is None else characters.size
-    if characters is not None and dtype == torch.float32 and clouds * each >= TWOFOLD_POSES:
-        characters = characters.twofold
+    if twofold and characters is not None and dtype == torch.float32:
+        characters = characters.twofold if clouds * each >= TWOFOLD_POSES else characters
     fits = len(entries) == clouds * (each // size) * basis and int(entries.sum()) == len(col)
     fits = fits and each % size == seen % size == 0 and not bool((entries < 0).any())
     # Blocks are filled by these numbers: wrong ones would write elsewhere.

@@ -114,6 +114,7 @@ class GraphStore:
         blocks: torch.dtype | None = None,
         *,
         least_fill: float = 0.0,
+        twofold: bool = False,
     ) -> PoseGraph:
         """The graphs of some clouds as one batched ``PoseGraph``, ready to use.
 
@@ -123,6 +124,8 @@ class GraphStore:
                 numbers of representatives; None: as its entries.
             least_fill: levels keep their entries where these are fewer for each cell of the
                 blocks, of which there are a K-th of A's where K characters take it apart.
+            twofold: blocks in single precision of large batches have their functions taken apart
+                as well, for products on a CPU (``ops.twofold_product``).
 
         Raises:
             ArgumentError: a row is outside the store, or ``blocks`` is no floating type.
@@ -131,8 +134,9 @@ class GraphStore:
         """
         check_floating(blocks, "blocks")
         try:
+            kept = self.packed(rows)
             return ready_batch(
-                self.packed(rows), self.levels, self.turns, self.characters, blocks, least_fill
+                kept, self.levels, self.turns, self.characters, blocks, least_fill, twofold
             )
         except DataError as error:
             raise FileError(

@@ -10,7 +10,6 @@ from pcequi.graph_ready import ready_batch, ready_graphs
 from pcequi.graph_store import GraphStore
 from pcequi.models import GroupConvClassifier, preset
 from pcequi.models.orders import averaged_logits
-from pcequi.nn import GroupConv
 from pcequi.pose_graph import (
     TENSORS,
     PoseGraph,
@@ -34,14 +33,15 @@ def network(request, levels_of):
 @pytest.mark.parametrize("blocks", [None, torch.float32, "twofold"])
 @pytest.mark.parametrize("sizes", [(300,), (300, 400, 350), (3, 300)])
 def test_logits_are_those_of_whole_graphs(network, blocks, sizes, make_blob, monkeypatch):
-    if blocks == "twofold":
+    if twofold := blocks == "twofold":
         blocks = torch.float32
         monkeypatch.setattr(graph_ready, "TWOFOLD_POSES", 1)
     clouds = [make_blob(size) for size in sizes]  # three points have fewer poses than the budget
     made = [build_pose_graph(cloud, network.levels, dtype=torch.float32) for cloud in clouds]
     with torch.no_grad():
         wanted = averaged_logits(network, PoseGraph.batch(made))
-        found = averaged_logits(network, ready_graphs(clouds, network.levels, blocks))
+        graph = ready_graphs(clouds, network.levels, blocks, twofold=twofold)
+        found = averaged_logits(network, graph)
     torch.testing.assert_close(found, wanted, atol=2e-5, rtol=2e-5)
 
 
@@ -49,35 +49,12 @@ def test_functions_are_taken_apart_in_large_batches_of_single_precision(make_blo
     network = GroupConvClassifier.from_preset("small", 5)
     clouds = [make_blob(300)] * 11  # of 96 representatives each
     for number, dtype, both in ((11, torch.float32, True), (10, torch.float32, False)):
-        level = ready_graphs(clouds[:number], network.levels, dtype).levels[1]
+        level = ready_graphs(clouds[:number], network.levels, dtype, twofold=True).levels[1]
         assert level.characters.both == both
         assert level.to(torch.float64).characters.both == both
-    assert not ready_graphs(clouds, network.levels, torch.bfloat16).levels[1].characters.both
-
-
-@pytest.mark.parametrize("kind", [torch.float64, "casts", "bias"])
-def test_whatever_blocks_are_the_layer_is_the_same(kind, make_blob, monkeypatch):
-    """Functions that are taken apart, in other precisions than they are made for as well."""
-    monkeypatch.setattr(graph_ready, "TWOFOLD_POSES", 1)
-    levels = preset("small")["levels"]
-    clouds = [make_blob(300), make_blob(400)]
-    graph = ready_graphs(clouds, levels, torch.float32)
-    plain = ready_graphs(clouds, levels)
-    assert graph.levels[1].characters.both
-    torch.manual_seed(0)
-    layer = GroupConv(4, 6, levels[1].kernel(), bias=kind == "bias")
-    if kind == "bias":
-        torch.nn.init.normal_(layer.bias)
-    x = torch.randn(graph.levels[0].num, 4)
-    dtype = kind if isinstance(kind, torch.dtype) else torch.float32
-    if kind == torch.float64:
-        layer, x, graph, plain = layer.double(), x.double(), graph.to(kind), plain.to(kind)
-    with torch.autocast("cpu", torch.bfloat16, enabled=kind == "casts"):
-        found = layer.compressed(x, graph.levels[1], graph.levels[0].count)
-        wanted = layer.compressed(x, plain.levels[1], plain.levels[0].count)
-    close = 0.03 if kind == "casts" else 1e-5
-    assert found.dtype == wanted.dtype == (torch.bfloat16 if kind == "casts" else dtype)
-    assert (found - wanted).abs().max() < close * wanted.abs().max()
+    halves = ready_graphs(clouds, network.levels, torch.bfloat16, twofold=True)
+    assert not halves.levels[1].characters.both
+    assert not ready_graphs(clouds, network.levels, torch.float32).levels[1].characters.both
 
 
 def test_of_a_store_they_differ_by_its_rounding(make_blob, tmp_path):

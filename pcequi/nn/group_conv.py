@@ -251,7 +251,8 @@ class GroupConv(MessagePassing):
         if turn is not None:
             check_turn(turn, self.kernel.num)
         weight = self.weight if turn is None else self._turned_weight(turn)
-        if _twofold(x, level, weight):
+        own = type(self).combine is GroupConv.combine
+        if own and _twofold(x, level, weight):
             out = twofold_product(x, level.blocks, level.characters, weight, constant=constant)
             return out if self.bias is None else out + self.bias
         if not x.is_cuda:

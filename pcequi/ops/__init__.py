@@ -9,7 +9,14 @@ torch everywhere else. Setting ``PCEQUI_NO_TORCH_CLUSTER=1``, ``PCEQUI_NO_NUMBA=
 from pcequi.ops.backends import HAS_NUMBA, HAS_TORCH_CLUSTER, wants_gradient
 from pcequi.ops.blending import blend_centers
 from pcequi.ops.clusters import cluster_means, least_members, nearest_center
-from pcequi.ops.dense import Characters, dense_blocks, grouped_bmm, real_characters, with_ones
+from pcequi.ops.dense import (
+    Characters,
+    dense_blocks,
+    grouped_bmm,
+    put_together,
+    real_characters,
+    with_ones,
+)
 from pcequi.ops.fading import faded
 from pcequi.ops.fps import farthest_point_sampling
 from pcequi.ops.neighbors import check_radius, knn, local_moments, pairs_within
@@ -35,6 +42,7 @@ __all__ = [
     "local_moments",
     "nearest_center",
     "pairs_within",
+    "put_together",
     "real_characters",
     "row_pointer",
     "turned_rows",

@@ -26,7 +26,9 @@ __all__ = [
     "Characters",
     "FunctionCharacters",
     "dense_blocks",
+    "function_characters",
     "grouped_bmm",
+    "put_together",
     "real_characters",
     "with_ones",
 ]
@@ -58,11 +60,17 @@ class FunctionCharacters:
 
     __repr__ = short_repr
 
-    @classmethod
-    def of(cls, signs: Tensor, turns: Tensor) -> FunctionCharacters:
-        """Of the group's characters [K, K] and how it permutes the functions [K, B]."""
-        signs, turns = signs.double().cpu(), turns.cpu()
-        basis = torch.arange(turns.shape[1])
+
+@group_constant
+def function_characters(turns: Tensor) -> FunctionCharacters:
+    """How functions that half turns permute as ``turns`` [K, B] says are taken apart.
+
+    **Equivariance:** a constant of the settings.
+    """
+    with torch.device("cpu"):
+        turns = turns.cpu()
+        number = torch.arange(len(turns))
+        signs, basis = _signs(number).double(), torch.arange(turns.shape[1])
         first = turns.amin(0) == basis  # one function of each orbit
         parts = []
         for sign in signs:
@@ -79,7 +87,7 @@ class FunctionCharacters:
             members = list(dict.fromkeys(turns[:, function].tolist()))
             orbit[0, : len(members)] = torch.tensor(members)
             orbit[1, : len(members)] = matrix[:, function].nonzero()[:, 0]
-        return cls(matrix.float(), weights.float(), tuple(map(len, parts)), orbits)
+        return FunctionCharacters(matrix.float(), weights.float(), tuple(map(len, parts)), orbits)
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,7 +116,9 @@ class Characters:
                 f"(={list(self.turns.shape)}) of as many poses; make them by `Characters.of`"
             )
         object.__setattr__(self, "_inverse", self.turns.argsort(1))
-        object.__setattr__(self, "_found", {})
+        # Not when it is asked for, which may be while a network is traced.
+        found = function_characters(self.turns) if self.both else None
+        object.__setattr__(self, "_functions", found)
 
     @property
     def inverse(self) -> Tensor:
@@ -123,16 +133,12 @@ class Characters:
     @property
     def functions(self) -> FunctionCharacters:
         """By which functions are taken apart where ``both`` are."""
-        if "functions" not in self._found:
-            self._found["functions"] = FunctionCharacters.of(self.signs, self.turns)
-        return self._found["functions"]
+        return self._functions if self.both else function_characters(self.turns)
 
     @property
     def twofold(self) -> Characters:
         """The same for poses and functions."""
-        if "twofold" not in self._found:
-            self._found["twofold"] = replace(self, both=True)
-        return self._found["twofold"]
+        return replace(self, both=True)
 
     @classmethod
     def of(cls, turns: Tensor, products: Tensor) -> Characters | None:
@@ -143,9 +149,10 @@ class Characters:
 
     def to(self, *args, **kwargs) -> Characters:
         """The same on another device, as ``Tensor.to``."""
-        return replace(
-            self, signs=self.signs.to(*args, **kwargs), turns=self.turns.to(*args, **kwargs)
-        )
+        moved = Characters(self.signs.to(*args, **kwargs), self.turns.to(*args, **kwargs))
+        object.__setattr__(moved, "both", self.both)
+        object.__setattr__(moved, "_functions", getattr(self, "_functions", None))
+        return moved
 
 
 @group_constant
@@ -164,6 +171,11 @@ def real_characters(products: Tensor) -> Tensor | None:
     number = torch.arange(len(products), device=products.device)
     if len(products) not in (2, 4) or (products != number[:, None] ^ number).any():
         return None
+    return _signs(number)
+
+
+def _signs(number: Tensor) -> Tensor:
+    """Character a of element k [K, K] of a group of half turns, whose numbers are 0 to K - 1."""
     both = number[:, None] & number
     return 1 - 2 * ((both ^ (both >> 1)) & 1)
 
@@ -346,9 +358,7 @@ def grouped_bmm(
         return torch.bmm(blocks, x.view(clouds, -1, x.shape[1])).view(-1, x.shape[1])
     signs, inverse = characters.signs, characters.inverse
     (size, basis), channels = inverse.shape, x.shape[1]
-    if characters.both:
-        rows, back = blocks.unflatten(2, (-1, basis)), characters.functions.weights.to(blocks)
-        blocks = torch.einsum("ab,gkpas->gkpbs", back, rows).flatten(2, 3)
+    blocks = put_together(blocks, characters)
     sums = blocks[:, 0].sum(2).view(clouds, -1, basis) if constant else None
     x = x.reshape(clouds, -1, size, 1, channels)
     x = _fourier(x, signs, inverse.new_zeros(size, 1), False, 1.0, 0, None)
@@ -357,6 +367,19 @@ def grouped_bmm(
     z = z.view(clouds, size, -1, basis, channels)
     z = _fourier(z, signs, inverse, True, 1 / size, int(constant), sums)
     return z.reshape(-1, channels + constant)
+
+
+def put_together(blocks: Tensor, characters: Characters | None) -> Tensor:
+    """Blocks [G, K, R, S / K] with their functions as they were before they were taken apart,
+    where they are.
+
+    **Equivariance:** none involved; the matrix stays the same.
+    """
+    if characters is None or not characters.both:
+        return blocks
+    back = characters.functions.weights.to(blocks)
+    rows = blocks.unflatten(2, (-1, len(back)))
+    return torch.einsum("ab,gkpas->gkpbs", back, rows).flatten(2, 3)
 
 
 def with_ones(x: Tensor, channels: int = 1) -> Tensor:

@@ -51,7 +51,7 @@ def twofold_product(
     """
     functions, size = characters.functions, characters.size
     basis, channels = len(functions.matrix), x.shape[1]
-    weight = functions.weights.to(weight) @ weight.view(basis, -1)
+    weight = functions.weights.to(weight) @ weight.reshape(basis, -1)
     weight = weight.view(basis, channels + constant, -1)
     last = weight[:, channels] if constant else None
     weight = weight[:, :channels].reshape(basis * channels, -1)
@@ -59,15 +59,15 @@ def twofold_product(
     sums = size * blocks[:, 0].sum(2).view(-1, basis) if constant else None
     rest = blocks, sums, characters.signs, functions.sizes
     x = x.reshape(-1, size, channels)
-    plain = torch.compiler.is_compiling() or any(map(_watched, (x, weight)))
+    mapped = torch._C._functorch.maybe_current_level() is not None
+    plain = mapped or torch.compiler.is_compiling() or blocks.requires_grad
+    plain = plain or any(map(_watched, (x, weight)))
     out = (_plain if plain else _Twofold.apply)(x, weight, last, *rest)
     return out.reshape(-1, weight.shape[1])
 
 
 def _watched(x: Tensor) -> bool:
-    """Whether ``torch.func`` or forward-mode differentiation looks through a tensor."""
-    if torch._C._functorch.is_functorch_wrapped_tensor(x):
-        return True
+    """Whether forward-mode differentiation looks through a tensor."""
     return torch.autograd.forward_ad.unpack_dual(x).tangent is not None
 
 
@@ -82,7 +82,7 @@ class _Twofold(torch.autograd.Function):
         points = clouds * rows // basis
         given = _forth(x, signs).view(size, clouds, seen, channels)
         # Kept for the gradient of the weights; otherwise one character's at a time.
-        kept = size if any(ctx.needs_input_grad) else 1
+        kept = size if ctx.needs_input_grad[1] else 1
         y = x.new_empty(kept, points, basis * channels)
         out = x.new_empty(size, points, weight.shape[1])
         parts = _parts(sizes)
@@ -97,43 +97,57 @@ class _Twofold(torch.autograd.Function):
             torch.bmm(blocks[:, chi], given[chi], out=own.view(clouds, rows, channels))
             for psi, part in enumerate(columns):
                 out[chi ^ psi].addmm_(own[:, part], weight[part])
-        ctx.save_for_backward(x, weight, last, blocks, sums, signs, y)
-        ctx.sizes = sizes
+        given = x, blocks, sums
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(weight, last, y if kept == size else None, *given)
+        else:  # they may come from inference mode, whose tensors cannot be saved
+            ctx.save_for_backward(weight, last, y if kept == size else None)
+            ctx.given = given
+        ctx.signs, ctx.sizes = signs, sizes
         return _back(out, signs)
 
     @staticmethod
     def backward(ctx, grad):
-        *saved, signs, y = ctx.saved_tensors
-        x, weight, last, blocks, sums = saved
-        sizes = ctx.sizes
-        if torch.is_grad_enabled():  # the gradient is to have one itself
-            inputs = [t for t, needed in zip((x, weight, last), ctx.needs_input_grad) if needed]
-            out = _plain(*saved, signs, sizes)
-            found = iter(torch.autograd.grad(out, inputs, grad, create_graph=True))
-            return *(next(found) if n else None for n in ctx.needs_input_grad[:3]), *[None] * 4
-        clouds, size, rows, _ = blocks.shape
-        channels = x.shape[2]
-        grad = _forth(grad, signs, 1 / size)
-        columns, grad_x = _parts(sizes, channels), None
-        grad_weight, grad_last = torch.zeros_like(weight), None
-        if last is not None:
-            grad_last = torch.empty_like(last)
-            for omega, part in enumerate(_parts(sizes)):
-                torch.mm(sums[:, part].t(), grad[omega], out=grad_last[part])
-        if ctx.needs_input_grad[0]:
-            grad_x = x.new_empty(size, clouds, blocks.shape[3], channels)
-            own = torch.empty_like(y[0])
+        weight, last, y, *given = ctx.saved_tensors
+        x, blocks, sums = given or ctx.given
+        signs, sizes, needed = ctx.signs, ctx.sizes, ctx.needs_input_grad
+        if torch.is_grad_enabled() or _watched(grad):  # the gradient is to have one itself
+            with torch.enable_grad():
+                out = _plain(x, weight, last, blocks, sums, signs, sizes)
+                inputs = [t for t, n in zip((x, weight, last), needed) if n]
+                found = iter(torch.autograd.grad(out, inputs, grad, create_graph=True))
+            return *(next(found) if n else None for n in needed[:3]), *[None] * 4
+        with torch.autocast("cpu", enabled=False):
+            found = _gradients(grad, x, weight, last, blocks, sums, y, signs, sizes, needed)
+        return *found, *[None] * 4
+
+
+def _gradients(grad, x, weight, last, blocks, sums, y, signs, sizes, needed):
+    """Of x, of the weights and of those of the ones; None of what needs none."""
+    clouds, size, rows, seen = blocks.shape
+    channels = x.shape[2]
+    grad = _forth(grad, signs, 1 / size)
+    grad_x = grad_weight = grad_last = None
+    if last is not None and needed[2]:
+        grad_last = torch.empty_like(last)
+        for omega, part in enumerate(_parts(sizes)):
+            torch.mm(sums[:, part].t(), grad[omega], out=grad_last[part])
+    columns = _parts(sizes, channels)
+    if needed[1]:
+        grad_weight = torch.zeros_like(weight)
         for chi in range(size):
             for psi, part in enumerate(columns):
                 grad_weight[part].addmm_(y[chi][:, part].t(), grad[chi ^ psi])
-                if grad_x is not None:
-                    torch.mm(grad[chi ^ psi], weight[part].t(), out=own[:, part])
-            if grad_x is not None:
-                of = own.view(clouds, rows, channels)
-                torch.bmm(blocks[:, chi].transpose(1, 2), of, out=grad_x[chi])
-        if grad_x is not None:
-            grad_x = _back(grad_x.view(size, -1, channels), signs, 1.0)
-        return grad_x, grad_weight, grad_last, None, None, None, None
+    if needed[0]:
+        grad_x = x.new_empty(size, clouds, seen, channels)
+        own = x.new_empty(grad.shape[1], sum(sizes) * channels)
+        for chi in range(size):
+            for psi, part in enumerate(columns):
+                torch.mm(grad[chi ^ psi], weight[part].t(), out=own[:, part])
+            of = own.view(clouds, rows, channels)
+            torch.bmm(blocks[:, chi].transpose(1, 2), of, out=grad_x[chi])
+        grad_x = _back(grad_x.view(size, -1, channels), signs, 1.0)
+    return grad_x, grad_weight, grad_last
 
 
 def _plain(x, weight, last, blocks, sums, signs, sizes) -> Tensor:

@@ -71,9 +71,8 @@ def load_batch(
         return store.batch(rows.to(store.device))
     dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
     if blocks is not None and dtype == torch.float32:
-        return store.batch(
-            rows, blocks, least_fill=LEAST_FILL.get(blocks, LEAST_FILL[torch.float32])
-        ).to(device)
+        least = LEAST_FILL.get(blocks, LEAST_FILL[torch.float32])
+        return store.batch(rows, blocks, least_fill=least, twofold=True).to(device)
     return store.batch(rows).to(device, dtype)
 
 
@@ -90,7 +89,7 @@ def built_batch(
     """
     blocks = fast_blocks("float32", device)
     if blocks is not None and dtype == blocks:
-        return ready_graphs(clouds, levels, blocks, LEAST_FILL[blocks])
+        return ready_graphs(clouds, levels, blocks, LEAST_FILL[blocks], twofold=True)
     made = [build_pose_graph(pos, levels, dtype=dtype) for pos in clouds]
     return PoseGraph.batch(made).to(device)
 

@@ -138,12 +138,12 @@ def test_many_features_and_many_networks_are_mapped_over(product, generator):
 def test_it_is_traced_by_operations_that_can_be(case, characters, constant):
     """The kernels of numba cannot be looked into."""
     blocks, x, weight = case
-    both = blocks(characters.twofold, torch.float32)
+    both, twofold = blocks(characters.twofold, torch.float32), characters.twofold
     x, weight = x.float(), weight[: 15 * (WIDTH + constant)].float()
 
     class Product(torch.nn.Module):
         def forward(self, x, weight):
-            return twofold_product(x, both, characters.twofold, weight, constant=constant)
+            return twofold_product(x, both, twofold, weight, constant=constant)
 
     wanted = Product()(x, weight)
     close = {"atol": 1e-4, "rtol": 1e-4}
