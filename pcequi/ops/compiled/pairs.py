@@ -23,6 +23,64 @@ def _hats(value, count, num, out):
             out[h, i] = max(1 - abs(value[i] * (num - 1) - h), 0.0) if num > 1 else 1.0
 
 
+# One short loop each, over few rows: the compiler gives up on a loop in which it has to see for
+# itself that many of them do not overlap.
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+def _distances(x, y, z, inverse, coincide, count, r, scale):
+    """Lengths of offsets times ``inverse``, and what makes units of these offsets."""
+    for i in range(count):
+        r[i] = math.sqrt(x[i] * x[i] + y[i] * y[i] + z[i] * z[i]) * inverse
+    for i in range(count):
+        scale[i] = inverse / (r[i] + coincide)
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+def _slopes(x, y, z, normal, scale, count, a):
+    """Cosines between offsets and a normal."""
+    p, q, t = normal[0], normal[1], normal[2]
+    for i in range(count):
+        a[i] = (p * x[i] + q * y[i] + t * z[i]) * scale[i]
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+def _far_slopes(x, y, z, p, q, t, scale, count):
+    """Cosines between offsets and the normals at their ends, into ``x``."""
+    for i in range(count):
+        x[i] = (p[i] * x[i] + q[i] * y[i] + t[i] * z[i]) * scale[i]
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+def _cosines(p, q, t, normal, count):
+    """Cosines between normals and a normal, into ``p``."""
+    x, y, z = normal[0], normal[1], normal[2]
+    for i in range(count):
+        p[i] = x * p[i] + y * q[i] + z * t[i]
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+def _sides(a, b, e, width, count, side):
+    for i in range(count):
+        cosine = min(max(e[i], -1.0), 1.0)
+        side[i] = (1 + min(max(a[i] * b[i] * cosine * width, -1.0), 1.0)) / 2
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+def _within(value, count, out):
+    """Absolute values, at most one."""
+    for i in range(count):
+        out[i] = min(abs(value[i]), 1.0)
+
+
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+def _rests(r, count):
+    """1 - r^2 in place of r, where it is positive, and the sum."""
+    mass = 0.0
+    for i in range(count):
+        r[i] = max(1 - r[i] * r[i], 0.0)
+        mass += r[i]
+    return mass
+
+
 @njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
 def _see_pairs(
     offset, count, near, axes, normal, inverse, pairs, limits, seen, hats, near_hats, far
@@ -32,30 +90,23 @@ def _see_pairs(
     [pairs[2] * pairs[3], count]. The sum of 1 - r^2.
 
     ``limits`` are COINCIDE and SIGN_WIDTH of ``pair_kernel``; ``seen`` and ``hats`` are
-    scratch.
+    scratch, and so is ``offset`` afterwards.
     """
-    x, y, z = normal[0], normal[1], normal[2]
-    coincide, width = limits[0], 1 / limits[1]
-    mass = 0.0
     for i in range(count):
         s = near[i]
         seen[0, i], seen[1, i], seen[2, i] = axes[s, 0], axes[s, 1], axes[s, 2]
-    for i in range(count):
-        u, v, w = offset[0, i] * inverse, offset[1, i] * inverse, offset[2, i] * inverse
-        p, q, t = seen[0, i], seen[1, i], seen[2, i]
-        r = math.sqrt(u * u + v * v + w * w)
-        scale = 1 / (r + coincide)
-        a = (x * u + y * v + z * w) * scale
-        b = (p * u + q * v + t * w) * scale
-        e = min(max(x * p + y * q + z * t, -1.0), 1.0)
-        seen[0, i] = min(r, 1.0)
-        seen[1, i] = min(abs(a), 1.0)
-        seen[2, i] = min(abs(b), 1.0)
-        seen[3, i] = abs(e)
-        seen[4, i] = (1 + min(max(a * b * e * width, -1.0), 1.0)) / 2
-        rest = max(1 - r * r, 0.0)
-        seen[5, i] = rest
-        mass += rest
+    x, y, z, p, q, t = offset[0], offset[1], offset[2], seen[0], seen[1], seen[2]
+    scale, r, a, side = seen[3], seen[5], seen[6], seen[4]
+    _distances(x, y, z, inverse, limits[0], count, r, scale)
+    _slopes(x, y, z, normal, scale, count, a)
+    _far_slopes(x, y, z, p, q, t, scale, count)  # into x
+    _cosines(p, q, t, normal, count)  # into p
+    _sides(a, x, p, 1 / limits[1], count, side)
+    _within(a, count, seen[1])
+    _within(x, count, seen[2])
+    _within(p, count, seen[3])
+    _within(r, count, seen[0])
+    mass = _rests(r, count)
     kd, ka, kb, ke = pairs
     _hats(seen[0], count, kd, hats)
     for d in range(kd):
@@ -80,6 +131,14 @@ def _see_pairs(
     return mass
 
 
+@njit(cache=True, nogil=True, fastmath=REORDER, forceinline=True)
+def _dot(left, right, count):
+    total = 0.0
+    for i in range(count):
+        total += left[i] * right[i]
+    return total
+
+
 @njit(cache=True, nogil=True, forceinline=True)
 def _room(size, pairs, like):
     """Scratch arrays for ``size`` neighbours."""
@@ -88,7 +147,7 @@ def _room(size, pairs, like):
         np.empty(size + _BLOCK, np.uint32),
         np.empty(_BLOCK, np.uint32),
         np.empty((3, size), like.dtype),
-        np.empty((6, size), like.dtype),
+        np.empty((7, size), like.dtype),
         np.empty((hats, size), like.dtype),
         np.empty((pairs[0] * pairs[1], size), like.dtype),
         np.empty((pairs[2] * pairs[3], size), like.dtype),
@@ -115,10 +174,7 @@ def lift_pairs(target, normal, source, axes, radius, pairs, limits):
         scale = 1 / max(mass, tiny)
         for p in range(first):
             for q in range(second):
-                total, left, right = 0.0, here[p], there[q]
-                for i in range(count):
-                    total += left[i] * right[i]
-                out[t, p * second + q] = total * scale
+                out[t, p * second + q] = _dot(here[p], there[q], count) * scale
     return out, masses
 
 
