@@ -97,19 +97,19 @@ class _Twofold(torch.autograd.Function):
             torch.bmm(blocks[:, chi], given[chi], out=own.view(clouds, rows, channels))
             for psi, part in enumerate(columns):
                 out[chi ^ psi].addmm_(own[:, part], weight[part])
-        given = x, blocks, sums
+        y, others = (y if kept == size else None), (x, blocks, sums)
         if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(weight, last, y if kept == size else None, *given)
+            ctx.save_for_backward(weight, last, y, *others)
         else:  # they may come from inference mode, whose tensors cannot be saved
-            ctx.save_for_backward(weight, last, y if kept == size else None)
-            ctx.given = given
+            ctx.save_for_backward(weight, last, y)
+            ctx.others = others
         ctx.signs, ctx.sizes = signs, sizes
         return _back(out, signs)
 
     @staticmethod
     def backward(ctx, grad):
-        weight, last, y, *given = ctx.saved_tensors
-        x, blocks, sums = given or ctx.given
+        weight, last, y, *others = ctx.saved_tensors
+        x, blocks, sums = others or ctx.others
         signs, sizes, needed = ctx.signs, ctx.sizes, ctx.needs_input_grad
         if torch.is_grad_enabled() or _watched(grad):  # the gradient is to have one itself
             with torch.enable_grad():
