@@ -30,17 +30,15 @@ def network(request, levels_of):
     return GroupConvClassifier.from_preset(request.param, 5).eval()
 
 
-@pytest.mark.parametrize("blocks", [None, torch.float32, "twofold"])
+@pytest.mark.parametrize("blocks", [None, torch.float32])
 @pytest.mark.parametrize("sizes", [(300,), (300, 400, 350), (3, 300)])
 def test_logits_are_those_of_whole_graphs(network, blocks, sizes, make_blob, monkeypatch):
-    if twofold := blocks == "twofold":
-        blocks = torch.float32
-        monkeypatch.setattr(graph_ready, "TWOFOLD_POSES", 1)
+    monkeypatch.setattr(graph_ready, "TWOFOLD_POSES", 200)  # of two small clouds and more
     clouds = [make_blob(size) for size in sizes]  # three points have fewer poses than the budget
     made = [build_pose_graph(cloud, network.levels, dtype=torch.float32) for cloud in clouds]
     with torch.no_grad():
         wanted = averaged_logits(network, PoseGraph.batch(made))
-        graph = ready_graphs(clouds, network.levels, blocks, twofold=twofold)
+        graph = ready_graphs(clouds, network.levels, blocks, twofold=True)
         found = averaged_logits(network, graph)
     torch.testing.assert_close(found, wanted, atol=2e-5, rtol=2e-5)
 

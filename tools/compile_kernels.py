@@ -8,6 +8,7 @@ import tempfile
 import numpy as np
 import torch
 
+from pcequi import graph_ready
 from pcequi.datasets import make_shape
 from pcequi.datasets.meshes import sample_mesh
 from pcequi.graph_store import GraphStore
@@ -21,7 +22,9 @@ def main() -> None:
     rng = np.random.default_rng(0)
     shapes = [sample_mesh(*make_shape(name, rng), 1024, rng)[0] for name in ("chair", "cup")]
     clouds = [torch.from_numpy(points) for points in shapes]
-    for name in ("default", "large", "pairs"):
+    few = graph_ready.TWOFOLD_POSES
+    for name, least in (("default", 1), ("default", few), ("large", few), ("pairs", few)):
+        graph_ready.TWOFOLD_POSES = least  # 1: also what large batches alone are multiplied by
         model = GroupConvClassifier.from_preset(name, num_classes=2)
         with tempfile.TemporaryDirectory() as folder:
             store = GraphStore.build(folder, clouds, model.levels)

@@ -122,10 +122,9 @@ def test_networks_on_moved_and_copied_graphs_are_traced(graphs):
     model = GroupConvClassifier.from_preset("small", 5).eval()
     with torch.no_grad():
         wanted = model(graphs[1])
-        for graph in (graphs[0].to("cpu"), pickle.loads(pickle.dumps(graphs[0]))):
-            compiled = torch.compile(model, backend="eager", fullgraph=True)
-            torch.testing.assert_close(compiled(graph), wanted, atol=2e-5, rtol=2e-5)
-            torch.compiler.reset()
+        graph = pickle.loads(pickle.dumps(graphs[0])).to("cpu")
+        compiled = torch.compile(model, backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(graph), wanted, atol=2e-5, rtol=2e-5)
 
 
 def test_a_head_is_mapped_over_alone(graphs):
