@@ -198,7 +198,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--source", help="packed file or folder of ModelNet40")
     parser.add_argument("--cache", default="runs/claims", help="of graphs and trainings")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings")
-    parser.add_argument("--shapes", type=int, default=3000, help="to train on, and as many to test")
+    parser.add_argument("--shapes", type=int, default=2000, help="to train on, and as many to test")
     parser.add_argument("--quick", action="store_true", help="three rows on generated shapes")
     args = parser.parse_args()
     if not args.quick and not args.source:
