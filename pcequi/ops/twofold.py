@@ -174,31 +174,24 @@ def _parts(sizes, channels: int = 1) -> list[slice]:
     return [slice(int(a), int(b)) for a, b in zip(ends, ends[1:])]
 
 
-def _compiled(x: Tensor) -> bool:
-    return HAS_NUMBA and x.dtype == torch.float32 and x.device.type == "cpu" and not in_fork()
-
-
 def _forth(x: Tensor, signs: Tensor, scale: float = 1.0) -> Tensor:
     """x [N, K, C] of poses to characters [K, N, C]."""
-    if not _compiled(x):
-        return torch.einsum("ak,nkc->anc", signs.to(x.dtype) * scale, x)
-    from pcequi.ops.compiled import dense
-
-    out = x.new_empty(x.shape[1], x.shape[0], x.shape[2])
-    with parallel_kernel():
-        dense.to_characters(x.detach().contiguous().numpy(), out.numpy(), np.float32(scale))
-    return out
+    return _turned(x, signs, scale, "to_characters", "ak,nkc->anc")
 
 
 def _back(x: Tensor, signs: Tensor, scale: float | None = None) -> Tensor:
     """x [K, N, C] of characters to poses [N, K, C]; by default a K-th of the sums, which undoes
     ``_forth``."""
-    scale = 1 / len(x) if scale is None else scale
-    if not _compiled(x):
-        return torch.einsum("ak,anc->nkc", signs.to(x.dtype) * scale, x)
+    return _turned(x, signs, 1 / len(x) if scale is None else scale, "to_poses", "ak,anc->nkc")
+
+
+def _turned(x: Tensor, signs: Tensor, scale: float, kernel: str, sums: str) -> Tensor:
+    """Sums with signs, the first two dimensions exchanged: by a kernel, or as einsum says it."""
+    if not HAS_NUMBA or x.dtype != torch.float32 or x.device.type != "cpu" or in_fork():
+        return torch.einsum(sums, signs.to(x.dtype) * scale, x)
     from pcequi.ops.compiled import dense
 
     out = x.new_empty(x.shape[1], x.shape[0], x.shape[2])
     with parallel_kernel():
-        dense.to_poses(x.detach().contiguous().numpy(), out.numpy(), np.float32(scale))
+        getattr(dense, kernel)(x.detach().contiguous().numpy(), out.numpy(), np.float32(scale))
     return out

@@ -37,7 +37,7 @@ class LevelGraph:
         blocks: A as dense blocks, in place of ``entries``, ``col`` and ``val`` where a device
             multiplies these faster, see ``ops.grouped_bmm``.
         characters: by which ``blocks`` are taken apart, where they are of the first pose of
-            each point alone.
+            each point alone; and whether functions are as well (``Characters.both``).
         each: representatives of every cloud, where all have as many and it is known.
         points: what the points of the clouds read of the representatives, where asked for.
 
