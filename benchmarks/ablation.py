@@ -68,36 +68,26 @@ class Row:
     kind: str = "shape"
 
 
-def sampled(**changes) -> Callable:
-    """The two sampled levels with other settings of the sampling."""
+def each(**changes) -> Callable:
+    """All levels with other settings, of which a list has one value a level."""
     return lambda levels: [
-        *(replace(one, sampling=replace(one.sampling, **changes)) for one in levels[:-1]),
-        levels[-1],
+        replace(one, **_of(number, changes)) for number, one in enumerate(levels)
     ]
 
 
-def each(**changes) -> Callable:
-    """All levels with other settings, of which a list has one value a level."""
-
-    def changed(levels: list[Level]) -> list[Level]:
-        values = [
-            {k: v[i] if isinstance(v, list) else v for k, v in changes.items()}
-            for i in range(len(levels))
-        ]
-        return [replace(one, **own) for one, own in zip(levels, values, strict=True)]
-
-    return changed
-
-
-def budgets(*nums: int, **changes) -> Callable:
-    """Other budgets of the sampled levels."""
+def sampled(**changes) -> Callable:
+    """The two sampled levels with other settings of the sampling, in the same way."""
     return lambda levels: [
         *(
-            replace(one, sampling=replace(one.sampling, num=num, **changes))
-            for one, num in zip(levels, nums, strict=False)
+            replace(one, sampling=replace(one.sampling, **_of(number, changes)))
+            for number, one in enumerate(levels[:-1])
         ),
         levels[-1],
     ]
+
+
+def _of(level: int, changes: dict) -> dict:
+    return {k: v[level] if isinstance(v, list) else v for k, v in changes.items()}
 
 
 def three(levels: list[Level]) -> list[Level]:
@@ -130,11 +120,11 @@ ROWS = (
     Row("kernel", "27 / 15 points", each(kernel_points=[27, 15, 27])),
     Row("kernel", "15 / 27 points", each(kernel_points=[15, 27, 27])),
     Row("kernel", "33 points on the last level", each(kernel_points=[15, 15, 33])),
-    Row("representatives", "48 / 48", budgets(48, 48)),
-    Row("representatives", "128 / 64", budgets(128, 64)),
-    Row("representatives", "192 / 192", budgets(192, 192)),
+    Row("representatives", "48 / 48", sampled(num=[48, 48])),
+    Row("representatives", "128 / 64", sampled(num=[128, 64])),
+    Row("representatives", "192 / 192", sampled(num=[192, 192])),
     Row("representatives", "medoids", sampled(center="medoid")),
-    Row("representatives", "medoids, 256 / 128", budgets(256, 128, center="medoid")),
+    Row("representatives", "medoids, 256 / 128", sampled(num=[256, 128], center="medoid")),
     Row("representatives", "the nearest alone, its cluster's mean", sampled(blend=1)),
     Row("representatives", "3 blended", sampled(blend=3)),
     Row("representatives", "12 blended", sampled(blend=12)),
