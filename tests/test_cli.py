@@ -130,6 +130,16 @@ def test_a_broken_file_does_not_stop_the_others(run, trained, tmp_path):
     assert code == 1 and "cannot be used" in out and "points.xyz" in out
 
 
+def test_no_name_is_folded_where_output_is_no_terminal(run, trained, tmp_path):
+    folder = tmp_path.joinpath(*["a folder with a long name"] * 9)
+    folder.mkdir(parents=True)
+    file = folder / "points.xyz"
+    file.write_text("".join(f"{i % 5} {i % 7} {i % 3}\n" for i in range(100)))
+    code, out, _ = run("predict", "runs/one", file, *QUICK)
+    row = next(line for line in out.splitlines() if str(file) in line)
+    assert code == 0 and "%" in row and len(row) < len(str(file)) + 200
+
+
 def test_files_may_be_named_by_a_list(run, trained, tmp_path, monkeypatch):
     for n in range(3):
         np.save(tmp_path / f"a file {n}.npy", np.random.default_rng(n).normal(size=(64, 3)))

@@ -162,11 +162,11 @@ def table(title: str, *columns: str):
 
 
 def show(*parts: Any) -> None:
-    """Print for people, on stdout; never cut off where it is no terminal."""
+    """Print for people, on stdout; where it is no terminal, nothing is cut off or folded."""
     from rich.console import Console
 
     console = Console(emoji=False)
-    if not console.is_terminal:
-        console = Console(width=120, emoji=False)
+    if not console.is_terminal:  # a table takes what it needs: its rows can be searched
+        console = Console(width=100_000, emoji=False)
     for part in parts:
         console.print(part, highlight=False, soft_wrap=isinstance(part, str), markup=False)
