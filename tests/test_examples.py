@@ -14,6 +14,7 @@ import trimesh
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 IN_OPEN3D = EXAMPLES[0].parent / "evidence_in_open3d.py"
+OWN_FOLDER = EXAMPLES[0].parent / "own_folder.py"
 
 
 @pytest.fixture
@@ -73,16 +74,28 @@ def test_an_example_colours_the_points_of_the_cloud_that_it_was_given(example):
 
 def test_an_example_samples_the_faces_of_a_mesh_and_keeps_its_colours(example):
     trimesh.creation.box((2.0, 0.6, 0.2)).apply_translation([40, 0, 0]).export("box.ply")
-    np.savetxt("few.xyz", np.random.default_rng(0).normal(size=(50, 3)))
     code, out, err = example(IN_OPEN3D, "box.ply", "--quick", "--save", "out.pcd")
     assert code == 0 and "2,048 points" in out, err
     assert "full red from" in out and "too few" not in err
     assert "FIELDS x y z rgb" in Path("out.pcd").read_bytes()[:300].decode(errors="replace")
+
+
+@pytest.mark.slow
+def test_an_example_says_what_is_amiss_with_a_cloud_or_a_file_to_write(example):
+    np.savetxt("few.xyz", np.random.default_rng(0).normal(size=(50, 3)))
     code, _, err = example(IN_OPEN3D, "few.xyz")
     assert code == 0 and "Warning: 50 points, where the network" in err
-    code, _, err = example(IN_OPEN3D, "box.ply", "--save", "c.xyz")
+    code, _, err = example(IN_OPEN3D, "few.xyz", "--save", "c.xyz")
     assert code == 1 and "keep no colours" in err
     assert not Path("c.xyz").exists()
+
+
+def test_an_example_makes_files_to_try_things_on_once(example):
+    code, _, err = example(OWN_FOLDER, "--make", "parts")
+    assert code == 0, err
+    assert len([path for path in Path("parts").rglob("*") if path.is_file()]) == 60
+    code, _, err = example(OWN_FOLDER, "--make", "parts")
+    assert code == 2 and "parts is there already" in err
 
 
 def test_there_are_examples():

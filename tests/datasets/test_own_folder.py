@@ -1,8 +1,6 @@
 """The options of examples/own_folder.py; that it runs is tested with the other examples."""
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,13 +31,3 @@ def test_options(example, tmp_path, capsys):
     assert code == 2 and "argument --make: expected one argument" in said
     code, said = refused(example, capsys, "--make", tmp_path)
     assert code == 2 and f"--make: {tmp_path} is there already; name a new folder" in said
-
-
-def test_it_makes_the_files_once(tmp_path):
-    command = [sys.executable, str(EXAMPLE), "--make", "parts"]
-    first, second = (
-        subprocess.run(command, cwd=tmp_path, capture_output=True, text=True) for _ in range(2)
-    )
-    assert first.returncode == 0, first.stderr
-    assert len([path for path in (tmp_path / "parts").rglob("*") if path.is_file()]) == 60
-    assert second.returncode == 2 and "Traceback" not in second.stderr

@@ -48,7 +48,12 @@ def words(program: str, cache) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "program", [LOGGED + SPREAD, AS_COMMAND, IN_WORKERS], ids=["library", "command", "workers"]
+    "program",
+    [
+        pytest.param(LOGGED + SPREAD, id="library"),
+        pytest.param(AS_COMMAND, id="command"),
+        pytest.param(IN_WORKERS, id="workers", marks=pytest.mark.slow),
+    ],
 )
 def test_it_is_said_once_an_installation(program, tmp_path):
     assert len(words(program, tmp_path)) == 1

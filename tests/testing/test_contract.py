@@ -156,13 +156,9 @@ def test_the_example_of_the_documentation_works_as_it_stands(tmp_path):
     assert centring in block
     (tmp_path / "test_spread.py").write_text(block)
     (tmp_path / "test_raw.py").write_text(block.replace(centring, ""))
-    words = {}
-    for name in ("test_spread.py", "test_raw.py"):
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:dash"]
-        done = subprocess.run(
-            [*command, name], cwd=tmp_path, capture_output=True, text=True, timeout=300
-        )
-        words[name] = done.stdout + done.stderr
-    assert re.search(r"\d passed", words["test_spread.py"]), words["test_spread.py"]
-    assert "failed" not in words["test_spread.py"], words["test_spread.py"]
-    assert "missing centring" in words["test_raw.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-rpf"]
+    command += ["-p", "no:cacheprovider", "-p", "no:dash"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    words = done.stdout + done.stderr
+    assert "PASSED test_spread.py" in words and "FAILED test_spread.py" not in words, words
+    assert "FAILED test_raw.py" in words and "missing centring" in words, words

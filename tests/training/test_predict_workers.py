@@ -185,6 +185,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_program_ends_that_leaves_answers_unread(tmp_path):
     """No thread can begin at its end, which closes the generator."""
     (tmp_path / "left.py").write_text(LEFT)
@@ -195,7 +196,8 @@ def test_a_program_ends_that_leaves_answers_unread(tmp_path):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-@pytest.mark.parametrize("wait", [0.0, 4.0])  # while workers begin, and later
+# While workers begin, and later.
+@pytest.mark.parametrize("wait", [0.0, pytest.param(4.0, marks=pytest.mark.slow)])
 def test_an_interrupt_leaves_one_answer_and_no_traceback(wait, checkpoint, files, tmp_path):
     save_checkpoint(tmp_path / "run", checkpoint.model, checkpoint.classes, checkpoint.extra)
     many = tmp_path / "many.txt"
