@@ -16,13 +16,14 @@ import torch
 from pcequi.errors import PcequiError
 from pcequi.notices import is_said, say_compiling
 
-__all__ = ["one_thread", "worker_map"]
+__all__ = ["one_thread", "safe_imports", "worker_map"]
 
 # Windows waits for no more processes at once.
 _MOST = 61 if sys.platform == "win32" else 10_000
 # Seconds that begun tasks have to finish where nobody waits for the rest: a chunk of graphs is
 # done by then and kept, and nobody who pressed Ctrl-C waits for what is compiled for a minute.
 _GRACE = 5.0
+_SAFE = "PYTHONSAFEPATH"
 
 
 @contextmanager
@@ -32,6 +33,8 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
     Args:
         workers: processes, at least 1.
         setup: called by each of several processes, with what is ``given``, before its first task.
+            It fits a pipe, 64 KB: what begins a process waits until that has read it, for ever
+            where it died.
 
     Raises:
         PcequiError: a worker died.
@@ -42,16 +45,23 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
         yield map
         return
     # Spawned, not forked: a fork would inherit the parent's threads' locks.
-    context = get_context("spawn")
+    context, safe = get_context("spawn"), os.environ.get(_SAFE)
     ending, end = context.Pipe(duplex=False)  # workers end where it can be read
-    with ProcessPoolExecutor(
-        min(workers, _MOST),
-        mp_context=context,
-        initializer=_begin,
-        initargs=(ending, is_said(), setup, given),
-    ) as pool:
+    with safe_imports():  # as what tracks its semaphores begins here
+        pool = ProcessPoolExecutor(
+            min(workers, _MOST),
+            mp_context=context,
+            initializer=_begin,
+            initargs=(ending, safe, is_said(), setup, given),
+        )
+    with pool:
+
+        def apply(*tasks):
+            with safe_imports():  # processes begin as tasks are handed in
+                return pool.map(*tasks)
+
         try:
-            yield pool.map
+            yield apply
         except BrokenProcessPool as error:
             raise PcequiError(
                 "a worker process died. Out of memory? Run again with fewer `workers`; what is "
@@ -91,6 +101,28 @@ def _patience(pool: ProcessPoolExecutor, end: connection.Connection) -> Iterator
 
 
 @contextmanager
+def safe_imports() -> Iterator[None]:
+    """Pythons that begin inside the block import nothing from the working directory, where any
+    file may have the name of a module. (A worker takes its parent's path after that.)
+
+    **Equivariance:** does not apply.
+    """
+    before = os.environ.get(_SAFE)
+    os.environ[_SAFE] = "1"
+    try:
+        yield
+    finally:
+        _set_safe(before)
+
+
+def _set_safe(value: str | None) -> None:
+    if value is None:
+        os.environ.pop(_SAFE, None)
+    else:
+        os.environ[_SAFE] = value
+
+
+@contextmanager
 def one_thread() -> Iterator[None]:
     """Torch with one thread inside the block: small operations are slower with more.
 
@@ -104,8 +136,15 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _begin(ending: connection.Connection, said: bool, setup: Callable | None, given: tuple) -> None:
+def _begin(
+    ending: connection.Connection,
+    safe: str | None,
+    said: bool,
+    setup: Callable | None,
+    given: tuple,
+) -> None:
     _end_with_parent(ending)
+    _set_safe(safe)
     if said and current_process().name.endswith("-1"):  # all compile the same
         say_compiling()
     if setup is not None:

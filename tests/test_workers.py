@@ -51,6 +51,15 @@ def test_after_an_error_it_may_take_as_long_as_it_takes(tmp_path, monkeypatch):
     assert _stopped(tmp_path, 1.0, error=ValueError)
 
 
+def test_files_of_the_working_directory_are_no_modules(tmp_path, monkeypatch):
+    (tmp_path / "signal.py").write_text("raise SystemExit('nobody asked for this')")
+    monkeypatch.chdir(tmp_path)
+    before = os.environ.get("PYTHONSAFEPATH")
+    with worker_map(2) as apply:
+        assert list(apply(os.getenv, ["PYTHONSAFEPATH"] * 2)) == [before] * 2
+    assert os.environ.get("PYTHONSAFEPATH") == before
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="cannot fork")
 def test_a_fork_that_holds_all_that_was_open_does_not_matter(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "_GRACE", 0.1)

@@ -29,6 +29,7 @@ from pcequi.training.settings import FitSettings
 from pcequi.training.state import TrainingState
 from pcequi.training.step import BatchLoss, Totals, train_step
 from pcequi.training.threads import set_threads
+from pcequi.workers import safe_imports
 
 __all__ = ["EXPLANATIONS", "MEMORY", "bench_figures", "memory_mib"]
 
@@ -310,9 +311,11 @@ def _raw(name, clouds, workers, count) -> float:
         [clouds[number % len(clouds)] for number in range(start, start + 8)]
         for start in range(0, count, 8)
     ]
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_raw_start, initargs=(name,)
-    ) as pool:
+    of_each = {"initializer": _raw_start, "initargs": (name,)}
+    with (
+        safe_imports(),
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **of_each) as pool,
+    ):
         list(pool.map(_raw_classes, jobs[:workers] * 2))  # all are up and warm
         start = time.perf_counter()
         list(pool.map(_raw_classes, jobs))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import pickle
 import signal
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from pcequi.errors import ArgumentError, PcequiError
+from pcequi.errors import ArgumentError, FileError, PcequiError
 from pcequi.training.checkpoints import Checkpoint
 from pcequi.training.threads import set_threads
 from pcequi.workers import worker_map
@@ -60,16 +61,32 @@ def shared_answers(
 
     Raises:
         PcequiError: a worker died, or cannot load the networks; answers before are handed out.
+        FileError: there is no room for the networks among temporary files.
 
     **Equivariance:** as the networks.
     """
-    with worker_map(workers, _set_up, networks, ask) as apply:
+    with _file_of(networks) as path, worker_map(workers, _set_up, path, ask) as apply:
         with _uninterrupted():  # inherited: processes that are only beginning would complain
             answers = apply(_answer, files)
         for result, told in answers:
             for text, category in told:
                 warnings.warn(text, category, stacklevel=2)
             yield result
+
+
+@contextmanager
+def _file_of(networks: bytes) -> Iterator[str]:
+    """A file with them, as long as workers may begin: what they are handed has to be small."""
+    with ExitStack() as end:
+        try:
+            path = Path(end.enter_context(tempfile.TemporaryDirectory()), "networks")
+            path.write_bytes(networks)
+        except OSError as error:
+            raise FileError(
+                f"no temporary file can be written for workers ({error}): make room, set TMPDIR to "
+                "a folder that has some, or take workers=1"
+            ) from error
+        yield str(path)
 
 
 @contextmanager
@@ -106,7 +123,7 @@ def _handle(handlers: dict, noted: dict) -> None:
             each.callback(handlers[number], number, frame)
 
 
-def _set_up(networks: bytes, ask: Callable) -> None:
+def _set_up(path: str, ask: Callable) -> None:
     # Ctrl-C reaches all processes; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
@@ -114,7 +131,7 @@ def _set_up(networks: bytes, ask: Callable) -> None:
     set_threads(1)
     _HERE["ask"] = ask
     try:
-        _HERE["networks"] = pickle.loads(networks)
+        _HERE["networks"] = pickle.loads(Path(path).read_bytes())
     except Exception as error:  # told with the first file: here it would pass for a crash
         _HERE["fault"] = f"{type(error).__name__}: {error}"
 

@@ -12,6 +12,8 @@ from pcequi.ranks import local_cores
 
 __all__ = ["choose_device", "set_threads"]
 
+_MOST = 1024  # on a machine of few cores
+
 
 def set_threads(num: int | None = None) -> int:
     """Use so many threads in torch and in numba; by default what the environment variable
@@ -26,17 +28,25 @@ def set_threads(num: int | None = None) -> int:
         The number in use.
 
     Raises:
-        ArgumentError: ``num`` is below 1.
+        ArgumentError: ``num``, or what an environment variable says, is below 1 or beyond all use.
 
     **Equivariance:** does not apply.
     """
     check_count("threads", num, none=True)
     said = os.environ.get("OMP_NUM_THREADS", "")
-    num = num or (int(said) if said.isdigit() else 0) or local_cores()
+    name = "`threads`" if num else "the environment variable OMP_NUM_THREADS"
+    num = num or (int(said) if said.isdecimal() else 0) or local_cores()
+    if num > (most := max(_MOST, 16 * local_cores())):
+        raise ArgumentError(f"{name} (={num}) must be at most {most}: a thread a core is enough")
     torch.set_num_threads(num)
     if HAS_NUMBA:
         import numba
 
+        if numba.config.NUMBA_NUM_THREADS < 1:
+            raise ArgumentError(
+                "the environment variable NUMBA_NUM_THREADS "
+                f"(={numba.config.NUMBA_NUM_THREADS}) must be at least 1; give more, or unset it"
+            )
         numba.set_num_threads(min(num, numba.config.NUMBA_NUM_THREADS))
     return torch.get_num_threads()
 

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
+from pcequi.errors import FileError
 from pcequi.ops import HAS_NUMBA, compiled
 
 pytestmark = [pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed")]
@@ -81,3 +83,54 @@ def test_what_was_compiled_before_a_change_of_any_file_is_forgotten(tmp_path):
     compiled._forget_older(str(tmp_path))
     assert sorted(one.name for one in cache.iterdir()) == ["helper.pyc", "new.nbi"]
     compiled._forget_older(str(tmp_path / "nothing"))
+
+
+@pytest.fixture
+def homeless(monkeypatch, tmp_path):
+    """numba finds no place of its own for what it compiles, and temporary files lie here."""
+    import numba
+
+    def njit(cache):
+        assert cache
+        if not numba.config.CACHE_DIR:  # as numba says it
+            raise RuntimeError("cannot cache function '_newest': no locator available for file")
+        return lambda function: function
+
+    monkeypatch.setattr(numba, "njit", njit)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return numba.config
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="no users")
+def test_where_no_other_folder_can_be_written_temporary_ones_keep_kernels(
+    homeless, monkeypatch, tmp_path, caplog
+):
+    code = os.path.dirname(compiled.__file__)
+    assert not compiled._is_kept(code)
+    compiled._find_place(code)
+    place = homeless.CACHE_DIR
+    assert os.path.dirname(place) == str(tmp_path) and os.environ["NUMBA_CACHE_DIR"] == place
+    assert os.stat(place).st_mode & 0o777 == 0o700 and compiled._is_kept(code)
+    assert "set NUMBA_CACHE_DIR to one that lasts" in caplog.text
+    for open_to_others in (False, True):  # nobody else's code is run
+        monkeypatch.setattr(homeless, "CACHE_DIR", "")
+        os.chmod(place, 0o777 if open_to_others else 0o700)
+        compiled._find_place(code)
+        assert (homeless.CACHE_DIR != place) == open_to_others
+
+
+def test_where_nothing_can_be_written_it_is_said_what_to_set(homeless, monkeypatch):
+    def nowhere():
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    with pytest.raises(FileError, match="set NUMBA_CACHE_DIR to one .* or PCEQUI_NO_NUMBA=1"):
+        compiled._find_place(os.path.dirname(compiled.__file__))
+
+
+def test_without_a_home_no_folder_is_made_of_its_sign(homeless, monkeypatch):
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert not compiled._is_kept(os.path.dirname(compiled.__file__))

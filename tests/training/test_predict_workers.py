@@ -1,21 +1,25 @@
 """Files that several processes classify: the same answers, and none is lost."""
 
+import errno
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 import warnings
+from dataclasses import replace
+from multiprocessing import resource_tracker
 
 import numpy as np
 import pytest
 import torch
 
 from pcequi.cli import main
-from pcequi.errors import ArgumentError, PcequiError
+from pcequi.errors import ArgumentError, FileError, PcequiError
 from pcequi.training import Checkpoint, predict_files, predict_workers, save_checkpoint
 from pcequi.training.predict import predict_each
 
@@ -93,6 +97,28 @@ def test_a_worker_that_dies_takes_no_finished_answer_along(checkpoint, files):
         for answer in predict_each(checkpoint, files, workers=2):
             found.append(answer)
     assert [one["file"] for one in found] == [str(file) for file in files[: len(found)]]
+
+
+@pytest.mark.skipif(not shutil.which("false"), reason="no program that fails at once")
+def test_workers_that_die_as_they_begin_are_not_waited_for(checkpoint, files):
+    """What a process is told as it begins stays in the pipe where it never reads."""
+    resource_tracker.ensure_running()
+    big = replace(checkpoint, extra=checkpoint.extra | {"ballast": "x" * 1_000_000})
+    multiprocessing.set_executable(shutil.which("false"))
+    try:
+        with pytest.raises(PcequiError, match="a worker process died"):
+            predict_files(big, files, workers=2)
+    finally:
+        multiprocessing.set_executable(sys.executable)
+
+
+def test_without_room_for_temporary_files_it_is_said(checkpoint, files, monkeypatch):
+    def full(*given, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(predict_workers.tempfile, "TemporaryDirectory", full)
+    with pytest.raises(FileError, match="set TMPDIR to a folder that has some, or take workers=1"):
+        predict_files(checkpoint, files, workers=2)
 
 
 def test_networks_that_cannot_be_sent_are_said_to_be(checkpoint, files):
