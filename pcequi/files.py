@@ -16,10 +16,63 @@ try:
 except ImportError:  # Windows: work may be done twice there, never wrongly
     fcntl = None
 
-__all__ = ["FULL", "locked", "make_folder", "sha256_of", "write_bytes"]
+__all__ = [
+    "FULL",
+    "expanded",
+    "locked",
+    "make_folder",
+    "out_of_reach",
+    "sha256_of",
+    "user_cache",
+    "write_bytes",
+]
 
 #: Error numbers of a full disk: no space, quota used up, larger than a limit on the size of files.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with ``~`` as the home folder; as it is where no such home is known.
+
+    **Equivariance:** does not apply.
+    """
+    try:
+        return Path(os.path.expanduser(path))
+    except ValueError:  # a name that no user can have
+        return Path(path)
+
+
+def user_cache(variable: str, option: str) -> Path:
+    """The folder ``~/.cache/pcequi``.
+
+    Args:
+        variable: of the environment, that names another place.
+        option: of the command, that does.
+
+    Raises:
+        FileError: no home folder is known.
+
+    **Equivariance:** does not apply.
+    """
+    home = os.path.expanduser("~")
+    if home == "~":
+        raise FileError(f"no home folder is known: set {variable} or HOME, or give {option}")
+    return Path(home) / ".cache" / "pcequi"
+
+
+def out_of_reach(path: str | Path) -> str:
+    """Why the system does not say whether something is at a path, such as a folder above it that
+    may not be entered; empty where it does.
+
+    **Equivariance:** does not apply.
+    """
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return ""
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def make_folder(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from pcequi.cli.predict import predict
 from pcequi.cli.report import report
 from pcequi.cli.train import train
 from pcequi.cli.view import view
-from pcequi.errors import FileError, PcequiError
+from pcequi.errors import ArgumentError, FileError, PcequiError
 from pcequi.files import FULL
 from pcequi.notices import compiling_is_said
 
@@ -53,6 +54,7 @@ def _guarded(command: Callable) -> Callable:
     @functools.wraps(command)
     def run(*args, **options):
         try:
+            _check_folder()
             with warnings.catch_warnings(), compiling_is_said():
                 warnings.showwarning = _warn
                 return command(*args, **options)
@@ -62,14 +64,38 @@ def _guarded(command: Callable) -> Callable:
                 after = after.replace("--resume", "--resume instead of --overwrite")
             raise Interrupted(f"interrupted; {after}" if after else "interrupted") from None
         except OSError as error:
-            if error.errno not in FULL:
+            if error.errno in FULL:
+                raise FileError(
+                    f"{error.filename or 'the output'} cannot be written whole ({error.strerror}); "
+                    "free space, or write to another place"
+                ) from error
+            if isinstance(error, (PcequiError, BrokenPipeError)) or error.filename is None:
                 raise
             raise FileError(
-                f"{error.filename or 'the output'} cannot be written whole ({error.strerror}); "
-                "free space, or write to another place"
+                f"{error.filename} cannot be used ({error.strerror}); check the path and its "
+                "permissions"
             ) from error
 
     return run
+
+
+def _check_folder() -> None:
+    """Whether the working directory is there, without which torch ends the process."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise FileError("the working directory is gone; change to one that is there") from error
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """An empty argument, as of a variable that is not set: no option takes one, and as a path it
+    would be the working directory."""
+    for before, argument in zip(["pcequi", *arguments], arguments):
+        if argument == "" or re.fullmatch("--[^=]+=", argument):
+            name = argument[:-1] or before
+            raise ArgumentError(
+                f"what follows `{name}` is empty (''); give a path or a value, or leave it out"
+            )
 
 
 def _warn(message: Warning | str, *where: object, **options: object) -> None:
@@ -111,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if getattr(sys.stdout, "errors", None) == "strict" and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     try:
+        _check_arguments(arguments)
         app(args=given, prog_name="pcequi")  # on Windows, * is expanded for None alone
     except PcequiError as error:
         # Of several launched processes, each says what it met, and the first one in JSON.

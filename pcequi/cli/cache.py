@@ -9,6 +9,7 @@ import typer
 
 from pcequi.cli.common import Json, print_json, show, table
 from pcequi.errors import ArgumentError
+from pcequi.files import expanded
 
 
 def cache(
@@ -41,7 +42,7 @@ def cache(
 
     if older is not None and not clear:
         raise ArgumentError(f"`older` (={older}) says what --clear deletes; give both, or none")
-    place = default_cache() if place is None else place.expanduser()
+    place = default_cache() if place is None else expanded(place)
     found = cached_graphs(place)
     gone = remove_graphs(found, older or 0.0) if clear else []
     if json:

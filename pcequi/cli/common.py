@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from pcequi.errors import ArgumentError
+from pcequi.files import expanded, out_of_reach
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")
@@ -130,10 +131,15 @@ def check_place(option: str, file: Path | None) -> None:
     """Whether a file can be written where the user wants it, before hours are spent on it."""
     if file is None:
         return
-    place = file.expanduser().absolute()
+    place = expanded(file).absolute()
+    if why := out_of_reach(place):
+        raise ArgumentError(
+            f"`--{option}` (={str(file)!r}) cannot be reached ({why}); check the path and its "
+            "permissions, or give another file"
+        )
     # A device or a pipe would be replaced by a file.
     special = os.path.exists(place) and not os.path.isfile(place)
-    if not place.parent.is_dir() or special or str(file) == "-":
+    if not os.path.isdir(place.parent) or special or str(file) == "-":
         raise ArgumentError(
             f"`--{option}` (={str(file)!r}) must be a file in a folder that is there; make the "
             "folder first, or give another file"
@@ -142,7 +148,7 @@ def check_place(option: str, file: Path | None) -> None:
 
 def text(path: Path | None) -> str | None:
     """A path as settings keep it: whole, as later commands may be given elsewhere."""
-    return None if path is None else str(path.expanduser().absolute())
+    return None if path is None else str(expanded(path).absolute())
 
 
 def print_json(value: Any) -> None:

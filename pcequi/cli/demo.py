@@ -18,6 +18,7 @@ from pcequi.cli.common import (
     print_json,
     show,
 )
+from pcequi.files import expanded
 
 
 def demo(
@@ -50,7 +51,7 @@ def demo(
     from pcequi.training.threads import choose_device, set_threads
 
     set_threads(threads)
-    run = run.expanduser()
+    run = expanded(run)
     start, where = time.perf_counter(), choose_device(device)
     fit = FitSettings(epochs=10 if quick else 15, seed=seed)
     limit = 30 if quick else None

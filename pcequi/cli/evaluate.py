@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from pcequi.cli.common import (
     text,
 )
 from pcequi.errors import ArgumentError, FileError
+from pcequi.files import expanded
 from pcequi.shares import counted, percent
 
 
@@ -165,7 +167,7 @@ def evaluate(
     else:
         options_of = {"num_points": settings.num_points, "seed": settings.data_seed}
         test = load_labelled(files, checkpoint.classes, **options_of, limit=limit)
-        paths, what = [files.expanduser() / name for name in test.names], f"files of {files}"
+        paths, what = [expanded(files) / name for name in test.names], f"files of {files}"
     asked = (run, *(together or ()))
     seen = {str(path): trained_on(path, test.clouds, paths) for path in asked}
     _warn_of_seen(seen, len(test), files)
@@ -196,7 +198,7 @@ def evaluate(
         if csv is not None:
             logits = {name: values for name, (_, values) in found.items()}
             try:
-                write_predictions(csv.expanduser(), logits, test)
+                write_predictions(expanded(csv), logits, test)
             except FileError as error:  # what was measured is printed all the same
                 fault = error
                 result["error"] = {"type": type(error).__name__, "message": str(error)}
@@ -224,7 +226,7 @@ def _checkpoint(run: Path):
     from pcequi.networks import network_names
     from pcequi.training.checkpoints import load_checkpoint
 
-    if str(run) in network_names() and not run.exists():
+    if str(run) in network_names() and not os.path.exists(run):
         raise ArgumentError(
             f"`run` (={str(run)!r}) is a network that comes with pcequi, without data to evaluate "
             "it on; `--files` names a folder of yours, its card has figures, and `--with` joins "
@@ -245,7 +247,7 @@ def _settings_for_files(run: Path, checkpoint, where: dict):
                 f"`{option}` (={value!r}) names the data set of a run, and `--files` is tested on "
                 "in its place; leave one out"
             )
-    if (run_folder(run) / "settings.json").exists():
+    if os.path.exists(run_folder(run) / "settings.json"):
         settings = load_run_settings(run)
         return RunSettings(
             data="folder",
@@ -266,12 +268,12 @@ def _test_clouds(settings, classes, run: Path):
     try:
         if settings.data == "folder" and settings.root:
             # Before files are split and read.
-            files = find_files(Path(settings.root).expanduser(), least=1)
+            files = find_files(expanded(settings.root), least=1)
             _check_classes(sorted({name for _, name, _ in files}), classes, settings, run)
         test = load_run_split(settings, train=False)
     except FileError as error:
         lost = [name for name in ("test_list", given) if name and getattr(settings, name)]
-        lost = next((name for name in lost if not Path(getattr(settings, name)).exists()), given)
+        lost = next((name for name in lost if not os.path.exists(getattr(settings, name))), given)
         if lost is None:
             raise
         raise FileError(

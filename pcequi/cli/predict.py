@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,7 @@ from pcequi.cli.common import (
     terminable,
 )
 from pcequi.errors import ArgumentError, FileError, PcequiError
+from pcequi.files import expanded, out_of_reach
 
 # Endings of the files of a run that stand for it.
 _KEPT = (".safetensors", ".json")
@@ -37,6 +39,7 @@ def predict(
             "network is then used; another folder may stand first where it stands alone, or with "
             "--network or --scans.",
             metavar="[RUN] FILES...",
+            readable=False,  # one that may not be read must not stop the others
         ),
     ] = None,
     files_from: Annotated[
@@ -174,7 +177,7 @@ def predict(
     classified = len(results) - failed
     if csv is not None and not printed:
         try:
-            write_csv(csv.expanduser(), *prediction_table(results, top))
+            write_csv(expanded(csv), *prediction_table(results, top))
         except FileError as error:  # what follows is printed all the same
             fault = fault or error
     if json:
@@ -184,7 +187,7 @@ def predict(
         told = {"error": {"type": type(fault).__name__, "message": str(fault)}} if fault else {}
         print_json(source | {"files": results} | counts | told)
     elif printed:
-        typer.echo(csv_text(*prediction_table(results, top)), nl=False)
+        _print_csv(csv_text(*prediction_table(results, top)))
     else:
         show_predictions(results)
         if len(results) > 1:
@@ -205,7 +208,7 @@ def predict(
 def _named(place: Path) -> list[Path]:
     """The files that the lines of a text name."""
     try:
-        text = _standard_input() if str(place) == "-" else place.expanduser().read_bytes()
+        text = _standard_input() if str(place) == "-" else expanded(place).read_bytes()
     except OSError as error:
         raise FileError(
             f"`files_from` (={str(place)!r}) cannot be read ({error}); give a text file with a "
@@ -218,7 +221,21 @@ def _named(place: Path) -> list[Path]:
 
 def _standard_input() -> bytes:
     stream = sys.stdin
+    if stream is None:
+        raise OSError("standard input is closed")
     return stream.buffer.read() if hasattr(stream, "buffer") else stream.read().encode()
+
+
+def _print_csv(text: str) -> None:
+    """Print a table with the names of files as they are: `typer.echo` would change some."""
+    out = sys.stdout
+    if out is None:
+        return
+    try:
+        out.write(text)
+    except UnicodeEncodeError:  # a list in UTF-8 may name what the locale cannot print
+        out.write(text.encode(out.encoding, "backslashreplace").decode(out.encoding))
+    out.flush()
 
 
 def _is_run(path: Path, network: list[str] | None, of_files: bool) -> bool:
@@ -230,10 +247,10 @@ def _is_run(path: Path, network: list[str] | None, of_files: bool) -> bool:
     from pcequi.datasets.readers import ENDINGS
     from pcequi.training.files import holds_run
 
-    path = path.expanduser()
-    if path.is_dir():
+    path = expanded(path)
+    if os.path.isdir(path):
         return holds_run(path) or not (network or of_files and usable_files(path))
-    if path.exists():
+    if os.path.exists(path):
         return path.suffix in _KEPT
     return path.suffix in ("", *_KEPT) or not (network or path.suffix.lower() in ENDINGS)
 
@@ -241,7 +258,7 @@ def _is_run(path: Path, network: list[str] | None, of_files: bool) -> bool:
 def _check_run(run: str) -> None:
     from pcequi.networks import network_names
 
-    if Path(run).expanduser().exists():
+    if os.path.exists(expanded(run)) or out_of_reach(expanded(run)):  # told when it is read
         return
     if run in network_names():
         raise ArgumentError(f"`files` (={run!r} first) is a trained network: --network {run}")
@@ -256,8 +273,8 @@ def _check_order(files: list[Path], run: str | None) -> None:
     from pcequi.training.files import holds_run
 
     for file in files:
-        path = file.expanduser()
-        if path.suffix == ".safetensors" or path.is_dir() and holds_run(path):
+        path = expanded(file)
+        if path.suffix == ".safetensors" or os.path.isdir(path) and holds_run(path):
             remedy = "give it first" if run is None else f"and {run!r} is given; leave one out"
             raise ArgumentError(f"`files` (={str(file)!r} among them) is a run: {remedy}")
 
@@ -268,14 +285,14 @@ def _within(given: Path) -> list[Path]:
     from pcequi.datasets.folder_files import usable_files
     from pcequi.datasets.passed_over import passed_over_within
 
-    folder = given.expanduser()
-    if not folder.is_dir():
+    folder = expanded(given)
+    if not (os.path.isdir(folder) and os.access(folder, os.R_OK)):
         return [given]
     found = usable_files(folder)
     if not found:
         return [given]
     places = {place for file in found for place in file.relative_to(folder).parents}
-    runs = [str(folder / p) for p in places if (folder / p / "model.safetensors").exists()]
+    runs = [str(folder / p) for p in places if os.path.exists(folder / p / "model.safetensors")]
     if runs:
         raise ArgumentError(
             f"`files` (={str(given)!r} among them) is a folder with a run in it, {min(runs)!r}, "
@@ -293,7 +310,7 @@ def _network_of(run: str):
     try:
         return load_checkpoint(run)
     except FileError as error:
-        if not Path(run).expanduser().is_dir():
+        if not os.path.isdir(expanded(run)):
             raise
         raise FileError(
             f"{error}; to classify the files of a folder and others, give a run first, or name the "

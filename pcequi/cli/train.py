@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from pcequi.cli.common import (
     table,
     text,
 )
+from pcequi.files import expanded
 from pcequi.shares import counted, percent
 
 
@@ -227,4 +229,4 @@ def show_report(report: dict) -> None:
 
 def _start(place: str | None) -> str | None:
     """The name of a network that comes with pcequi as it is, a run or a file as a whole path."""
-    return text(Path(place)) if place and Path(place).expanduser().exists() else place
+    return text(Path(place)) if place and os.path.exists(expanded(place)) else place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from pcequi.cli.common import Json, Seed, print_json
 from pcequi.cli.view_text import explain, likeness, show_figures, titles_of
 from pcequi.errors import ArgumentError, FileError
+from pcequi.files import expanded, out_of_reach
 
 
 def view(
@@ -17,7 +19,8 @@ def view(
         list[Path],
         typer.Argument(
             help="Meshes or point clouds, drawn side by side; colours of the further ones are "
-            "those of the nearest representatives of the first, grey where none is near."
+            "those of the nearest representatives of the first, grey where none is near.",
+            readable=False,  # what may not be read is told by the reader
         ),
     ],
     preset: Annotated[
@@ -270,7 +273,7 @@ def _check_files(files: list[Path]) -> None:
     from pcequi.training.files import holds_run
 
     for file in files:
-        if holds_run(file.expanduser()):
+        if holds_run(expanded(file)):
             raise FileError(
                 f"`files` (={str(file)!r}) is the folder of a run: show its network with "
                 f"`pcequi view FILE --run {file}`"
@@ -295,7 +298,7 @@ def _network(
         network = "modelnet40"
     shipped = ", ".join(network_names())
     if run is not None:
-        if not run.expanduser().exists():
+        if not (os.path.exists(expanded(run)) or out_of_reach(expanded(run))):
             raise FileError(
                 f"`run` (={str(run)!r}) does not exist: give the folder of a run made by "
                 f"`pcequi train`, or as `--network` one of {shipped}"

@@ -18,7 +18,7 @@ from torch_geometric.data import Data, InMemoryDataset
 
 from pcequi.datasets.describe import describe, without_addresses
 from pcequi.errors import DataError, FileError
-from pcequi.files import make_folder
+from pcequi.files import expanded, make_folder
 from pcequi.progress import track
 
 __all__ = ["Cloud", "CloudDataset", "broken_files", "read_each"]
@@ -120,7 +120,7 @@ class CloudDataset(InMemoryDataset):
         }
         digest = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
         self._key = digest[:12]
-        self.root = str(Path(root).expanduser())
+        self.root = str(expanded(root))
         # Before PyG makes it, which fails without a word about what to do.
         try:
             make_folder(Path(self.processed_dir))

@@ -16,6 +16,7 @@ from pcequi.datasets.passed_over import say_passed_over
 from pcequi.datasets.readers import read_points
 from pcequi.datasets.roots import default_root
 from pcequi.errors import DataError, check_count
+from pcequi.files import expanded
 
 __all__ = ["FolderClouds"]
 
@@ -100,7 +101,7 @@ class FolderClouds(CloudDataset):
     ) -> None:
         self.num_points = check_count("num_points", num_points)
         self.seed = check_count("seed", seed, least=0)
-        self.folder = Path(folder).expanduser()
+        self.folder = expanded(folder)
         self.with_normals = bool(with_normals)
         files = split_files(self.folder, test_share=test_share, test_list=test_list, seed=self.seed)
         self._found = files

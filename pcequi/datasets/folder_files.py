@@ -12,6 +12,7 @@ import numpy as np
 
 from pcequi.datasets.readers import ENDINGS
 from pcequi.errors import ArgumentError, DataError, FileError, check_count
+from pcequi.files import expanded, out_of_reach
 
 __all__ = [
     "SPLITS",
@@ -54,7 +55,7 @@ def split_files(
                 f"`test_list` (={str(test_list)!r}) and folders train and test in {str(folder)!r}: "
                 "drop one of them"
             )
-        files = _split_by_list(folder, files, Path(test_list).expanduser())
+        files = _split_by_list(folder, files, expanded(test_list))
     elif not any(part for _, _, part in files):
         files = _split_by_share(folder, files, test_share, seed)
     for part in SPLITS:
@@ -95,17 +96,22 @@ def find_files(folder: Path, least: int = 2) -> list[tuple[Path, str, str]]:
         least: Classes that are needed.
 
     Raises:
-        FileError: There is no such folder.
+        FileError: There is no such folder, or it may not be read.
         DataError: Fewer classes than ``least``; a class without files; classes that are
             split by folders and others that are not.
 
     **Equivariance:** does not apply: no file is opened.
     """
-    if not folder.is_dir():
+    if why := out_of_reach(folder):
+        raise FileError(
+            f"`folder` (={str(folder)!r}) cannot be reached ({why}): check the path and its "
+            "permissions"
+        )
+    if not os.path.isdir(folder):
         raise FileError(
             f"`folder` (={str(folder)!r}) is no folder: give one whose sub-folders are the classes"
         )
-    above = _split_folders(folder, [path.name for path in folder.iterdir() if path.is_dir()])
+    above = _split_folders(folder, [path.name for path in _entries(folder) if os.path.isdir(path)])
     if len(above) == 1:
         raise DataError(
             f"`folder` (={str(folder)!r}) has a folder {next(iter(above))!r} and not its partner: "
@@ -141,10 +147,10 @@ def check_no_classes(root: str | Path | None, data: str) -> None:
 
     **Equivariance:** does not apply: no file is opened.
     """
-    folder = None if root is None else Path(root).expanduser()
-    if folder is None or not folder.is_dir():
+    folder = None if root is None else expanded(root)
+    if folder is None or not os.path.isdir(folder):
         return
-    kinds = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    kinds = [path for path in _entries(folder) if os.path.isdir(path)]
     kinds = [path for path in kinds if path.name not in _MADE and not _is_passed_over(path)]
     held = [path.name for path in kinds if any(map(_is_usable, all_files(path)))]
     if len(held) > 1:
@@ -164,13 +170,13 @@ def is_searched(folder: Path, path: Path) -> bool:
 
     **Equivariance:** does not apply.
     """
-    folder, path = folder.expanduser().resolve(), path.expanduser().resolve()
-    if not folder.is_dir() or not path.is_relative_to(folder):
+    folder, path = (Path(os.path.realpath(expanded(one))) for one in (folder, path))
+    if not os.path.isdir(folder) or not path.is_relative_to(folder):
         return False
     parts = path.relative_to(folder).parts
     if any(_is_passed_over(Path(part)) for part in parts):
         return False
-    names = [part.name.lower() for part in folder.iterdir() if part.is_dir()]
+    names = [part.name.lower() for part in _entries(folder) if os.path.isdir(part)]
     return not set(SPLITS) <= set(names) or (bool(parts) and parts[0].lower() in SPLITS)
 
 
@@ -190,8 +196,8 @@ def usable_files(folder: Path) -> list[Path]:
 
 
 def _find_classes(place: Path, part: str) -> Iterator[tuple[Path, str, str]]:
-    for kind in sorted(place.iterdir()):
-        if not kind.is_dir() or _is_passed_over(kind):
+    for kind in _entries(place):
+        if not os.path.isdir(kind) or _is_passed_over(kind):
             continue
         found = sorted(usable_files(kind))
         if not found:
@@ -200,7 +206,7 @@ def _find_classes(place: Path, part: str) -> Iterator[tuple[Path, str, str]]:
                 f"that end in {' '.join(ENDINGS)}, or remove it"
             )
         first = [path.relative_to(kind).parts[0] for path in found]
-        inner = {name for name in first if (kind / name).is_dir()}
+        inner = {name for name in first if os.path.isdir(kind / name)}
         below = {} if part else _split_folders(kind, inner)
         for path, name in zip(found, first):
             yield path, kind.name, part or below.get(name, "")
@@ -233,18 +239,24 @@ def all_files(
     if real in seen:
         return
     seen.add(real)
+    entries = _entries(place)
+    folders = [path for path in entries if os.path.isdir(path) and not _is_passed_over(path)]
+    for path in entries:
+        lost = dangling and os.path.islink(path) and not os.path.exists(path)
+        if os.path.isfile(path) or lost:
+            yield path
+    for path in sorted(folders, key=os.path.islink):
+        yield from all_files(path, seen, dangling=dangling)
+
+
+def _entries(place: Path) -> list[Path]:
+    """What lies in a folder, sorted."""
     try:
-        entries = sorted(place.iterdir())
+        return sorted(place.iterdir())
     except OSError as error:
         raise FileError(
             f"{str(place)!r} cannot be read ({error.strerror}): allow it, or move it elsewhere"
         ) from error
-    folders = [path for path in entries if path.is_dir() and not _is_passed_over(path)]
-    for path in entries:
-        if path.is_file() or (dangling and path.is_symlink() and not path.exists()):
-            yield path
-    for path in sorted(folders, key=lambda path: path.is_symlink()):
-        yield from all_files(path, seen, dangling=dangling)
 
 
 def _split_folders(place: Path, names: Iterable[str]) -> dict[str, str]:

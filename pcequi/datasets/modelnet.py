@@ -18,7 +18,7 @@ from pcequi.datasets.packed import read_packed
 from pcequi.datasets.places import fingerprint
 from pcequi.datasets.roots import default_root
 from pcequi.errors import ArgumentError, DataError, FileError, check_count
-from pcequi.files import sha256_of
+from pcequi.files import expanded, sha256_of
 
 __all__ = ["MODELNET_CLASSES", "ModelNet"]
 
@@ -121,7 +121,7 @@ class ModelNet(CloudDataset):
         self.name = name
         self.num_points = check_count("num_points", num_points)
         self.seed = check_count("seed", seed, least=0)
-        root = Path(default_root() / "ModelNet" if root is None else root).expanduser()
+        root = expanded(default_root() / "ModelNet" if root is None else root)
         self.source = _find(root, name) if source is None else _check(source, name)
         split = "train" if train else "test"
         self._files = self._list_files(split) if self.source.is_dir() else []
@@ -257,7 +257,7 @@ class ModelNet(CloudDataset):
 
 
 def _check(source: str | Path, name: str) -> Path:
-    path = Path(source).expanduser()
+    path = expanded(source)
     if not path.exists():
         raise FileError(f"`source` (={str(source)!r}) does not exist: check the path")
     if path.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -64,7 +65,7 @@ def _missed(folder: Path, read: set[Path]) -> Iterator[Path]:
 
 
 def _ending(path: Path) -> str:
-    return path.suffix.lower() if path.is_file() else "links to nothing"
+    return path.suffix.lower() if os.path.isfile(path) else "links to nothing"
 
 
 def _counted(within: Counter) -> str:

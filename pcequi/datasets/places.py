@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pcequi.errors import FileError
+from pcequi.files import expanded
 
 __all__ = ["find_place", "fingerprint", "z_up"]
 
@@ -30,7 +31,7 @@ def find_place(
 
     **Equivariance:** does not apply.
     """
-    bases = [root, root / "raw"] if source is None else [Path(source).expanduser()]
+    bases = [root, root / "raw"] if source is None else [expanded(source)]
     for base in bases:
         for folder in (base, *(base / name for name in inner)):
             if any((folder / mark).exists() for mark in marks):

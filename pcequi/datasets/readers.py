@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pcequi.datasets.ply_headers import mend_ply
 from pcequi.datasets.ply_polygons import read_polygons
 from pcequi.datasets.text_clouds import read_text
 from pcequi.errors import DataError, FileError, check_count
+from pcequi.files import expanded, out_of_reach
 
 __all__ = ["ENDINGS", "READABLE", "read_points"]
 
@@ -91,7 +93,8 @@ def read_points(
 
     Raises:
         ArgumentError: ``num_points`` is below 1 or the seed is negative.
-        FileError: The file is missing, damaged or of an unknown format.
+        FileError: The file is missing, may not be read, is damaged, a device, or of an unknown
+            format.
         DataError: It has no points, NaN or infinite coordinates (but in a ``.pcd``),
             or lacks the normals that are asked for.
 
@@ -99,12 +102,9 @@ def read_points(
     """
     check_count("num_points", num_points)
     rng = np.random.default_rng(check_count("seed", seed, least=0))
-    path = Path(path).expanduser()
+    path = expanded(path)
     ending = path.suffix.lower()
-    if not os.path.exists(path):  # Unlike Path.exists, false where a folder may not be read.
-        raise FileError(f"`path` (={str(path)!r}) does not exist: check the path")
-    if path.is_dir():
-        raise FileError(f"`path` (={str(path)!r}) is a folder: name files, as {path}/*")
+    _check_place(path)
     if ending not in ENDINGS:
         raise FileError(
             f"`path` (={str(path)!r}) is of an unknown format: it must end in {' '.join(ENDINGS)}"
@@ -134,6 +134,25 @@ def read_points(
     if with_normals:
         data.normal = torch.from_numpy(normals.astype(np.float32))
     return data
+
+
+def _check_place(path: Path) -> None:
+    """Whether a file is there that may be read, and comes to an end."""
+    if why := out_of_reach(path):
+        raise FileError(
+            f"`path` (={str(path)!r}) cannot be reached ({why}): check the path and its permissions"
+        )
+    if not os.path.exists(path):
+        raise FileError(f"`path` (={str(path)!r}) does not exist: check the path")
+    if not os.access(path, os.R_OK):
+        raise FileError(
+            f"`path` (={str(path)!r}) cannot be read (Permission denied): check its permissions"
+        )
+    if os.path.isdir(path):
+        raise FileError(f"`path` (={str(path)!r}) is a folder: name files, as {path}/*")
+    kind = os.stat(path).st_mode
+    if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):  # such as /dev/zero, which has no end
+        raise FileError(f"`path` (={str(path)!r}) is a device, not a file: name a file")
 
 
 def _damaged(path: Path, reason: object) -> FileError:

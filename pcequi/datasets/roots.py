@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pcequi.files import expanded, user_cache
+
 __all__ = ["default_root"]
 
 
@@ -18,14 +20,17 @@ def default_root() -> Path:
     Returns:
         An absolute path.
 
+    Raises:
+        FileError: None applies: no home folder is known.
+
     **Equivariance:** does not apply.
     """
     chosen = os.environ.get("PCEQUI_DATASETS")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return expanded(chosen).absolute()
     checkout = Path(__file__).resolve().parents[2]
     # Beside an installed package lies site-packages, where a folder `datasets`
     # is somebody else's package: only a checkout has pyproject.toml next to it.
     if (checkout / "datasets").is_dir() and (checkout / "pyproject.toml").is_file():
         return checkout / "datasets"
-    return Path.home() / ".cache" / "pcequi" / "datasets"
+    return user_cache("PCEQUI_DATASETS", "--root") / "datasets"

@@ -13,6 +13,7 @@ from pcequi.datasets.meshes import normalize_cloud
 from pcequi.datasets.places import find_place, fingerprint, z_up
 from pcequi.datasets.roots import default_root
 from pcequi.errors import ArgumentError, DataError, FileError, MissingPackageError, check_count
+from pcequi.files import expanded
 
 __all__ = ["SCANOBJECTNN_CLASSES", "SCANOBJECTNN_VARIANTS", "ScanObjectNN"]
 
@@ -109,7 +110,7 @@ class ScanObjectNN(CloudDataset):
         self.variant, self.fold = variant, str(fold)
         self.num_points = check_count("num_points", num_points)
         self.seed = check_count("seed", seed, least=0)
-        root = Path(default_root() / "ScanObjectNN" if root is None else root).expanduser()
+        root = expanded(default_root() / "ScanObjectNN" if root is None else root)
         ending, name = SCANOBJECTNN_VARIANTS[variant]
         part = ("main_split" if self.fold == "main" else f"split{self.fold}") + ending
         place = find_place(source, root, ("h5_files",), (part,), _REMEDY)

@@ -15,6 +15,7 @@ from pcequi.datasets.meshes import normalize_cloud
 from pcequi.datasets.places import find_place, fingerprint, z_up
 from pcequi.datasets.roots import default_root
 from pcequi.errors import DataError, FileError, check_count
+from pcequi.files import expanded
 
 __all__ = ["SHAPENET_PART_CLASSES", "SHAPENET_PARTS", "ShapeNetPart"]
 
@@ -90,7 +91,7 @@ class ShapeNetPart(CloudDataset):
     ) -> None:
         self.num_points = check_count("num_points", num_points)
         self.seed = check_count("seed", seed, least=0)
-        root = Path(default_root() / "ShapeNetPart" if root is None else root).expanduser()
+        root = expanded(default_root() / "ShapeNetPart" if root is None else root)
         self.source = find_place(source, root, (_FOLDER,), (_CATEGORIES,), _REMEDY)
         splits = (("train", "val") if validation else ("train",)) if train else ("test",)
         self.lists = [

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from pcequi.errors import FileError, MissingPackageError
+from pcequi.files import expanded
 from pcequi.models.weights import check_own_weights, check_weights
 from pcequi.pose_graph import Level
 
@@ -105,7 +106,7 @@ else:
             """
             name = str(pretrained_model_name_or_path)
             try:
-                return super().from_pretrained(Path(name).expanduser(), **options)
+                return super().from_pretrained(expanded(name), **options)
             except FileError:
                 raise
             except Exception as error:  # damaged files and the network fail in many ways

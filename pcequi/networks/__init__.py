@@ -7,6 +7,7 @@ where they fail as a card in Markdown.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pcequi.errors import ArgumentError
@@ -62,7 +63,7 @@ def find_network(place: str | Path) -> Checkpoint:
 
     **Equivariance:** as the network.
     """
-    if str(place) in network_names() and not Path(place).exists():
+    if str(place) in network_names() and not os.path.exists(place):
         return load_network(str(place))
     return load_checkpoint(place)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from pcequi.errors import FileError
+from pcequi.files import expanded
 from pcequi.report.hardest import HARDEST
 from pcequi.training.files import read_json
 from pcequi.training.predictions import PREDICTIONS
@@ -35,7 +37,7 @@ def report_data(run: str | Path) -> dict:
 
     **Equivariance:** does not apply.
     """
-    folder = Path(run).expanduser()
+    folder = expanded(run)
     report = read_json(folder / "report.json", _REMEDY)
     history = _history(folder / "metrics.jsonl")
     kept = read_json(folder / HARDEST, _REMEDY)
@@ -54,7 +56,7 @@ def report_data(run: str | Path) -> dict:
             "confusion": report["confusion"],
             "shapes": report["shapes"],
             "cost": _cost(report, first),
-            "predictions": (folder / PREDICTIONS).exists(),
+            "predictions": os.path.exists(folder / PREDICTIONS),
             "hardest": kept["shapes"],
             "hardest_protocol": kept["protocol"],
         }

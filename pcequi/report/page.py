@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 
 from pcequi.errors import FileError
+from pcequi.files import expanded
 from pcequi.report import tables
 from pcequi.report.data import report_data
 from pcequi.shares import counted, percent
@@ -81,7 +82,7 @@ def write_report(run: str | Path) -> Path:
 
     **Equivariance:** does not apply.
     """
-    folder = Path(run).expanduser()
+    folder = expanded(run)
     data = report_data(folder)
     try:
         page = report_page(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pcequi.errors import ArgumentError, FileError
+from pcequi.files import expanded, out_of_reach
 from pcequi.graph_store import GraphStore
 
 __all__ = ["CachedGraphs", "cached_graphs", "remove_graphs"]
@@ -48,10 +50,18 @@ def cached_graphs(cache: str | Path) -> list[CachedGraphs]:
     """What a cache holds, the newest first. Other files and folders in it are passed over, and so
     are links, and folders that hold anything else.
 
+    Raises:
+        FileError: a folder above the cache may not be entered.
+
     **Equivariance:** does not apply.
     """
-    cache, found = Path(cache).expanduser(), []
-    for folder in sorted(cache.iterdir()) if cache.is_dir() else []:
+    cache, found = expanded(cache), []
+    if why := out_of_reach(cache):
+        raise FileError(
+            f"`cache` (={str(cache)!r}) cannot be reached ({why}); check the path and its "
+            "permissions"
+        )
+    for folder in sorted(cache.iterdir()) if os.path.isdir(cache) else []:
         if not _is_ours(folder):
             continue
         shapes = representatives = None
@@ -107,13 +117,13 @@ def remove_graphs(found: list[CachedGraphs], older: float = 0.0) -> list[CachedG
 
 
 def _is_ours(folder: Path) -> bool:
-    if folder.is_symlink() or not folder.is_dir():
+    if os.path.islink(folder) or not os.path.isdir(folder):
         return False
     if _OF_RUN.fullmatch(folder.name):
         return all(_STORE.fullmatch(path.name) and _is_ours(path) for path in folder.iterdir())
     if not _STORE.fullmatch(folder.name):
         return False
     return all(
-        _FILE.fullmatch(path.name) and not path.is_symlink() and path.is_file()
+        _FILE.fullmatch(path.name) and not os.path.islink(path) and os.path.isfile(path)
         for path in folder.iterdir()
     )

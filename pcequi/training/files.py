@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pcequi.errors import FileError
-from pcequi.files import write_bytes
+from pcequi.files import expanded, write_bytes
 
 __all__ = [
     "holds_run",
@@ -53,8 +54,8 @@ def run_folder(run: str | Path) -> Path:
 
     **Equivariance:** does not apply.
     """
-    path = Path(run).expanduser()
-    named = path.name in ("model.safetensors", "model.json") and path.is_file()
+    path = expanded(run)
+    named = path.name in ("model.safetensors", "model.json") and os.path.isfile(path)
     return path.parent if named else path
 
 
@@ -64,11 +65,11 @@ def holds_run(folder: Path) -> bool:
 
     **Equivariance:** does not apply.
     """
-    if any((folder / name).is_file() for name in ("model.safetensors", "state.safetensors")):
+    if any(os.path.isfile(folder / name) for name in ("model.safetensors", "state.safetensors")):
         return True
     beside = ("data.json", "metrics.jsonl", "report.json", "model.json")
-    return (folder / "settings.json").is_file() and any(
-        (folder / name).is_file() for name in beside
+    return os.path.isfile(folder / "settings.json") and any(
+        os.path.isfile(folder / name) for name in beside
     )
 
 

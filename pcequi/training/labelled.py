@@ -14,6 +14,7 @@ from pcequi.datasets.folder_files import find_files, first_of_each
 from pcequi.datasets.passed_over import say_passed_over
 from pcequi.datasets.readers import read_points
 from pcequi.errors import ArgumentError, DataError, check_count
+from pcequi.files import expanded
 from pcequi.progress import track
 from pcequi.training.splits import Split
 
@@ -56,7 +57,7 @@ def load_labelled(
     **Equivariance:** clouds are in the pose of their files.
     """
     check_count("num_points", num_points)
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     found = find_files(folder, least=1)
     unknown = sorted({name for _, name, _ in found} - set(classes))
     if unknown:

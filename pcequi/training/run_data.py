@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from pcequi.errors import DataError, FileError
-from pcequi.files import sha256_of
+from pcequi.files import expanded, sha256_of
 from pcequi.training.files import read_json, run_folder, write_json
 from pcequi.training.splits import Split
 
@@ -47,7 +47,7 @@ def check_data(
     path = folder / "data.json"
     now = {"classes": list(train.classes), "clouds": len(train), "digest": _digest_of_all(train)}
     place = _place(folder)
-    if resume and path.exists():
+    if resume and os.path.exists(path):
         kept = read_json(path, _DELETE)
         changed = [key for key in now if kept.get(key) != now[key]]
         if changed:
@@ -64,7 +64,7 @@ def check_data(
     now |= {"place": place, "number": _drawn()}
     now["trained_on"] = sorted({_digest(train.clouds[row]) for row in rows.tolist()})
     if root is not None and train.names is not None:
-        trained = [Path(root).expanduser() / train.names[row] for row in rows.tolist()]
+        trained = [expanded(root) / train.names[row] for row in rows.tolist()]
         now["trained_files"] = sorted(set(_contents(trained)) - {None})
     write_json(path, now)
     return now["number"]

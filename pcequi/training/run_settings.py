@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Container
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from pcequi.errors import ArgumentError, FileError, check_count
+from pcequi.files import expanded
 from pcequi.models.presets import check_preset
 from pcequi.training.files import read_json, run_folder
 from pcequi.training.protocols import parse_protocol
@@ -172,7 +174,7 @@ def resumed_settings(run: str | Path, settings: RunSettings, given: Container[st
 
     **Equivariance:** does not apply.
     """
-    if not (Path(run).expanduser() / "settings.json").exists():
+    if not os.path.exists(expanded(run) / "settings.json"):
         return settings
     kept = load_run_settings(run)
 

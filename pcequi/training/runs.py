@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import warnings
@@ -13,7 +14,7 @@ import torch
 
 from pcequi.datasets.folder_files import is_searched
 from pcequi.errors import ArgumentError, DataError, PcequiError
-from pcequi.files import locked, make_folder
+from pcequi.files import expanded, locked, make_folder
 from pcequi.models import GroupConvClassifier
 from pcequi.ranks import ALONE, Ranks
 from pcequi.training.checkpoints import save_checkpoint
@@ -96,14 +97,14 @@ def train_run(
 
     **Equivariance:** as the network.
     """
-    folder = Path(run).expanduser()
+    folder = expanded(run)
     quiet = quiet or not ranks.first
     # All before the folder is made.
     check_root(settings.data, settings.root)
     _check_place(folder, settings)
     _check_folder(folder, settings, resume, overwrite)
     overwrite = overwrite or not (resume or _has_begun(folder))
-    if resume and not quiet and not (folder / "settings.json").exists():
+    if resume and not quiet and not os.path.exists(folder / "settings.json"):
         print(f"nothing to resume in {folder}: starting", file=sys.stderr)
     options = {"cache": cache, "workers": workers, "quiet": quiet, "ranks": ranks}
     with _alone(folder, ranks):
@@ -126,7 +127,7 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GroupConvClassifier.from_preset(settings.preset, len(train.classes))
-    if settings.start and not (resume and (folder / "state.safetensors").exists()):
+    if settings.start and not (resume and os.path.exists(folder / "state.safetensors")):
         start_from(model, train.classes, settings.start)
     number = _begin(folder, settings, train, rows, resume, overwrite, options)
     versions = TrainVersions(train, model.levels, settings, number, **options)
@@ -193,7 +194,7 @@ def _check_folder(folder: Path, settings: RunSettings, resume: bool, overwrite: 
         raise ArgumentError(
             "`resume` (=True) goes on with a run and `overwrite` (=True) throws it away; give one"
         )
-    if resume and path.exists():
+    if resume and os.path.exists(path):
         kept, wanted = _flat(load_run_settings(folder)), _flat(settings)
         # The training clouds are compared; how their split is said may change.
         free = ("also", "test_list", "test_share")
@@ -214,7 +215,7 @@ def _check_folder(folder: Path, settings: RunSettings, resume: bool, overwrite: 
 def _has_begun(folder: Path) -> bool:
     """Whether there is anything to lose: a start that failed leaves settings alone."""
     made = ("state.safetensors", "metrics.jsonl", "model.safetensors", "report.json")
-    return any((folder / name).exists() for name in made)
+    return any(os.path.exists(folder / name) for name in made)
 
 
 def _check_place(folder: Path, settings: RunSettings) -> None:
@@ -260,7 +261,7 @@ def _begin(
 
 def _flat(settings: RunSettings) -> dict:
     values = settings.to_dict()
-    if values["start"] and Path(values["start"]).exists():
+    if values["start"] and os.path.exists(values["start"]):
         values["start"] = str(Path(values["start"]).absolute())
     return values | values.pop("fit")
 
@@ -269,7 +270,7 @@ def _flat(settings: RunSettings) -> dict:
 def _alone(folder: Path, ranks: Ranks) -> Iterator[None]:
     """No other training writes the folder meanwhile; the first process holds the lock."""
     with ExitStack() as stack:
-        made = [folder, *(path for path in folder.absolute().parents if not path.exists())]
+        made = [folder, *(path for path in folder.absolute().parents if not os.path.exists(path))]
         if ranks.first:
             make_folder(folder)
             if not stack.enter_context(locked(folder / "run.lock", wait=False)):

@@ -14,6 +14,7 @@ from torch import Tensor
 from pcequi.datasets import FolderClouds, ModelNet, ScanObjectNN, ShapeNetPart, Shapes
 from pcequi.datasets.folder_files import check_no_classes, first_of_each
 from pcequi.errors import ArgumentError, DataError, check_count
+from pcequi.files import expanded, user_cache
 from pcequi.graph_store import GraphStore
 from pcequi.pose_graph import Level
 from pcequi.progress import progress_bar
@@ -204,10 +205,13 @@ def load_split(
 def default_cache() -> Path:
     """Where precomputed graphs go: ``PCEQUI_CACHE``, or ``~/.cache/pcequi/graphs``.
 
+    Raises:
+        FileError: neither is known.
+
     **Equivariance:** does not apply.
     """
     chosen = os.environ.get("PCEQUI_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "pcequi" / "graphs"
+    return expanded(chosen) if chosen else user_cache("PCEQUI_CACHE", "--cache") / "graphs"
 
 
 def precompute(
@@ -236,7 +240,7 @@ def precompute(
     **Equivariance:** as ``build_pose_graph``, of the turned clouds.
     """
     turns = protocol_rotations(kind, len(split), train=split.train, seed=seed)
-    folder = default_cache() if cache is None else Path(cache).expanduser()
+    folder = default_cache() if cache is None else expanded(cache)
     return GraphStore.build(
         folder,
         split.clouds,

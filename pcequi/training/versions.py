@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from pcequi.files import expanded
 from pcequi.graph_store import GraphStore, store_key
 from pcequi.pose_graph import Level
 from pcequi.progress import progress_bar
@@ -81,7 +83,7 @@ class TrainVersions:
         ranks: Ranks = ALONE,
     ):
         self._of = train, levels, settings
-        self._cache = default_cache() if cache is None else Path(cache).expanduser()
+        self._cache = default_cache() if cache is None else expanded(cache)
         self._own = own_cache(self._cache, number)
         self._options = {"workers": workers, "quiet": quiet, "ranks": ranks}
         self._made: dict[int, Path] = {}
@@ -102,7 +104,7 @@ class TrainVersions:
             kind, seed = parse_protocol(settings.protocol).train, settings.fit.seed + number
             turns = protocol_rotations(kind, len(split), train=True, seed=seed)
             # One process looks: another may finish the store between two looks.
-            begun = (cache / store_key(split.clouds, levels, turns)).exists()
+            begun = os.path.exists(cache / store_key(split.clouds, levels, turns))
             begun = ranks.gather(torch.tensor([begun]).long(), even=True)[0]
             cache = cache if begun else self._own
         store = _precompute(split, number, levels, settings, cache=cache, **self._options)
@@ -127,7 +129,7 @@ def own_cache(cache: str | Path | None, number: int) -> Path:
 
     **Equivariance:** does not apply.
     """
-    cache = default_cache() if cache is None else Path(cache).expanduser()
+    cache = default_cache() if cache is None else expanded(cache)
     return cache / f"run-{hashlib.sha256(str(number).encode()).hexdigest()[:16]}"
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from pcequi.errors import ArgumentError, FileError, MissingPackageError, PcequiError, check_count
-from pcequi.files import write_bytes
+from pcequi.files import expanded, out_of_reach, write_bytes
 from pcequi.viz import worker
 from pcequi.viz.annotate import annotate
 from pcequi.viz.scene import Scene, check_up
@@ -230,17 +230,19 @@ def check_picture_path(path: str | Path) -> Path:
 
     **Equivariance:** does not apply.
     """
-    path = Path(path).expanduser()
-    if path.is_dir():
+    path = expanded(path)
+    if os.path.isdir(path):
         raise FileError(
             f"`path` (={str(path)!r}) is a folder: name a file in it, such as "
             f"{str(path / 'out.png')!r}"
         )
     if path.suffix.lower() not in ENDINGS:
         raise ArgumentError(f"`path` (={str(path)!r}) must end in {' or '.join(ENDINGS)}")
-    if not path.parent.is_dir():
+    if why := out_of_reach(path):
+        raise FileError(f"`path` (={str(path)!r}) cannot be reached ({why}): choose another place")
+    if not os.path.isdir(path.parent):
         raise FileError(f"`path` (={str(path)!r}): its folder does not exist; make it first")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    if not os.access(path if os.path.exists(path) else path.parent, os.W_OK):
         raise FileError(
             f"`path` (={str(path)!r}) cannot be written: choose a folder and a file that are yours"
         )

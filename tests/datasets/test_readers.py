@@ -1,5 +1,8 @@
 """One cloud from one file, in every format."""
 
+import os
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -128,6 +131,35 @@ def test_missing_and_unknown_files_are_named(tmp_path):
     folder.mkdir()
     with pytest.raises(FileError, match="is a folder: name files"):
         read_points(folder)
+
+
+def test_a_device_is_refused_and_a_pipe_is_read(tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("needs devices as files")
+    path = tmp_path / "zero.xyz"
+    path.symlink_to("/dev/zero")  # which has no end
+    with pytest.raises(FileError, match=r"`path` \(='.*zero.xyz'\) is a device, not a file: name"):
+        read_points(path)
+    with pytest.raises(FileError, match="is a device"):
+        read_points("/dev/null")
+    pipe = tmp_path / "pipe.xyz"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("1 2 3\n4 5 6\n",), daemon=True)
+    writer.start()
+    assert len(read_points(pipe).pos) == 2
+    writer.join()
+
+
+def test_a_file_out_of_reach_is_not_called_missing_or_damaged(tmp_path, monkeypatch):
+    with pytest.raises(
+        FileError, match=r"cannot be reached \(File name too long\): check the path"
+    ):
+        read_points(tmp_path / ("n" * 300) / "cloud.xyz")
+    path = tmp_path / "cloud.xyz"
+    path.write_text("1 2 3\n")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(FileError, match=r"cannot be read \(Permission denied\): check its perm"):
+        read_points(path)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
