@@ -19,8 +19,10 @@ except ImportError:  # Windows: work may be done twice there, never wrongly
 __all__ = [
     "FULL",
     "expanded",
+    "is_there",
     "locked",
     "make_folder",
+    "may_read",
     "out_of_reach",
     "sha256_of",
     "user_cache",
@@ -70,9 +72,32 @@ def out_of_reach(path: str | Path) -> str:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return ""
-    except OSError as error:
-        return error.strerror or str(error)
+    except OSError as error:  # a link in a circle leads nowhere
+        return "" if error.errno == errno.ELOOP else error.strerror or str(error)
     return ""
+
+
+def is_there(path: str | Path) -> bool:
+    """Whether something is at a path, where a mistake would cost what lies there.
+
+    Raises:
+        FileError: the system does not say.
+
+    **Equivariance:** does not apply.
+    """
+    if why := out_of_reach(path):
+        raise FileError(
+            f"{str(path)!r} cannot be reached ({why}); check the path and its permissions"
+        )
+    return os.path.exists(path)
+
+
+def may_read(path: str | Path) -> bool:
+    """Whether this process may read a file or list a folder, whoever started it.
+
+    **Equivariance:** does not apply.
+    """
+    return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def make_folder(path: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 from pcequi.errors import PcequiError
 from pcequi.notices import is_said, say_compiling
 
-__all__ = ["one_thread", "safe_imports", "worker_map"]
+__all__ = ["one_thread", "safe_start", "worker_map"]
 
 # Windows waits for no more processes at once.
 _MOST = 61 if sys.platform == "win32" else 10_000
@@ -33,8 +33,7 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
     Args:
         workers: processes, at least 1.
         setup: called by each of several processes, with what is ``given``, before its first task.
-            It fits a pipe, 64 KB: what begins a process waits until that has read it, for ever
-            where it died.
+            It fits a pipe, 64 KB, see ``safe_start``.
 
     Raises:
         PcequiError: a worker died.
@@ -45,9 +44,9 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
         yield map
         return
     # Spawned, not forked: a fork would inherit the parent's threads' locks.
-    context, safe = get_context("spawn"), os.environ.get(_SAFE)
+    context = get_context("spawn")
     ending, end = context.Pipe(duplex=False)  # workers end where it can be read
-    with safe_imports():  # as what tracks its semaphores begins here
+    with safe_start() as safe:  # what tracks its semaphores begins here
         pool = ProcessPoolExecutor(
             min(workers, _MOST),
             mp_context=context,
@@ -57,7 +56,7 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
     with pool:
 
         def apply(*tasks):
-            with safe_imports():  # processes begin as tasks are handed in
+            with safe_start():  # processes begin as tasks are handed in
                 return pool.map(*tasks)
 
         try:
@@ -100,19 +99,37 @@ def _patience(pool: ProcessPoolExecutor, end: connection.Connection) -> Iterator
         timer.cancel()
 
 
+class _Start:
+    """How many threads are inside ``safe_start``, and what was before the first of them."""
+
+    lock, inside, before = threading.Lock(), 0, (None, [])
+
+
 @contextmanager
-def safe_imports() -> Iterator[None]:
-    """Pythons that begin inside the block import nothing from the working directory, where any
-    file may have the name of a module. (A worker takes its parent's path after that.)
+def safe_start() -> Iterator[str | None]:
+    """Pythons that this process spawns inside the block neither import from the working directory,
+    where any file may have the name of a module (a worker takes its parent's path after that), nor
+    are told the arguments of the command, which may be thousands of files: what they are told goes
+    through a pipe, and who spawns them waits until they have read it, for ever where one died.
+
+    Yields:
+        What the environment variable PYTHONSAFEPATH is outside.
 
     **Equivariance:** does not apply.
     """
-    before = os.environ.get(_SAFE)
-    os.environ[_SAFE] = "1"
+    with _Start.lock:
+        if not _Start.inside:
+            _Start.before = os.environ.get(_SAFE), sys.argv
+            os.environ[_SAFE], sys.argv = "1", sys.argv[:1]
+        _Start.inside += 1
     try:
-        yield
+        yield _Start.before[0]
     finally:
-        _set_safe(before)
+        with _Start.lock:
+            _Start.inside -= 1
+            if not _Start.inside:
+                safe, sys.argv = _Start.before
+                _set_safe(safe)
 
 
 def _set_safe(value: str | None) -> None:

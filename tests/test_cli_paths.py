@@ -13,9 +13,11 @@ import pytest
 from pcequi.cli import main
 from pcequi.datasets import roots
 from pcequi.errors import FileError
-from pcequi.files import expanded, out_of_reach
+from pcequi.files import expanded, is_there, out_of_reach
+from pcequi.networks import FOLDER
 from pcequi.training.splits import default_cache
 
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="other systems refuse other paths")
 # The system refuses it as it refuses what lies in a folder that may not be entered.
 LONG = "n" * 300
 SMALL = ["--network", "modelnet40-small", "--threads", 1]
@@ -59,6 +61,9 @@ def without_rights():
             os.setresuid(65534, 65534, 0)
         except OSError as error:  # such as a container that knows one user
             pytest.skip(f"needs another user ({error})")
+        if not os.access(FOLDER, os.R_OK, effective_ids=True):
+            os.setresuid(0, 0, 0)
+            pytest.skip("the code lies where other users may not read")
     try:
         yield
     finally:
@@ -91,6 +96,11 @@ def test_why_a_path_is_out_of_reach(tmp_path):
     for name in ("", "file", "gone", "file/below", "gone/below", "\0"):
         assert out_of_reach(tmp_path / name) == ""
     assert out_of_reach(tmp_path / LONG) == "File name too long"
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    assert out_of_reach(tmp_path / "circle") == ""
+    assert is_there(tmp_path / "file") and not is_there(tmp_path / "circle")
+    with pytest.raises(FileError, match=r"cannot be reached \(File name too long\)"):
+        is_there(tmp_path / LONG)
 
 
 def test_one_file_out_of_reach_does_not_stop_the_others(command):
@@ -232,6 +242,29 @@ def test_an_empty_path_is_not_the_working_directory(command, arguments, before):
     assert command(*arguments) == (1, "", f"Error: {told}\n")
     code, out, _ = command(*arguments, "--json")
     assert code == 1 and json.loads(out)["error"] == {"type": "ArgumentError", "message": told}
+
+
+def test_what_may_be_an_option_is_none_behind_two_dashes(command):
+    code, _, err = command("predict", *SMALL, "--", "--x=")
+    assert code == 1 and "`files` (='--x=' first) ends as no file" in err
+
+
+def test_an_error_where_standard_output_is_closed(command, monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    assert command("cache", "--cache", "")[::2] == (
+        1,
+        "Error: what follows `--cache` is empty (''); give a path or a value, or leave it out\n",
+    )
+
+
+def test_a_folder_that_does_not_say_what_lies_in_it_is_no_smaller_one(command):
+    for name in ("cup", "table"):
+        Path("parts", name).mkdir(parents=True)
+        for n in range(6):
+            Path("parts", name, f"{n}.xyz").write_text("0 0 0\n")
+    Path("parts", "lamp").symlink_to(f"/{LONG}/lamp")
+    code, _, err = command("precompute", "--data", "folder", "--root", "parts")
+    assert code == 1 and "parts/lamp' cannot be read (File name too long): allow it" in err
 
 
 def test_a_name_may_end_in_an_equals_sign(command):

@@ -2,12 +2,13 @@
 
 import multiprocessing
 import os
+import sys
 import time
 
 import pytest
 
 from pcequi import workers
-from pcequi.workers import worker_map
+from pcequi.workers import safe_start, worker_map
 
 
 def _linger(given):
@@ -58,6 +59,17 @@ def test_files_of_the_working_directory_are_no_modules(tmp_path, monkeypatch):
     with worker_map(2) as apply:
         assert list(apply(os.getenv, ["PYTHONSAFEPATH"] * 2)) == [before] * 2
     assert os.environ.get("PYTHONSAFEPATH") == before
+
+
+def test_what_is_set_as_workers_begin_is_reset_by_the_last_of_several_threads(monkeypatch):
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.setattr(sys, "argv", given := ["predict", "chair.xyz"])
+    first, second = safe_start(), safe_start()
+    assert first.__enter__() is None and second.__enter__() is None
+    first.__exit__(None, None, None)
+    assert os.environ["PYTHONSAFEPATH"] == "1" and sys.argv == ["predict"]
+    second.__exit__(None, None, None)
+    assert "PYTHONSAFEPATH" not in os.environ and sys.argv is given
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="cannot fork")

@@ -29,7 +29,7 @@ from pcequi.training.settings import FitSettings
 from pcequi.training.state import TrainingState
 from pcequi.training.step import BatchLoss, Totals, train_step
 from pcequi.training.threads import set_threads
-from pcequi.workers import safe_imports
+from pcequi.workers import safe_start
 
 __all__ = ["EXPLANATIONS", "MEMORY", "bench_figures", "memory_mib"]
 
@@ -313,7 +313,7 @@ def _raw(name, clouds, workers, count) -> float:
     ]
     of_each = {"initializer": _raw_start, "initargs": (name,)}
     with (
-        safe_imports(),
+        safe_start(),
         ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **of_each) as pool,
     ):
         list(pool.map(_raw_classes, jobs[:workers] * 2))  # all are up and warm

@@ -90,8 +90,11 @@ def _check_folder() -> None:
 def _check_arguments(arguments: Sequence[str]) -> None:
     """An empty argument, as of a variable that is not set: no option takes one, and as a path it
     would be the working directory."""
+    named = True
     for before, argument in zip(["pcequi", *arguments], arguments):
-        if argument == "" or re.fullmatch("--[^=]+=", argument):
+        if argument == "--":  # options end here
+            named = False
+        if argument == "" or (named and re.fullmatch("--[^=]+=", argument)):
             name = argument[:-1] or before
             raise ArgumentError(
                 f"what follows `{name}` is empty (''); give a path or a value, or leave it out"
@@ -152,6 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _drop_output() -> None:
     """What cannot be written is not tried again at the end, where Python would complain."""
+    if sys.stdout is None:
+        return
     try:
         sys.stdout.flush()
     except (OSError, ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -172,7 +173,9 @@ def show(*parts: Any) -> None:
     from rich.console import Console
 
     console = Console(emoji=False)
-    if not console.is_terminal:  # a table takes what it needs: its rows can be searched
+    if not (
+        sys.stdout and sys.stdout.isatty()
+    ):  # a table takes what it needs: its rows can be searched
         console = Console(width=100_000, emoji=False)
     for part in parts:
         console.print(part, highlight=False, soft_wrap=isinstance(part, str), markup=False)

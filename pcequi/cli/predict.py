@@ -21,7 +21,7 @@ from pcequi.cli.common import (
     terminable,
 )
 from pcequi.errors import ArgumentError, FileError, PcequiError
-from pcequi.files import expanded, out_of_reach
+from pcequi.files import expanded, may_read, out_of_reach
 
 # Endings of the files of a run that stand for it.
 _KEPT = (".safetensors", ".json")
@@ -286,7 +286,7 @@ def _within(given: Path) -> list[Path]:
     from pcequi.datasets.passed_over import passed_over_within
 
     folder = expanded(given)
-    if not (os.path.isdir(folder) and os.access(folder, os.R_OK)):
+    if not (os.path.isdir(folder) and may_read(folder)):
         return [given]
     found = usable_files(folder)
     if not found:

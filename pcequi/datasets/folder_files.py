@@ -34,6 +34,7 @@ _ALMOST = ("val", "valid", "validation", "training", "testing")
 _MADE = ("raw", "processed")
 # What macOS puts beside the folders that it packs.
 _APPLE = "__MACOSX"
+_REFUSED = "{!r} cannot be read ({}): allow it, or move it elsewhere"
 
 
 def split_files(
@@ -250,13 +251,16 @@ def all_files(
 
 
 def _entries(place: Path) -> list[Path]:
-    """What lies in a folder, sorted."""
+    """What lies in a folder, sorted; nothing is left out because the system does not say what it
+    is."""
     try:
-        return sorted(place.iterdir())
+        entries = sorted(place.iterdir())
     except OSError as error:
-        raise FileError(
-            f"{str(place)!r} cannot be read ({error.strerror}): allow it, or move it elsewhere"
-        ) from error
+        raise FileError(_REFUSED.format(str(place), error.strerror)) from error
+    for path in entries:
+        if why := out_of_reach(path):
+            raise FileError(_REFUSED.format(str(path), why))
+    return entries
 
 
 def _split_folders(place: Path, names: Iterable[str]) -> dict[str, str]:

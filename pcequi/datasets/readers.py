@@ -20,7 +20,7 @@ from pcequi.datasets.ply_headers import mend_ply
 from pcequi.datasets.ply_polygons import read_polygons
 from pcequi.datasets.text_clouds import read_text
 from pcequi.errors import DataError, FileError, check_count
-from pcequi.files import expanded, out_of_reach
+from pcequi.files import expanded, may_read, out_of_reach
 
 __all__ = ["ENDINGS", "READABLE", "read_points"]
 
@@ -144,7 +144,7 @@ def _check_place(path: Path) -> None:
         )
     if not os.path.exists(path):
         raise FileError(f"`path` (={str(path)!r}) does not exist: check the path")
-    if not os.access(path, os.R_OK):
+    if not may_read(path):
         raise FileError(
             f"`path` (={str(path)!r}) cannot be read (Permission denied): check its permissions"
         )

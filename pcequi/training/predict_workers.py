@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import shutil
 import signal
 import tempfile
 import threading
@@ -79,7 +81,8 @@ def _file_of(networks: bytes) -> Iterator[str]:
     """A file with them, as long as workers may begin: what they are handed has to be small."""
     with ExitStack() as end:
         try:
-            path = Path(end.enter_context(tempfile.TemporaryDirectory()), "networks")
+            end.callback(_remove, place := tempfile.mkdtemp(prefix="pcequi-"), os.getpid())
+            path = Path(place, "networks")
             path.write_bytes(networks)
         except OSError as error:
             raise FileError(
@@ -87,6 +90,11 @@ def _file_of(networks: bytes) -> Iterator[str]:
                 "a folder that has some, or take workers=1"
             ) from error
         yield str(path)
+
+
+def _remove(place: str, owner: int) -> None:
+    if os.getpid() == owner:  # not what was forked from it
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager
@@ -130,19 +138,24 @@ def _set_up(path: str, ask: Callable) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     set_threads(1)
     _HERE["ask"] = ask
+    try:  # faults are told with the first file: here they would pass for a crash
+        networks = Path(path).read_bytes()
+    except OSError as error:
+        _HERE["fault"] = f"workers cannot read the networks ({error}): run again, or take workers=1"
+        return
     try:
-        _HERE["networks"] = pickle.loads(Path(path).read_bytes())
-    except Exception as error:  # told with the first file: here it would pass for a crash
-        _HERE["fault"] = f"{type(error).__name__}: {error}"
+        _HERE["networks"] = pickle.loads(networks)
+    except Exception as error:
+        _HERE["fault"] = (
+            f"workers cannot load the network ({type(error).__name__}: {error}); define classes of "
+            "your own in a module that they can import, or take workers=1"
+        )
 
 
 def _answer(file: str | Path) -> tuple[dict, list]:
     """A worker's answer to a file, and the warnings that it met."""
     if "fault" in _HERE:
-        raise PcequiError(
-            f"workers cannot load the network ({_HERE['fault']}); define classes of your own in a "
-            "module that they can import, or take workers=1"
-        )
+        raise PcequiError(_HERE["fault"])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = _HERE["ask"](_HERE["networks"], file)

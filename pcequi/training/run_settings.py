@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Container
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from pcequi.errors import ArgumentError, FileError, check_count
-from pcequi.files import expanded
+from pcequi.files import expanded, is_there
 from pcequi.models.presets import check_preset
 from pcequi.training.files import read_json, run_folder
 from pcequi.training.protocols import parse_protocol
@@ -174,7 +173,7 @@ def resumed_settings(run: str | Path, settings: RunSettings, given: Container[st
 
     **Equivariance:** does not apply.
     """
-    if not os.path.exists(expanded(run) / "settings.json"):
+    if not is_there(expanded(run) / "settings.json"):
         return settings
     kept = load_run_settings(run)
 

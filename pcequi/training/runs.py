@@ -14,7 +14,7 @@ import torch
 
 from pcequi.datasets.folder_files import is_searched
 from pcequi.errors import ArgumentError, DataError, PcequiError
-from pcequi.files import expanded, locked, make_folder
+from pcequi.files import expanded, is_there, locked, make_folder
 from pcequi.models import GroupConvClassifier
 from pcequi.ranks import ALONE, Ranks
 from pcequi.training.checkpoints import save_checkpoint
@@ -104,7 +104,7 @@ def train_run(
     _check_place(folder, settings)
     _check_folder(folder, settings, resume, overwrite)
     overwrite = overwrite or not (resume or _has_begun(folder))
-    if resume and not quiet and not os.path.exists(folder / "settings.json"):
+    if resume and not quiet and not is_there(folder / "settings.json"):
         print(f"nothing to resume in {folder}: starting", file=sys.stderr)
     options = {"cache": cache, "workers": workers, "quiet": quiet, "ranks": ranks}
     with _alone(folder, ranks):
@@ -194,7 +194,7 @@ def _check_folder(folder: Path, settings: RunSettings, resume: bool, overwrite: 
         raise ArgumentError(
             "`resume` (=True) goes on with a run and `overwrite` (=True) throws it away; give one"
         )
-    if resume and os.path.exists(path):
+    if resume and is_there(path):
         kept, wanted = _flat(load_run_settings(folder)), _flat(settings)
         # The training clouds are compared; how their split is said may change.
         free = ("also", "test_list", "test_share")
@@ -215,7 +215,7 @@ def _check_folder(folder: Path, settings: RunSettings, resume: bool, overwrite: 
 def _has_begun(folder: Path) -> bool:
     """Whether there is anything to lose: a start that failed leaves settings alone."""
     made = ("state.safetensors", "metrics.jsonl", "model.safetensors", "report.json")
-    return any(os.path.exists(folder / name) for name in made)
+    return any(is_there(folder / name) for name in made)
 
 
 def _check_place(folder: Path, settings: RunSettings) -> None:

@@ -157,7 +157,7 @@ def test_a_file_out_of_reach_is_not_called_missing_or_damaged(tmp_path, monkeypa
         read_points(tmp_path / ("n" * 300) / "cloud.xyz")
     path = tmp_path / "cloud.xyz"
     path.write_text("1 2 3\n")
-    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("pcequi.datasets.readers.may_read", lambda path: False)
     with pytest.raises(FileError, match=r"cannot be read \(Permission denied\): check its perm"):
         read_points(path)
 

@@ -131,6 +131,13 @@ def test_where_nothing_can_be_written_it_is_said_what_to_set(homeless, monkeypat
 
 
 def test_without_a_home_no_folder_is_made_of_its_sign(homeless, monkeypatch):
+    import numba
+
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert not compiled._is_kept(os.path.dirname(compiled.__file__))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    code = os.path.dirname(compiled.__file__)
+    monkeypatch.setattr(numba, "njit", lambda cache: lambda function: function)
+    assert not compiled._is_kept(code)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache/mine")
+    assert compiled._is_kept(code)

@@ -156,7 +156,7 @@ def test_the_example_of_the_documentation_works_as_it_stands(tmp_path):
     assert centring in block
     (tmp_path / "test_spread.py").write_text(block)
     (tmp_path / "test_raw.py").write_text(block.replace(centring, ""))
-    command = [sys.executable, "-m", "pytest", "-q", "-rpf"]
+    command = [sys.executable, "-m", "pytest", "-q", "-rpf", "--color=no"]
     command += ["-p", "no:cacheprovider", "-p", "no:dash"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     words = done.stdout + done.stderr

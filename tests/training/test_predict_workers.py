@@ -99,10 +99,11 @@ def test_a_worker_that_dies_takes_no_finished_answer_along(checkpoint, files):
     assert [one["file"] for one in found] == [str(file) for file in files[: len(found)]]
 
 
-@pytest.mark.skipif(not shutil.which("false"), reason="no program that fails at once")
-def test_workers_that_die_as_they_begin_are_not_waited_for(checkpoint, files):
+@pytest.mark.skipif(os.name != "posix", reason="no program that fails at once")
+def test_workers_that_die_as_they_begin_are_not_waited_for(checkpoint, files, monkeypatch):
     """What a process is told as it begins stays in the pipe where it never reads."""
     resource_tracker.ensure_running()
+    monkeypatch.setattr(sys, "argv", ["predict", *["a file" * 100] * 1000])
     big = replace(checkpoint, extra=checkpoint.extra | {"ballast": "x" * 1_000_000})
     multiprocessing.set_executable(shutil.which("false"))
     try:
@@ -112,11 +113,33 @@ def test_workers_that_die_as_they_begin_are_not_waited_for(checkpoint, files):
         multiprocessing.set_executable(sys.executable)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="cannot fork")
+def test_a_fork_leaves_the_networks_where_they_are():
+    with predict_workers._file_of(b"weights") as path:
+        if not (child := os.fork()):
+            try:
+                predict_workers._remove(os.path.dirname(path), os.getppid())
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        with open(path, "rb") as file:
+            assert file.read() == b"weights"
+    assert not os.path.exists(os.path.dirname(path))
+
+
+def test_networks_that_are_gone_are_said_to_be(monkeypatch, tmp_path):
+    monkeypatch.setattr(signal, "signal", lambda *given: None)
+    monkeypatch.setattr(predict_workers, "_HERE", {})
+    predict_workers._set_up(str(tmp_path / "networks"), print)
+    with pytest.raises(PcequiError, match="workers cannot read the networks .*take workers=1"):
+        predict_workers._answer("chair.xyz")
+
+
 def test_without_room_for_temporary_files_it_is_said(checkpoint, files, monkeypatch):
     def full(*given, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(predict_workers.tempfile, "TemporaryDirectory", full)
+    monkeypatch.setattr(predict_workers.tempfile, "mkdtemp", full)
     with pytest.raises(FileError, match="set TMPDIR to a folder that has some, or take workers=1"):
         predict_files(checkpoint, files, workers=2)
 

@@ -63,7 +63,8 @@ def _is_kept(folder: str) -> bool:
 
     beside = os.path.join(folder, "__pycache__")
     beside = os.access(beside if os.path.isdir(beside) else folder, os.W_OK)
-    home = os.path.isabs(os.path.expanduser("~"))  # else numba makes a folder named "~"
+    # Else numba makes a folder named "~".
+    home = os.path.isabs(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~"))
     if not (numba.config.CACHE_DIR or beside or home):
         return False
     try:
