@@ -18,6 +18,7 @@ except ImportError:  # Windows: work may be done twice there, never wrongly
 
 __all__ = [
     "FULL",
+    "check_reach",
     "expanded",
     "is_there",
     "locked",
@@ -77,6 +78,21 @@ def out_of_reach(path: str | Path) -> str:
     return ""
 
 
+def check_reach(path: str | Path, name: str = "path") -> None:
+    """Whether the system says what is at a path, of an argument that goes by ``name``.
+
+    Raises:
+        FileError: it does not.
+
+    **Equivariance:** does not apply.
+    """
+    if why := out_of_reach(path):
+        raise FileError(
+            f"`{name}` (={str(path)!r}) cannot be reached ({why}): check the path and its "
+            "permissions"
+        )
+
+
 def is_there(path: str | Path) -> bool:
     """Whether something is at a path, where a mistake would cost what lies there.
 
@@ -85,10 +101,7 @@ def is_there(path: str | Path) -> bool:
 
     **Equivariance:** does not apply.
     """
-    if why := out_of_reach(path):
-        raise FileError(
-            f"{str(path)!r} cannot be reached ({why}); check the path and its permissions"
-        )
+    check_reach(path)
     return os.path.exists(path)
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from pcequi.errors import ArgumentError
-from pcequi.files import expanded, out_of_reach
+from pcequi.files import check_reach, expanded
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")
@@ -133,11 +133,7 @@ def check_place(option: str, file: Path | None) -> None:
     if file is None:
         return
     place = expanded(file).absolute()
-    if why := out_of_reach(place):
-        raise ArgumentError(
-            f"`--{option}` (={str(file)!r}) cannot be reached ({why}); check the path and its "
-            "permissions, or give another file"
-        )
+    check_reach(place, f"--{option}")
     # A device or a pipe would be replaced by a file.
     special = os.path.exists(place) and not os.path.isfile(place)
     if not os.path.isdir(place.parent) or special or str(file) == "-":
@@ -173,9 +169,7 @@ def show(*parts: Any) -> None:
     from rich.console import Console
 
     console = Console(emoji=False)
-    if not (
-        sys.stdout and sys.stdout.isatty()
-    ):  # a table takes what it needs: its rows can be searched
+    if not (sys.stdout and sys.stdout.isatty()):  # rows are whole, to be searched
         console = Console(width=100_000, emoji=False)
     for part in parts:
         console.print(part, highlight=False, soft_wrap=isinstance(part, str), markup=False)

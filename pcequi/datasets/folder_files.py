@@ -12,7 +12,7 @@ import numpy as np
 
 from pcequi.datasets.readers import ENDINGS
 from pcequi.errors import ArgumentError, DataError, FileError, check_count
-from pcequi.files import expanded, out_of_reach
+from pcequi.files import check_reach, expanded, out_of_reach
 
 __all__ = [
     "SPLITS",
@@ -103,11 +103,7 @@ def find_files(folder: Path, least: int = 2) -> list[tuple[Path, str, str]]:
 
     **Equivariance:** does not apply: no file is opened.
     """
-    if why := out_of_reach(folder):
-        raise FileError(
-            f"`folder` (={str(folder)!r}) cannot be reached ({why}): check the path and its "
-            "permissions"
-        )
+    check_reach(folder, "folder")
     if not os.path.isdir(folder):
         raise FileError(
             f"`folder` (={str(folder)!r}) is no folder: give one whose sub-folders are the classes"

@@ -20,7 +20,7 @@ from pcequi.datasets.ply_headers import mend_ply
 from pcequi.datasets.ply_polygons import read_polygons
 from pcequi.datasets.text_clouds import read_text
 from pcequi.errors import DataError, FileError, check_count
-from pcequi.files import expanded, may_read, out_of_reach
+from pcequi.files import check_reach, expanded, may_read
 
 __all__ = ["ENDINGS", "READABLE", "read_points"]
 
@@ -138,10 +138,7 @@ def read_points(
 
 def _check_place(path: Path) -> None:
     """Whether a file is there that may be read, and comes to an end."""
-    if why := out_of_reach(path):
-        raise FileError(
-            f"`path` (={str(path)!r}) cannot be reached ({why}): check the path and its permissions"
-        )
+    check_reach(path)
     if not os.path.exists(path):
         raise FileError(f"`path` (={str(path)!r}) does not exist: check the path")
     if not may_read(path):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pcequi.errors import ArgumentError, FileError
-from pcequi.files import expanded, out_of_reach
+from pcequi.files import check_reach, expanded
 from pcequi.graph_store import GraphStore
 
 __all__ = ["CachedGraphs", "cached_graphs", "remove_graphs"]
@@ -56,11 +56,7 @@ def cached_graphs(cache: str | Path) -> list[CachedGraphs]:
     **Equivariance:** does not apply.
     """
     cache, found = expanded(cache), []
-    if why := out_of_reach(cache):
-        raise FileError(
-            f"`cache` (={str(cache)!r}) cannot be reached ({why}); check the path and its "
-            "permissions"
-        )
+    check_reach(cache, "cache")
     for folder in sorted(cache.iterdir()) if os.path.isdir(cache) else []:
         if not _is_ours(folder):
             continue

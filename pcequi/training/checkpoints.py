@@ -15,7 +15,7 @@ from torch import nn
 
 from pcequi import __version__
 from pcequi.errors import ArgumentError, FileError, PcequiError
-from pcequi.files import expanded, make_folder, out_of_reach, sha256_of
+from pcequi.files import check_reach, expanded, make_folder, sha256_of
 from pcequi.models import GroupConvClassifier
 from pcequi.models.classifier import check_head
 from pcequi.models.weights import check_own_weights, check_weights
@@ -113,10 +113,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "which keeps the names of the classes too"
         )
     nothing = not os.path.exists(about) and not os.path.exists(weights)
-    if nothing and (why := out_of_reach(about)):
-        raise FileError(
-            f"`path` (={str(path)!r}) cannot be reached ({why}): check the path and its permissions"
-        )
+    if nothing:
+        check_reach(about)
     if nothing and os.path.exists(folder / "state.safetensors"):
         raise FileError(
             f"`path` (={str(path)!r}) is a run that has not ended; end it with `pcequi train "

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from pcequi.errors import DataError, FileError
-from pcequi.files import expanded, sha256_of
+from pcequi.files import expanded, is_there, sha256_of
 from pcequi.training.files import read_json, run_folder, write_json
 from pcequi.training.splits import Split
 
@@ -47,7 +47,7 @@ def check_data(
     path = folder / "data.json"
     now = {"classes": list(train.classes), "clouds": len(train), "digest": _digest_of_all(train)}
     place = _place(folder)
-    if resume and os.path.exists(path):
+    if resume and is_there(path):
         kept = read_json(path, _DELETE)
         changed = [key for key in now if kept.get(key) != now[key]]
         if changed:

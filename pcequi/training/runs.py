@@ -127,7 +127,7 @@ def _train_run(settings, folder, resume, overwrite, device, on_epoch, options) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GroupConvClassifier.from_preset(settings.preset, len(train.classes))
-    if settings.start and not (resume and os.path.exists(folder / "state.safetensors")):
+    if settings.start and not (resume and is_there(folder / "state.safetensors")):
         start_from(model, train.classes, settings.start)
     number = _begin(folder, settings, train, rows, resume, overwrite, options)
     versions = TrainVersions(train, model.levels, settings, number, **options)

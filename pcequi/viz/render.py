@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from pcequi.errors import ArgumentError, FileError, MissingPackageError, PcequiError, check_count
-from pcequi.files import expanded, out_of_reach, write_bytes
+from pcequi.files import check_reach, expanded, write_bytes
 from pcequi.viz import worker
 from pcequi.viz.annotate import annotate
 from pcequi.viz.scene import Scene, check_up
@@ -238,8 +238,7 @@ def check_picture_path(path: str | Path) -> Path:
         )
     if path.suffix.lower() not in ENDINGS:
         raise ArgumentError(f"`path` (={str(path)!r}) must end in {' or '.join(ENDINGS)}")
-    if why := out_of_reach(path):
-        raise FileError(f"`path` (={str(path)!r}) cannot be reached ({why}): choose another place")
+    check_reach(path)
     if not os.path.isdir(path.parent):
         raise FileError(f"`path` (={str(path)!r}): its folder does not exist; make it first")
     if not os.access(path if os.path.exists(path) else path.parent, os.W_OK):
