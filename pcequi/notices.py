@@ -7,7 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["compiling_is_said", "is_said", "say_compiling"]
+__all__ = ["OF_PYG", "compiling_is_said", "is_said", "say_compiling"]
+
+#: Of torch 2.14, wherever PyG 2.8 is imported, which scripts two functions of its own: for its
+#: makers. Commands and workers leave it out.
+OF_PYG = "`torch.jit.script` is deprecated"
 
 _LOG = logging.getLogger("pcequi.ops.compiled")
 

@@ -14,7 +14,7 @@ from multiprocessing import connection, current_process, get_context, parent_pro
 import torch
 
 from pcequi.errors import PcequiError
-from pcequi.notices import is_said, say_compiling
+from pcequi.notices import OF_PYG, is_said, say_compiling
 
 __all__ = ["one_thread", "safe_start", "worker_map"]
 
@@ -102,7 +102,7 @@ def _patience(pool: ProcessPoolExecutor, end: connection.Connection) -> Iterator
 class _Start:
     """How many threads are inside ``safe_start``, and what was before the first of them."""
 
-    lock, inside, before = threading.Lock(), 0, (None, [])
+    lock, inside, before = threading.Lock(), 0, (None, [], [])
 
 
 @contextmanager
@@ -110,7 +110,8 @@ def safe_start() -> Iterator[str | None]:
     """Pythons that this process spawns inside the block neither import from the working directory,
     where any file may have the name of a module (a worker takes its parent's path after that), nor
     are told the arguments of the command, which may be thousands of files: what they are told goes
-    through a pipe, and who spawns them waits until they have read it, for ever where one died.
+    through a pipe, and who spawns them waits until they have read it, for ever where one died. Nor
+    do they say once more what importing PyG says.
 
     Yields:
         What the environment variable PYTHONSAFEPATH is outside.
@@ -119,8 +120,9 @@ def safe_start() -> Iterator[str | None]:
     """
     with _Start.lock:
         if not _Start.inside:
-            _Start.before = os.environ.get(_SAFE), sys.argv
+            _Start.before = os.environ.get(_SAFE), sys.argv, sys.warnoptions
             os.environ[_SAFE], sys.argv = "1", sys.argv[:1]
+            sys.warnoptions = [*sys.warnoptions, f"ignore:{OF_PYG}"]  # their options
         _Start.inside += 1
     try:
         yield _Start.before[0]
@@ -128,7 +130,7 @@ def safe_start() -> Iterator[str | None]:
         with _Start.lock:
             _Start.inside -= 1
             if not _Start.inside:
-                safe, sys.argv = _Start.before
+                safe, sys.argv, sys.warnoptions = _Start.before
                 _set_safe(safe)
 
 

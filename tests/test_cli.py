@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -378,6 +379,17 @@ def test_a_warning_that_cannot_be_said_ends_nothing(monkeypatch, recwarn):
 
     monkeypatch.setattr(cli.typer, "echo", full)
     cli._warn(UserWarning("few points"))
+
+
+def test_what_importing_pyg_says_is_left_out(run, monkeypatch):
+    def warn(*args, **options):
+        warnings.warn("`torch.jit.script` is deprecated. Please switch", FutureWarning)
+        warnings.warn("few points", FutureWarning)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pcequi.check.equivariance_figures", warn)
+    code, out, err = run("check", "--json", "--threads", 1)
+    assert "Warning: few points" in err and "torch.jit" not in err
 
 
 def test_ctrl_c_is_answered(run, monkeypatch):

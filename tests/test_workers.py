@@ -4,10 +4,12 @@ import multiprocessing
 import os
 import sys
 import time
+import warnings
 
 import pytest
 
 from pcequi import workers
+from pcequi.notices import OF_PYG
 from pcequi.workers import safe_start, worker_map
 
 
@@ -64,12 +66,22 @@ def test_files_of_the_working_directory_are_no_modules(tmp_path, monkeypatch):
 def test_what_is_set_as_workers_begin_is_reset_by_the_last_of_several_threads(monkeypatch):
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
     monkeypatch.setattr(sys, "argv", given := ["predict", "chair.xyz"])
+    monkeypatch.setattr(sys, "warnoptions", options := ["default"])
     first, second = safe_start(), safe_start()
     assert first.__enter__() is None and second.__enter__() is None
     first.__exit__(None, None, None)
     assert os.environ["PYTHONSAFEPATH"] == "1" and sys.argv == ["predict"]
     second.__exit__(None, None, None)
     assert "PYTHONSAFEPATH" not in os.environ and sys.argv is given
+    assert sys.warnoptions is options
+
+
+def test_workers_do_not_repeat_what_importing_pyg_says(monkeypatch, capfd):
+    monkeypatch.setattr(sys, "warnoptions", [])
+    with worker_map(2) as apply:
+        list(apply(warnings.warn, [f"{OF_PYG}. Please switch", "few points"], [FutureWarning] * 2))
+    said = capfd.readouterr().err
+    assert "few points" in said and OF_PYG not in said
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="cannot fork")

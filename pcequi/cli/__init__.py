@@ -26,7 +26,7 @@ from pcequi.cli.train import train
 from pcequi.cli.view import view
 from pcequi.errors import ArgumentError, FileError, PcequiError
 from pcequi.files import FULL
-from pcequi.notices import compiling_is_said
+from pcequi.notices import OF_PYG, compiling_is_said
 
 __all__ = ["app", "main"]
 
@@ -57,6 +57,7 @@ def _guarded(command: Callable) -> Callable:
             _check_folder()
             with warnings.catch_warnings(), compiling_is_said():
                 warnings.showwarning = _warn
+                warnings.filterwarnings("ignore", re.escape(OF_PYG))
                 return command(*args, **options)
         except KeyboardInterrupt:
             after = _AFTER.get(command.__name__)

@@ -28,7 +28,7 @@ SHAPE_CLASSES = sorted(name for name in _GENERATORS if not name.startswith("coil
 
 # Raised when a generator changes, so that a processed file of the old one is
 # made again instead of read.
-_VERSION = 1
+_VERSION = 2
 
 
 def make_shape(name: str, rng: np.random.Generator) -> Part:

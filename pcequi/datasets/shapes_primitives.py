@@ -134,13 +134,13 @@ def tube(
         radius = np.concatenate([[0.0], radius, [0.0]])
         tangent = np.concatenate([tangent[:1], tangent, tangent[-1:]])
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
-    # The reference is the direction that the path uses least: it is never
-    # parallel to a tangent of the planar and helical paths used here.
-    reference = np.linalg.svd(tangent, full_matrices=True)[2][2]
+    # The axis that the path uses least, which no tangent of the straight, planar and helical paths
+    # used here is parallel to; the first of those that rounding tells apart.
+    reference = np.eye(3)[np.square(tangent).sum(0).round(9).argmin()]
     side = np.cross(tangent, reference)
     side /= np.linalg.norm(side, axis=1, keepdims=True)
     up = np.cross(tangent, side)
-    angle = 2 * np.pi * np.arange(segments) / segments
+    angle = 2 * np.pi * (np.arange(segments) + 0.5) / segments  # a square stands on a side
     around = np.cos(angle)[:, None] * side[:, None] + np.sin(angle)[:, None] * up[:, None]
     rings = path[:, None] + radius[:, None, None] * around
     return rings.reshape(-1, 3), _rings(rings, closed)

@@ -122,6 +122,8 @@ def main(folder):
     graph_store.CHUNK = 2
     # As in the tests: whatever warns does so where users see it.
     warnings.simplefilter("error")
+    of_pyg = "Failing to pass a value to the 'type_params' parameter"
+    warnings.filterwarnings("ignore", of_pyg, DeprecationWarning)
     with launched("cpu", timeout=60) as (ranks, device):
         store, found = built(folder / "graphs", ranks)
         found["place"] = (ranks.rank, ranks.size, str(device))
