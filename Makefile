@@ -13,7 +13,7 @@ USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	$$python -c '$(USABLE)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help setup test test-slow test-faults fuzz audit test-oldest test-browser lint format check bench demo demo-quick docs clean distclean
+.PHONY: help setup test test-slow test-faults fuzz audit test-oldest test-newest test-browser lint format check bench demo demo-quick docs clean distclean
 
 help:
 	@echo "make setup       make .venv with torch, PyG, Open3D and torch-cluster"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-faults kills processes, damages files, fills disks (fuzz: many broken files)"
 	@echo "make audit       are bad, too old or unlocked versions installed?"
 	@echo "make test-oldest the core of the tests with the oldest packages allowed"
+	@echo "make test-newest the tests with the newest packages, by any Python: PYTHON=python3.13"
 	@echo "make test-browser installs Chromium and Xvfb; opens a report and the window of view in them"
 	@echo "make check       measure the equivariance of the default network"
 	@echo "make bench       how fast is this machine?"
@@ -65,6 +66,9 @@ audit: $(STAMP)
 test-oldest: $(STAMP)
 	$(VENV)/bin/python tools/oldest.py
 
+test-newest:
+	$(PYTHON) tools/newest.py
+
 test-browser: $(STAMP)
 	@$(PYTHON) tools/setup_browser.py
 	$(PYTEST) -m browser tests/report
@@ -104,4 +108,4 @@ clean:
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) .venv-audit .venv-fuzz .venv-oldest
+	rm -rf $(VENV) .venv-audit .venv-fuzz .venv-oldest .venv-newest

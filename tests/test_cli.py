@@ -383,8 +383,10 @@ def test_a_warning_that_cannot_be_said_ends_nothing(monkeypatch, recwarn):
 
 def test_what_importing_pyg_says_is_left_out(run, monkeypatch):
     def warn(*args, **options):
-        warnings.warn("`torch.jit.script` is deprecated. Please switch", FutureWarning)
-        warnings.warn("few points", FutureWarning)
+        warnings.warn(
+            "`torch.jit.script` is deprecated. Please switch", FutureWarning, stacklevel=2
+        )
+        warnings.warn("few points", FutureWarning, stacklevel=2)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pcequi.check.equivariance_figures", warn)
