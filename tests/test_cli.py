@@ -383,6 +383,7 @@ def test_a_warning_that_cannot_be_said_ends_nothing(monkeypatch, recwarn):
 
 def test_what_importing_pyg_says_is_left_out(run, monkeypatch):
     def warn(*args, **options):
+        warnings.filterwarnings("default", "few")  # an error in the tests
         warnings.warn(
             "`torch.jit.script` is deprecated. Please switch", FutureWarning, stacklevel=2
         )
