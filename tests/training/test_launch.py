@@ -16,6 +16,7 @@ import torch
 
 from pcequi import graph_store
 from pcequi.errors import ArgumentError, FileError, MissingPackageError
+from pcequi.notices import OF_PYG
 from pcequi.ranks import ALONE, Ranks, granted_cores, local_cores
 from pcequi.training import FitSettings, fit
 from pcequi.training.launch import launched
@@ -44,7 +45,8 @@ def launch(script, *arguments, processes=2, **env):
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
          str(processes), script, *arguments],
         capture_output=True, text=True, timeout=240,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"} | env,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
+                          "PYTHONWARNINGS": f"ignore:{OF_PYG}"} | env,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done

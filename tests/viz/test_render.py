@@ -122,7 +122,9 @@ def test_code_of_the_folder_with_the_scans_is_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("random", "open3d", "numpy"):
         (tmp_path / f"{name}.py").write_text("open('RAN', 'w')")
-    rendering._run_worker(["draw", tmp_path / "none.npz", tmp_path, 64, 1], dict(os.environ), 60)
+    draw = ["draw", tmp_path / "none.npz", tmp_path, 64, 1]
+    with contextlib.suppress(MissingPackageError):  # it looks for Open3D
+        rendering._run_worker(draw, dict(os.environ), 60)
     assert not (tmp_path / "RAN").exists()
 
 
