@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from pcequi.networks import network_names
 from pcequi.training import RunSettings
@@ -160,3 +161,23 @@ def test_orders_keep_what_others_found_until_a_network_has_other_weights(
     assert [one["commit"] for one in same[0]] == ["new", "old", "old"]
     other = orders.with_others([row("a", "9", commit="new")], [{"networks": ["a", "b"]}])
     assert names(other) == (["a", "b", "c"], [["a", "b"], ["b", "c"]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ablation", "few_shapes"])
+def test_a_study_runs_in_short_and_keeps_what_is_published(
+    name, script, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.syspath_prepend(str(BENCHMARKS / "claims"))
+    monkeypatch.setattr(sys, "argv", [name, "--quick", "--cache", str(tmp_path)])
+    threads = torch.get_num_threads()
+    found = script(name)
+    monkeypatch.setattr(found, "write", lambda *given: pytest.fail("it writes results"))
+    try:
+        found.main()
+    finally:
+        torch.set_num_threads(threads)
+        for module in ("results", "study"):
+            sys.modules.pop(module, None)
+    head = "| --- |"
+    assert head in capsys.readouterr().out

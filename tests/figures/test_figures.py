@@ -343,6 +343,13 @@ def test_every_line_of_the_tables_is_looked_at():
     assert not missing
 
 
+@pytest.mark.parametrize(
+    ("name", "page"), [("ablation", "decisions.md"), ("few-shapes", "own-data.md")]
+)
+def test_a_page_has_the_table_of_a_benchmark(name, page):
+    assert "\n\n" + "\n".join(result(name)["table"]) + "\n\n" in (ROOT / "docs" / page).read_text()
+
+
 @pytest.mark.parametrize("name", network_names())
 def test_a_card_has_the_accuracy_of_the_weights_in_the_package(name):
     card, run = network_card(name), NETWORKS[name]
