@@ -12,7 +12,6 @@ has what is finished.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
-from common import write
+from common import put_table, write
 
 sys.path.insert(0, str(Path(__file__).parent / "claims"))
 import results
@@ -36,6 +35,7 @@ from pcequi.training.settings import FitSettings
 from pcequi.training.splits import Split, load_split
 
 PAGE = Path(__file__).parents[1] / "docs" / "decisions.md"
+MARK = "python benchmarks/ablation.py --source FILE --seeds 0 1\n```\n"
 CHANNELS = preset("default")["channels"]
 SETTINGS = FitSettings(epochs=10, lr=2e-3, mixup=0.3)  # but for the epochs as whole trainings are
 
@@ -270,16 +270,7 @@ def finish(args, rows: tuple[Row, ...], found: dict, train: Split, test: Split) 
         "ablation",
         {"data": of, "times": results.TIMES, "seeds": args.seeds, "rows": figures, "table": table},
     )
-    put_on_page(table)
-
-
-def put_on_page(table: list[str]) -> None:
-    """Replace the table of the section that names this command."""
-    mark = "python benchmarks/ablation.py --source FILE --seeds 0 1\n```\n"
-    before, found, after = PAGE.read_text().partition(mark)
-    if found:
-        rest = re.sub(r"\A\s*(\|.*\n)*\s*", "", after)
-        PAGE.write_text(before + found + "\n" + "\n".join(table) + "\n\n" + rest)
+    put_table(PAGE, MARK, table)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -88,3 +89,11 @@ def write(name: str, figures: dict) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"circumstances": circumstances(), **figures}, indent=1) + "\n")
     return path
+
+
+def put_table(page: Path, mark: str, table: list[str]) -> None:
+    """Replace the table behind ``mark``, the block with its command, on a page that has it."""
+    before, found, after = page.read_text().partition(mark)
+    if found:
+        rest = re.sub(r"\A\s*(\|.*\n)*\s*", "", after)
+        page.write_text(before + found + "\n" + "\n".join(table) + "\n\n" + rest)

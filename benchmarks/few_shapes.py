@@ -12,13 +12,12 @@ the table in ``docs/own-data.md``. Graphs and finished trainings are kept under 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
-from common import write
+from common import put_table, write
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent / "claims"))
@@ -210,10 +209,7 @@ def finish(args, found: dict, seen: int) -> None:
         return
     of = f"ModelNet40's training split: {CLASSES} of 20 classes a draw, {seen} shapes of 20 others"
     write("few-shapes", {"data": of, "rows": figures, "table": table})
-    before, mark, after = PAGE.read_text().partition(MARK)
-    if mark:
-        rest = re.sub(r"\A\s*(\|.*\n)*\s*", "", after)
-        PAGE.write_text(before + mark + "\n" + "\n".join(table) + "\n\n" + rest)
+    put_table(PAGE, MARK, table)
 
 
 if __name__ == "__main__":
