@@ -14,6 +14,7 @@ from multiprocessing import connection, current_process, get_context, parent_pro
 import torch
 
 from pcequi.errors import PcequiError
+from pcequi.interrupts import leave_interrupts, uninterrupted
 from pcequi.notices import OF_PYG, is_said, say_compiling
 
 __all__ = ["one_thread", "safe_start", "worker_map"]
@@ -36,7 +37,7 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
             It fits a pipe, 64 KB, see ``safe_start``.
 
     Raises:
-        PcequiError: a worker died.
+        PcequiError: a worker died, or could not begin.
 
     **Equivariance:** does not apply.
     """
@@ -56,16 +57,24 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
     with pool:
 
         def apply(*tasks):
-            with safe_start():  # processes begin as tasks are handed in
-                return pool.map(*tasks)
+            # Processes begin as tasks are handed in, and would complain about Ctrl-C at length.
+            with uninterrupted(), safe_start():
+                try:
+                    return pool.map(*tasks)
+                except OSError as error:  # there is no room for one, or one died as others began
+                    raise BrokenProcessPool(str(error)) from error
 
         try:
             yield apply
         except BrokenProcessPool as error:
+            with _patience(pool, end):  # one may have begun since
+                pool.shutdown(cancel_futures=True)
+            none = isinstance(error.__cause__, OSError)
+            began = f" or did not begin ({error})" if none else ""
             raise PcequiError(
-                "a worker process died. Out of memory? Run again with fewer `workers`; what is "
-                "finished is kept. In a script of your own, which workers import, what starts them "
-                'must stand below `if __name__ == "__main__":`; or take `workers=1`'
+                f"a worker process died{began}. Out of memory? Run again with fewer `workers`; "
+                "what is finished is kept. In a script of your own, which workers import, what "
+                'starts them must stand below `if __name__ == "__main__":`; or take `workers=1`'
             ) from error
         except Exception:  # leaving waits for tasks, so for no more than have begun or are next
             pool.shutdown(cancel_futures=True)
@@ -95,6 +104,9 @@ def _patience(pool: ProcessPoolExecutor, end: connection.Connection) -> Iterator
             timer.start()
     try:
         yield
+    except BaseException:  # nobody waits for these seconds either
+        give_up()
+        raise
     finally:
         timer.cancel()
 
@@ -163,6 +175,7 @@ def _begin(
     given: tuple,
 ) -> None:
     _end_with_parent(ending)
+    leave_interrupts()
     _set_safe(safe)
     if said and current_process().name.endswith("-1"):  # all compile the same
         say_compiling()

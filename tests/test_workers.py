@@ -1,14 +1,19 @@
 """Worker processes: what becomes of tasks that nobody wants any more."""
 
+import errno
 import multiprocessing
 import os
+import signal
+import subprocess
 import sys
 import time
 import warnings
+from multiprocessing import resource_tracker, util
 
 import pytest
 
 from pcequi import workers
+from pcequi.errors import PcequiError
 from pcequi.notices import OF_PYG
 from pcequi.workers import safe_start, worker_map
 
@@ -82,6 +87,81 @@ def test_workers_do_not_repeat_what_importing_pyg_says(monkeypatch, capfd):
         list(apply(warnings.warn, [f"{OF_PYG}. Please switch", "few points"], [FutureWarning] * 2))
     said = capfd.readouterr().err
     assert "few points" in said and OF_PYG not in said
+
+
+def test_a_second_interrupt_gives_up_at_once(monkeypatch):
+    monkeypatch.setattr(workers, "_GRACE", 600.0)
+    ending, end = multiprocessing.Pipe(duplex=False)
+    with pytest.raises(KeyboardInterrupt), workers._patience(object(), end):
+        assert not ending.poll()
+        raise KeyboardInterrupt
+    assert ending.poll()
+
+
+INTERRUPTED = """
+import time
+
+from pcequi.workers import worker_map
+
+if __name__ == "__main__":
+    try:
+        with worker_map(2) as apply:
+            list(apply(time.sleep, [0.1] * 1000))
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@pytest.mark.parametrize("wait", [0.0, pytest.param(4.0, marks=pytest.mark.slow)])
+def test_an_interrupt_of_all_processes_is_the_first_ones(wait, tmp_path):
+    """Those that are still beginning say nothing, and those that work go on to the end of it."""
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    process = subprocess.Popen(
+        [sys.executable, "interrupted.py"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Who is started in the background is deaf to it, and so are the children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    children, end = f"/proc/{process.pid}/task/{process.pid}/children", time.monotonic() + 60
+    while time.monotonic() < end and process.poll() is None:
+        with open(children) as file:
+            if len(file.read().split()) >= 2:  # what tracks semaphores is one
+                break
+        time.sleep(0.02)
+    time.sleep(wait)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=60) == ("interrupted\n", "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes begin in another way")
+@pytest.mark.parametrize("fault", ["died", "full"])
+def test_a_worker_that_cannot_begin_is_told_as_one_that_died(fault, monkeypatch):
+    """There may be no room for the second one; or the first died meanwhile, and Python has put
+    away what the second was to be given."""
+    begun = []
+
+    def spawn(*given):
+        begun.append(given)
+        if len(begun) == 2:
+            if fault == "full":
+                raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+            raise OSError("handle is closed")
+        return usual(*given)
+
+    resource_tracker.ensure_running()  # which is spawned as well
+    monkeypatch.setattr(workers, "_GRACE", 0.1)
+    usual = util.spawnv_passfds
+    monkeypatch.setattr(util, "spawnv_passfds", spawn)
+    before = set(multiprocessing.active_children())
+    with pytest.raises(PcequiError, match="died or did not begin .*fewer `workers`"):
+        with worker_map(3) as apply:
+            list(apply(time.sleep, [600.0] * 5))
+    assert len(begun) == 2 and set(multiprocessing.active_children()) <= before
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="cannot fork")

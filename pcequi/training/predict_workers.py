@@ -6,9 +6,7 @@ import copy
 import os
 import pickle
 import shutil
-import signal
 import tempfile
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +19,6 @@ from pcequi.workers import worker_map
 
 __all__ = ["packed", "shared_answers"]
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
 _HERE: dict = {}  # of a worker process: its networks, or why it has none
 
 
@@ -68,9 +65,7 @@ def shared_answers(
     **Equivariance:** as the networks.
     """
     with _file_of(networks) as path, worker_map(workers, _set_up, path, ask) as apply:
-        with _uninterrupted():  # inherited: processes that are only beginning would complain
-            answers = apply(_answer, files)
-        for result, told in answers:
+        for result, told in apply(_answer, files):
             for text, category in told:
                 warnings.warn(text, category, stacklevel=2)
             yield result
@@ -97,45 +92,7 @@ def _remove(place: str, owner: int) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C and the like wait, where the system can make them.
-
-    Blocking them is what processes inherit that begin here. It is not enough for this one:
-    the system hands a signal to any thread that does not block it, NumPy's for one, and Python
-    then interrupts the main thread all the same. So they are noted, and come in the end.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    handlers, noted = {}, {}
-    if threading.current_thread() is threading.main_thread():  # no other one is interrupted
-        handlers = {one: signal.getsignal(one) for one in _ENDING}
-        handlers = {one: handler for one, handler in handlers.items() if callable(handler)}
-    with ExitStack() as end:  # which does all, whatever raises meanwhile
-        end.callback(_handle, handlers, noted)
-        for one, handler in handlers.items():
-            end.callback(signal.signal, one, handler)
-        end.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
-        for one in handlers:
-            signal.signal(one, noted.setdefault)
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-        yield
-
-
-def _handle(handlers: dict, noted: dict) -> None:
-    """Give each signal, with the frame in which it came, to its handler."""
-    with ExitStack() as each:
-        for number, frame in reversed(noted.items()):
-            each.callback(handlers[number], number, frame)
-
-
 def _set_up(path: str, ask: Callable) -> None:
-    # Ctrl-C reaches all processes; the first one ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     set_threads(1)
     _HERE["ask"] = ask
     try:  # faults are told with the first file: here they would pass for a crash
