@@ -9,9 +9,13 @@ from contextlib import contextmanager, suppress
 
 __all__ = ["OF_PYG", "compiling_is_said", "is_said", "say_compiling"]
 
-#: Of torch 2.14, wherever PyG 2.8 is imported, which scripts two functions of its own: for its
-#: makers. Commands and workers leave it out.
-OF_PYG = "`torch.jit.script` is deprecated"
+#: What is said where PyG 2.8 is used, and is for its makers; commands and workers leave it out:
+#: of torch 2.14, since two of its functions are scripted, and of Python 3.13, for how it reads the
+#: types of arguments.
+OF_PYG = (
+    "`torch.jit.script` is deprecated",
+    "Failing to pass a value to the 'type_params' parameter",
+)
 
 _LOG = logging.getLogger("pcequi.ops.compiled")
 

@@ -123,7 +123,7 @@ def safe_start() -> Iterator[str | None]:
     where any file may have the name of a module (a worker takes its parent's path after that), nor
     are told the arguments of the command, which may be thousands of files: what they are told goes
     through a pipe, and who spawns them waits until they have read it, for ever where one died. Nor
-    do they say once more what importing PyG says.
+    do they say once more what PyG gives rise to.
 
     Yields:
         What the environment variable PYTHONSAFEPATH is outside.
@@ -134,7 +134,8 @@ def safe_start() -> Iterator[str | None]:
         if not _Start.inside:
             _Start.before = os.environ.get(_SAFE), sys.argv, sys.warnoptions
             os.environ[_SAFE], sys.argv = "1", sys.argv[:1]
-            sys.warnoptions = [*sys.warnoptions, f"ignore:{OF_PYG}"]  # their options
+            notices = [f"ignore:{notice}" for notice in OF_PYG]
+            sys.warnoptions = [*sys.warnoptions, *notices]  # their options
         _Start.inside += 1
     try:
         yield _Start.before[0]

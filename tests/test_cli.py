@@ -15,6 +15,7 @@ import pytest
 from pcequi import __version__, check
 from pcequi.cli import main
 from pcequi.models import presets
+from pcequi.notices import OF_PYG
 from pcequi.pose_graph import Level
 from pcequi.poses import CentroidPoses, TangentPoses
 from pcequi.sampling import FeatureSampler
@@ -381,18 +382,17 @@ def test_a_warning_that_cannot_be_said_ends_nothing(monkeypatch, recwarn):
     cli._warn(UserWarning("few points"))
 
 
-def test_what_importing_pyg_says_is_left_out(run, monkeypatch):
+def test_what_is_for_the_makers_of_pyg_is_left_out(run, monkeypatch):
     def warn(*args, **options):
         warnings.filterwarnings("default", "few")  # an error in the tests
-        warnings.warn(
-            "`torch.jit.script` is deprecated. Please switch", FutureWarning, stacklevel=2
-        )
+        for notice in OF_PYG:
+            warnings.warn(f"{notice}. Please switch", DeprecationWarning, stacklevel=2)
         warnings.warn("few points", FutureWarning, stacklevel=2)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pcequi.check.equivariance_figures", warn)
     code, out, err = run("check", "--json", "--threads", 1)
-    assert "Warning: few points" in err and "torch.jit" not in err
+    assert "Warning: few points" in err and "switch" not in err
 
 
 def test_ctrl_c_is_answered(run, monkeypatch):

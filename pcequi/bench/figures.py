@@ -5,9 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -29,7 +27,7 @@ from pcequi.training.settings import FitSettings
 from pcequi.training.state import TrainingState
 from pcequi.training.step import BatchLoss, Totals, train_step
 from pcequi.training.threads import set_threads
-from pcequi.workers import safe_start
+from pcequi.workers import worker_map
 
 __all__ = ["EXPLANATIONS", "MEMORY", "bench_figures", "memory_mib"]
 
@@ -311,14 +309,12 @@ def _raw(name, clouds, workers, count) -> float:
         [clouds[number % len(clouds)] for number in range(start, start + 8)]
         for start in range(0, count, 8)
     ]
-    of_each = {"initializer": _raw_start, "initargs": (name,)}
-    with (
-        safe_start(),
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **of_each) as pool,
-    ):
-        list(pool.map(_raw_classes, jobs[:workers] * 2))  # all are up and warm
+    if workers == 1:
+        _raw_start(name)  # here
+    with worker_map(workers, _raw_start, name) as apply:
+        list(apply(_raw_classes, jobs[:workers] * 2))  # all are up and warm
         start = time.perf_counter()
-        list(pool.map(_raw_classes, jobs))
+        list(apply(_raw_classes, jobs))
         return count / (time.perf_counter() - start)
 
 

@@ -57,7 +57,8 @@ def _guarded(command: Callable) -> Callable:
             _check_folder()
             with warnings.catch_warnings(), compiling_is_said():
                 warnings.showwarning = _warn
-                warnings.filterwarnings("ignore", re.escape(OF_PYG))
+                for notice in OF_PYG:
+                    warnings.filterwarnings("ignore", re.escape(notice))
                 return command(*args, **options)
         except KeyboardInterrupt:
             after = _AFTER.get(command.__name__)

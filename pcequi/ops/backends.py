@@ -4,7 +4,7 @@ import functools
 import os
 import threading
 import warnings
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -76,10 +76,17 @@ def parallel_kernel():
     import numba
 
     try:
-        safe = numba.threading_layer() != "workqueue"
+        return _one if numba.threading_layer() == "workqueue" else nullcontext()
     except ValueError:  # nothing ran yet, so that nobody knows
-        safe = False
-    return nullcontext() if safe else _one
+        return _first_kernel()
+
+
+@contextmanager
+def _first_kernel():
+    with _one, warnings.catch_warnings():
+        # Open3D's own TBB, too old for numba, which takes OpenMP then: for its makers.
+        warnings.filterwarnings("ignore", "The TBB threading layer requires TBB")
+        yield
 
 
 HAS_TORCH_CLUSTER = _importable("torch_cluster", "PCEQUI_NO_TORCH_CLUSTER")

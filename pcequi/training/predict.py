@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from pcequi.clouds import check_cloud
 from pcequi.datasets.meshes import normalize_cloud
 from pcequi.datasets.readers import read_points
 from pcequi.errors import ArgumentError, PcequiError, ScaleWarning, ShapeError, check_count
@@ -47,7 +49,7 @@ def predict_cloud(
     Args:
         checkpoint: a trained network; or several of the same classes, whose
             probabilities are averaged.
-        pos: points [N, 3], a tensor or an array.
+        pos: points [N, 3], a tensor or an array of any real type.
         top: classes to name, at most all.
         drop_outliers: leave out points that lie alone, see ``outliers.kept_points``.
         device: where the network runs. It is moved there, and to single precision where its
@@ -66,15 +68,9 @@ def predict_cloud(
     """
     check_count("top", top)
     networks = _same_classes(checkpoint)
-    try:
-        pos = torch.as_tensor(pos)
-    except (TypeError, ValueError, RuntimeError) as error:
-        kind = type(pos).__name__
-        raise ShapeError(
-            f"`pos` (a {kind}) must be points [N, 3]: of a Data, `data.pos`"
-        ) from error
-    pos = pos[kept_points(pos)] if drop_outliers else pos
-    cloud = torch.from_numpy(normalize_cloud(pos.double().numpy(), "pos"))
+    points = check_cloud(_points(pos))
+    points = points[kept_points(points)] if drop_outliers else points
+    cloud = torch.from_numpy(normalize_cloud(points.numpy(), "pos"))
     graphs: list = []
     share = sum(_probabilities(network.model, cloud, device, graphs) for network in networks)
     share, classes = share / len(networks), networks[0].classes
@@ -83,6 +79,23 @@ def predict_cloud(
         {"class": classes[place], "probability": round(value, 6)}
         for value, place in zip(best.values.tolist(), best.indices.tolist(), strict=True)
     ]
+
+
+def _points(pos: Tensor | np.ndarray | Sequence) -> Tensor:
+    """In float64, whatever holds them: NumPy's may lie in ways that torch does not know."""
+    kind = type(pos).__name__
+    try:
+        array = pos.detach().cpu() if isinstance(pos, Tensor) else np.ma.asanyarray(pos)
+        kind += f" of {array.dtype}"
+        if isinstance(array, Tensor) and not array.is_complex():
+            return array.double().to_dense()
+        if array.dtype.kind in "biuf":  # what is masked is no point
+            with np.errstate(over="ignore"):  # an infinite one is told
+                array = np.ma.filled(np.ma.asarray(array, np.float64), np.nan)
+            return torch.from_numpy(np.array(array, order="C"))
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        pass
+    raise ShapeError(f"`pos` (a {kind}) must be points [N, 3], real numbers: of a Data, `data.pos`")
 
 
 def _same_classes(checkpoint: Checkpoint | Sequence[Checkpoint]) -> list[Checkpoint]:

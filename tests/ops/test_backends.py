@@ -3,7 +3,12 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+
+import pytest
+
+from pcequi.ops.backends import parallel_kernel
 
 PROGRAM = """
 import sys
@@ -70,3 +75,17 @@ def test_switches_turn_backends_off(monkeypatch):
     monkeypatch.setenv("PCEQUI_NO_SUCH_THING", "0")
     assert _importable("json", "PCEQUI_NO_SUCH_THING")
     assert not _importable("no_such_module_anywhere", "UNSET_SWITCH")
+
+
+def test_numba_does_not_say_how_old_the_tbb_of_another_package_is(monkeypatch):
+    """Open3D's is; numba looks as its first kernel begins."""
+    numba = pytest.importorskip("numba")
+
+    def unknown():
+        raise ValueError("Threading layer is not initialized.")
+
+    monkeypatch.setattr(numba, "threading_layer", unknown)
+    with pytest.warns(UserWarning) as told, parallel_kernel():
+        warnings.warn("The TBB threading layer requires TBB version 2021", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert [str(one.message) for one in told] == ["something else"]

@@ -46,7 +46,7 @@ def launch(script, *arguments, processes=2, **env):
          str(processes), script, *arguments],
         capture_output=True, text=True, timeout=240,
         env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
-                          "PYTHONWARNINGS": f"ignore:{OF_PYG}"} | env,
+                          "PYTHONWARNINGS": f"ignore:{OF_PYG[0]}"} | env,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done

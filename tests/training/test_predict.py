@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 from pcequi.cli import main
 from pcequi.datasets.meshes import sample_mesh
 from pcequi.datasets.shapes import SHAPE_CLASSES, make_shape
-from pcequi.errors import ArgumentError, ShapeError
+from pcequi.errors import ArgumentError, DataError, ShapeError
 from pcequi.outliers import kept_points
 from pcequi.training import Checkpoint, predict, save_checkpoint
 from pcequi.training.predict import (
@@ -284,6 +284,56 @@ def test_warnings_of_others_are_passed_on(checkpoint, tmp_path, monkeypatch):
     np.save(tmp_path / "cloud.npy", torch.randn(300, 3).numpy())
     with pytest.warns(DeprecationWarning, match="something else"):
         predict_files(checkpoint, [tmp_path / "cloud.npy"])
+
+
+def _locked(points):
+    points = points.copy()
+    points.flags.writeable = False
+    return points
+
+
+HOLDERS = {
+    "tensor": torch.from_numpy,
+    "with a gradient": lambda points: torch.from_numpy(points).requires_grad_(),
+    "sparse": lambda points: torch.from_numpy(points).to_sparse(),
+    "lists": np.ndarray.tolist,
+    "backwards": lambda points: points[::-1].copy()[::-1],
+    "columns": np.asfortranarray,
+    "foreign byte order": lambda points: points.astype(points.dtype.newbyteorder("S")),
+    "long": lambda points: points.astype(np.longdouble),
+    "as a mapped file": _locked,
+    "of trimesh": trimesh.caching.tracked_array,
+    "nothing masked": np.ma.masked_array,
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_points_may_be_held_by_anything(holder, checkpoint):
+    points = np.random.default_rng(0).normal(size=(40, 3))
+    held = HOLDERS[holder](points)
+    assert predict_cloud(checkpoint, held) == predict_cloud(checkpoint, points)
+
+
+@pytest.mark.parametrize(
+    "kind, named",
+    [(complex, "complex128"), (object, "object"), (str, "<U32"), ("datetime64[s]", "datetime64")],
+)
+def test_what_is_no_real_number_is_no_point(kind, named, checkpoint):
+    points = np.random.default_rng(0).normal(size=(40, 3))
+    with pytest.raises(ShapeError, match=f"`pos` .a ndarray of {named}.*real numbers"):
+        predict_cloud(checkpoint, points.astype(kind))
+    if kind is complex:
+        with pytest.raises(ShapeError, match="`pos` .a Tensor of torch.complex128"):
+            predict_cloud(checkpoint, torch.from_numpy(points.astype(kind)))
+
+
+def test_what_is_masked_is_no_point(checkpoint):
+    points = np.random.default_rng(0).normal(size=(40, 3))
+    with pytest.raises(DataError, match="`pos` has 1 points that are NaN .*first: point 7"):
+        predict_cloud(checkpoint, np.ma.masked_array(points, np.arange(120).reshape(40, 3) == 22))
+    with pytest.raises(DataError, match="points that are NaN or infinite"):
+        predict_cloud(checkpoint, points.astype(np.longdouble) * np.longdouble("1e309"))
 
 
 def test_what_is_no_network_or_no_cloud_is_named(checkpoint):
