@@ -241,7 +241,8 @@ def test_what_is_unusable_is_named(generator):
         build_pose_graphs(clouds, levels)
 
 
-def test_no_compiled_kernel_is_needed():
+@pytest.mark.parametrize("off", ["PCEQUI_NO_NUMBA", "NUMBA_DISABLE_JIT"])
+def test_no_compiled_kernel_is_needed(off):
     code = (
         "import sys, torch; from pcequi.pose_graph import build_pose_graphs\n"
         "from pcequi.models.presets import preset\n"
@@ -249,7 +250,7 @@ def test_no_compiled_kernel_is_needed():
         "build_pose_graphs(clouds, preset('small')['levels'])\n"
         "print('pcequi.ops.compiled' in sys.modules)"
     )
-    environment = {"PCEQUI_NO_NUMBA": "1", "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"}
+    environment = {off: "1", "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True
     )

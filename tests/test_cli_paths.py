@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -206,6 +207,22 @@ def test_a_list_from_an_input_that_is_closed(command, monkeypatch):
     code, out, err = command("predict", "--files-from", "-", *SMALL)
     assert code == 1 and out == ""
     assert "`files_from` (='-') cannot be read (standard input is closed)" in err
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "cloud.npy", "long.txt"])
+def test_what_is_no_list_of_files(place, command, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys.modules["pcequi.cli.predict"], "_LONGEST", 1_000)
+    np.save(tmp_path / "cloud.npy", np.zeros((5, 3)))
+    (tmp_path / "long.txt").write_text("chair.off\n" * 101)
+    if not os.path.exists(tmp_path / place):
+        pytest.skip("no such device")
+    code, out, err = command("predict", "--files-from", place, *SMALL)
+    assert code == 1 and out == ""
+    why = "it has more than 256 MiB" if place == "long.txt" else "it is no text"
+    assert f"`files_from` (={place!r}) cannot be read ({why})" in err
+    with open(tmp_path / place, "rb") as file:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(file))
+        assert f"cannot be read ({why})" in command("predict", "--files-from", "-", *SMALL)[2]
 
 
 def test_a_printed_table_has_the_names_as_they_are(command, monkeypatch):

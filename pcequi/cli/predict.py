@@ -26,6 +26,9 @@ from pcequi.files import expanded, may_read, out_of_reach
 # Endings of the files of a run that stand for it.
 _KEPT = (".safetensors", ".json")
 
+# Bytes of a list of files.
+_LONGEST = 2**28
+
 # Files that are worth starting processes for, and the most of these, each of half a gigabyte.
 MANY, MOST = 400, 16
 
@@ -208,7 +211,9 @@ def predict(
 def _named(place: Path) -> list[Path]:
     """The files that the lines of a text name."""
     try:
-        text = _standard_input() if str(place) == "-" else expanded(place).read_bytes()
+        text = _standard_input() if str(place) == "-" else _text_of(expanded(place))
+        if b"\0" in text or len(text) > _LONGEST:
+            raise OSError("it is no text" if b"\0" in text else "it has more than 256 MiB")
     except OSError as error:
         raise FileError(
             f"`files_from` (={str(place)!r}) cannot be read ({error}); give a text file with a "
@@ -219,11 +224,18 @@ def _named(place: Path) -> list[Path]:
     return [Path(line.strip()) for line in lines if line.strip()]
 
 
+def _text_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_LONGEST + 1)
+
+
 def _standard_input() -> bytes:
     stream = sys.stdin
     if stream is None:
         raise OSError("standard input is closed")
-    return stream.buffer.read() if hasattr(stream, "buffer") else stream.read().encode()
+    if hasattr(stream, "buffer"):
+        return stream.buffer.read(_LONGEST + 1)
+    return stream.read(_LONGEST + 1).encode()
 
 
 def _print_csv(text: str) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 import threading
 import warnings
 from contextlib import contextmanager, nullcontext
@@ -90,7 +91,8 @@ def _first_kernel():
 
 
 HAS_TORCH_CLUSTER = _importable("torch_cluster", "PCEQUI_NO_TORCH_CLUSTER")
-HAS_NUMBA = _importable("numba", "PCEQUI_NO_NUMBA")
+# Without compiling, as who debugs kernels of numba asks for, torch is faster than Python.
+HAS_NUMBA = _importable("numba", "PCEQUI_NO_NUMBA") and not sys.modules["numba"].config.DISABLE_JIT
 
 
 @functools.cache
