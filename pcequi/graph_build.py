@@ -103,7 +103,7 @@ def run_jobs(jobs: Sequence[ChunkJob], workers: int, say: bool = True) -> Iterat
 
     **Equivariance:** does not apply.
     """
-    with worker_map(workers) as apply:
+    with worker_map(min(workers, max(1, len(jobs)))) as apply:
         yield from _share(apply, jobs, say)
 
 

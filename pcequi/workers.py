@@ -6,9 +6,9 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import connection, current_process, get_context, parent_process
 
 import torch
@@ -32,7 +32,7 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
     """A ``map`` that several processes share; the plain one for a single process.
 
     Args:
-        workers: processes, at least 1.
+        workers: processes, at least 1; no more than there are tasks, since all begin.
         setup: called by each of several processes, with what is ``given``, before its first task.
             It fits a pipe, 64 KB, see ``safe_start``.
 
@@ -54,20 +54,28 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
             initializer=_begin,
             initargs=(ending, safe, is_said(), setup, given),
         )
-    with pool:
+    # All begin at once, before anything looks after them: where one dies as another begins, Python
+    # 3.11's pool falls apart. It does so by itself where processes are forked; no public way.
+    pool._safe_to_dynamically_spawn_children = False
+    with ExitStack() as leaving:
+        leaving.callback(end.send, None)  # to those that the pool does not know of
+        leaving.enter_context(pool)
 
-        def apply(*tasks):
+        def apply(task, *given):
             # Processes begin as tasks are handed in, and would complain about Ctrl-C at length.
             with uninterrupted(), safe_start():
                 try:
-                    return pool.map(*tasks)
-                except OSError as error:  # there is no room for one, or one died as others began
+                    futures = [pool.submit(task, *each) for each in zip(*given)]
+                except OSError as error:  # the system has no room for one
                     raise BrokenProcessPool(str(error)) from error
+            if getattr(pool, "_broken", False):  # meanwhile: the last ones may wait for ever
+                raise BrokenProcessPool("while tasks were handed in")
+            return _results(futures[::-1])
 
         try:
             yield apply
         except BrokenProcessPool as error:
-            with _patience(pool, end):  # one may have begun since
+            with _patience(pool, end):
                 pool.shutdown(cancel_futures=True)
             none = isinstance(error.__cause__, OSError)
             began = f" or did not begin ({error})" if none else ""
@@ -83,6 +91,13 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
             with _patience(pool, end):
                 pool.shutdown(cancel_futures=True)
             raise
+
+
+def _results(futures: list[Future]) -> Iterator:
+    """Of the last first. Unlike those of the pool's own ``map``, which cancels what is left where
+    one fails: Python 3.11's pool, that may just do it as well, does not survive that."""
+    while futures:
+        yield futures.pop().result()
 
 
 @contextmanager

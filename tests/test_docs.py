@@ -139,7 +139,7 @@ def test_every_room_of_the_package_is_in_the_reference():
     # files are what a store is made of, and assignments and Lloyd's steps parts of sampling.
     inside = {"__main__", "cli", "bench", "files", "graph_build", "graph_chunks", "tensor_files"}
     inside |= {"assignment", "lloyd", "sampled", "constants", "short_repr", "progress"}
-    inside |= {"graph_ready", "notices"}
+    inside |= {"graph_ready", "interrupts", "notices"}
     assert rooms - {f"pcequi.{name}" for name in inside} <= listed
     for name in listed:
         importlib.import_module(name)

@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,18 +141,13 @@ def test_an_interrupt_of_all_processes_is_the_first_ones(wait, tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes begin in another way")
-@pytest.mark.parametrize("fault", ["died", "full"])
-def test_a_worker_that_cannot_begin_is_told_as_one_that_died(fault, monkeypatch):
-    """There may be no room for the second one; or the first died meanwhile, and Python has put
-    away what the second was to be given."""
+def test_where_no_more_processes_may_begin_it_is_told_and_none_stays(monkeypatch):
     begun = []
 
     def spawn(*given):
         begun.append(given)
         if len(begun) == 2:
-            if fault == "full":
-                raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
-            raise OSError("handle is closed")
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         return usual(*given)
 
     resource_tracker.ensure_running()  # which is spawned as well
@@ -162,7 +158,25 @@ def test_a_worker_that_cannot_begin_is_told_as_one_that_died(fault, monkeypatch)
     with pytest.raises(PcequiError, match="died or did not begin .*fewer `workers`"):
         with worker_map(3) as apply:
             list(apply(time.sleep, [600.0] * 5))
-    assert len(begun) == 2 and set(multiprocessing.active_children()) <= before
+    assert len(begun) == 2
+    end = time.monotonic() + 60  # the first has yet to learn it
+    while not set(multiprocessing.active_children()) <= before and time.monotonic() < end:
+        time.sleep(0.05)
+    assert set(multiprocessing.active_children()) <= before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no program that fails at once")
+def test_workers_that_die_while_others_begin_are_told():
+    """Python 3.11's pool does not bear that everywhere (a flaw of it shows in one of many)."""
+    resource_tracker.ensure_running()
+    multiprocessing.set_executable(shutil.which("false"))
+    try:
+        for _ in range(30):
+            with pytest.raises(PcequiError, match="a worker process died. Out"):
+                with worker_map(3) as apply:
+                    list(apply(abs, range(5)))
+    finally:
+        multiprocessing.set_executable(sys.executable)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="cannot fork")

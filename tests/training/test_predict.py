@@ -307,7 +307,6 @@ HOLDERS = {
 }
 
 
-@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("holder", HOLDERS)
 def test_points_may_be_held_by_anything(holder, checkpoint):
     points = np.random.default_rng(0).normal(size=(40, 3))
