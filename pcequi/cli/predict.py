@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from pcequi.cli.common import (
     table,
     terminable,
 )
+from pcequi.cli.journal import Journal, digest
 from pcequi.errors import ArgumentError, FileError, PcequiError
 from pcequi.files import expanded, may_read, out_of_reach
 
@@ -83,7 +85,9 @@ def predict(
         Path | None,
         typer.Option(
             help="Write a table for spreadsheets into this file, a row a file: its name, class and "
-            "probability, those of the next classes (--top), warning, error; - prints it.",
+            "probability, those of the next classes (--top), warning, error; - prints it. "
+            "Answers are kept beside it until it is whole: should the command be ended, the same "
+            "one goes on.",
             show_default="not written",
         ),
     ] = None,
@@ -108,7 +112,8 @@ def predict(
     A file that cannot be used is reported, on standard error and with --json as
     its `error`, the others are still classified, and the command exits with 1 at
     the end; with 0 if all were classified. A cloud of too few points gets a
-    `warning` beside its answer. Stopped by Ctrl-C or terminated, it prints what it has.
+    `warning` beside its answer. Stopped by Ctrl-C or terminated, it prints what it has;
+    with --csv FILE, the same command goes on.
     """
     from pcequi.networks import FOR_SCANS, TOGETHER, load_network, network_names
     from pcequi.progress import progress_bar
@@ -157,17 +162,31 @@ def predict(
             raise ArgumentError(
                 f"`network` (={name!r}) must be one of {', '.join(network_names())}"
             )
-    checkpoint = [load_network(name) for name in names] if run is None else _network_of(run)
-    options = {"top": top, "num_points": num_points, "seed": seed}
-    options |= {"drop_outliers": drop_outliers, "device": choose_device(device)}
+    checkpoint = [load_network(name) for name in names] if run is None else [_network_of(run)]
+    options = {"top": top, "num_points": num_points, "seed": seed, "drop_outliers": drop_outliers}
+    journal = None
+    if csv is not None and not printed:
+        asked = {"networks": digest(checkpoint)}
+        journal = Journal(expanded(csv), asked | options)
+    options["device"] = choose_device(device)
+    known = [journal and journal.answer_to(file) for file in files]
+    rest = [file for file, answer in zip(files, known, strict=True) if answer is None]
+    if len(rest) < len(files):
+        typer.echo(
+            f"{len(files) - len(rest)} of {len(files)} files were classified before the same "
+            f"command was ended ({journal.path}); the rest follows",
+            err=True,
+        )
     if workers is None:
-        several = len(files) >= MANY and options["device"].type == "cpu"
+        several = len(rest) >= MANY and options["device"].type == "cpu"
         workers = min(threads, MOST) if several else 1
     options["workers"] = workers
     results, interrupted, fault = [], False, None
     try:
         with terminable(), progress_bar(f"classifying {len(files)} files") as bar:
-            for result in predict_each(checkpoint, files, **options):
+            for result in _in_order(
+                files, known, predict_each(checkpoint, rest, **options), journal
+            ):
                 results.append(result)
                 bar(len(results), len(files))
     except KeyboardInterrupt:
@@ -183,6 +202,7 @@ def predict(
             write_csv(expanded(csv), *prediction_table(results, top))
         except FileError as error:  # what follows is printed all the same
             fault = fault or error
+        journal.close(done=not interrupted and fault is None)
     if json:
         one = names[0] if len(names) == 1 else names
         source = {"network": one} if run is None else {"run": run}
@@ -202,10 +222,25 @@ def predict(
     if fault:
         typer.echo(f"Error: after {len(results)} of {len(files)} files: {fault}", err=True)
     if interrupted:
-        typer.echo(f"Error: interrupted after {len(results)} of {len(files)} files", err=True)
+        on = "; the same command goes on there" if journal else ""
+        typer.echo(f"Error: interrupted after {len(results)} of {len(files)} files{on}", err=True)
         raise typer.Exit(130)
     if failed or fault:
         raise typer.Exit(1)
+
+
+def _in_order(
+    files: list[Path], known: list[dict | None], answers: Iterator[dict], journal: Journal | None
+) -> Iterator[dict]:
+    """Answers that are known, and the next one where none is."""
+    for file, answer in zip(files, known, strict=True):
+        if answer is None:
+            answer = next(answers, None)
+            if answer is None:
+                return
+            if journal:
+                journal.add(file, answer)
+        yield answer
 
 
 def _named(place: Path) -> list[Path]:
