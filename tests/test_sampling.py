@@ -68,7 +68,7 @@ def test_the_parts_of_a_choice_fit_each_other(sampler, rows):
     assert chosen.covering_radius.item() == chosen.distance.max().item()
     means = sampler.center == "mean" and sampler.blend == 1
     if sampler.method != "spatial" and not means:
-        apart = torch.cdist(rows, rows[chosen.index])
+        apart = torch.cdist(rows, rows[chosen.index], compute_mode="donot_use_mm_for_euclid_dist")
         torch.testing.assert_close(chosen.distance, apart.min(1).values, atol=1e-7, rtol=0)
     own = rows[chosen.index[chosen.assignment]]
     if means:

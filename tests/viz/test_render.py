@@ -133,8 +133,8 @@ def test_a_worker_that_hangs_is_given_up_and_watched(monkeypatch, tmp_path):
     waiting.write_text("import time\ntime.sleep(60)")
     monkeypatch.setattr(rendering.worker, "__name__", "waiting")
     environment, told = {**os.environ, "PYTHONPATH": str(tmp_path)}, []
-    found = rendering._run_worker([], environment, 1.2, lambda: told.append(1))
-    assert found == "gave up after 1 s" and len(told) >= 2
+    found = rendering._run_worker([], environment, 3.2, lambda: told.append(1))
+    assert found == "gave up after 3 s" and len(told) >= 2
 
 
 @pytest.mark.render
