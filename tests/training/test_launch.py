@@ -6,6 +6,7 @@ found; each test compares a part of it with one process.
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import warnings
