@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,11 +15,15 @@ import typer
 
 from pcequi import __version__
 from pcequi.errors import ArgumentError, FileError
+from pcequi.files import expanded
 
 if TYPE_CHECKING:
     from pcequi.training.checkpoints import Checkpoint
 
 __all__ = ["Journal", "digest"]
+
+# Seconds between two waits for the disk.
+_SYNC = 5.0
 
 
 class Journal:
@@ -32,14 +37,21 @@ class Journal:
 
     Raises:
         ArgumentError: there is one already, of other questions.
-        FileError: it cannot be read.
+        FileError: there is another file in its place, or none can be.
     """
 
     def __init__(self, table: Path, asked: dict) -> None:
         self.path = table.with_name(f"{table.name}.part")
-        self._asked = json.loads(json.dumps(asked | {"pcequi": __version__}))
-        self._file, self._whole, self._failed = None, True, False
+        self._asked = json.loads(json.dumps({"pcequi": __version__} | asked))
+        self._header = f"{json.dumps(self._asked)}\n".encode()
+        self._begun, self._failed, self._synced = False, False, 0.0
+        self._states: dict[str, list[int] | None] = {}
         self._known = self._read()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there are answers to go on with."""
+        return self._begun and not self._failed
 
     def _read(self) -> dict[str, dict]:
         try:
@@ -48,63 +60,79 @@ class Journal:
             return {}
         except OSError as error:
             raise FileError(
-                f"{self.path} cannot be read ({error.strerror}): answers that are kept until a "
-                "table is whole lie there; move it away, or give another file to `--csv`"
+                f"{self.path} cannot be used ({error.strerror}), where answers are kept until the "
+                "table is whole; move away what lies there, or give another file to `--csv`"
             ) from error
-        self._whole = text.endswith(b"\n")
-        lines = []
-        for line in text.splitlines():
-            with suppress(ValueError):  # the last one may be cut off
-                lines.append(json.loads(line))
-        lines = [line for line in lines if isinstance(line, dict)]
-        if not lines:
+        first, *lines = text.split(b"\n")
+        if self._header.startswith(text):  # empty, or cut off
             return {}
-        if lines[0] != self._asked:
-            other = [key for key in self._asked if lines[0].get(key) != self._asked[key]]
+        found = _parsed(first)
+        if "pcequi" not in found or "networks" not in found:
+            raise FileError(
+                f"{self.path} is in the way, where answers are kept until the table is whole, and "
+                "does not begin as such a file: move it away, or give another file to `--csv`"
+            )
+        if found != self._asked:
+            other = [key for key in self._asked if found.get(key) != self._asked[key]]
             raise ArgumentError(
                 f"`--csv` (={str(self.path.with_suffix(''))!r}) has answers beside it, in "
                 f"{self.path.name}, of a command that did not end, with other "
                 f"{', '.join(other) or 'options'}: give the same ones to go on with it, another "
                 "file, or remove that one"
             )
-        return {line["file"]: line for line in lines[1:] if "file" in line}
+        self._begun, whole = True, not lines[-1]
+        if not whole:
+            self._append(b"\n")
+        return {line["file"]: line for line in map(_parsed, lines) if "file" in line}
 
     def answer_to(self, file: Path) -> dict | None:
         """The one that is kept, where the file is as it was."""
-        line = self._known.get(str(file))
-        if line is None or [line.get("size"), line.get("time")] != _state(file):
+        place = _place(file)
+        self._states[place] = state = _state(place)
+        line = self._known.get(place, {})
+        if state is None or [line.get("size"), line.get("time")] != state:
             return None
-        return line.get("answer")
+        return line["answer"] | {"file": str(file)}
 
     def add(self, file: Path, answer: dict) -> None:
         """Keep one, unless it is an error. Where it cannot be kept, that is said once."""
-        state = _state(file)
+        place = _place(file)
+        state = self._states.get(place)  # as it was before it was read
         if self._failed or state is None or "error" in answer:
             return
-        line = {"file": str(file), "size": state[0], "time": state[1], "answer": answer}
+        line = {"file": place, "size": state[0], "time": state[1], "answer": answer}
+        self._append(f"{json.dumps(line)}\n".encode())
+
+    def _append(self, text: bytes) -> None:
+        now = time.monotonic()
         try:
-            if self._file is None:
-                self._file = self.path.open("a", encoding="ascii")
-                begin = "" if self._known else f"{json.dumps(self._asked)}\n"
-                self._file.write(begin if self._whole else f"\n{begin}")
-            self._file.write(f"{json.dumps(line)}\n")
-            self._file.flush()
+            with self.path.open("ab" if self._begun else "wb") as file:
+                file.write(text if self._begun else self._header + text)
+                if not self._begun or now - self._synced > _SYNC:
+                    file.flush()
+                    os.fsync(file.fileno())
+                    self._synced = now
         except OSError as error:
             self._failed = True
             typer.echo(
-                f"Warning: {self.path} cannot be written ({error.strerror}): should this command "
-                "be ended, it begins anew",
+                f"Warning: {self.path} cannot be written ({error.strerror}): answers from here on "
+                "are not kept, should this command be ended",
                 err=True,
             )
+        self._begun = True
 
-    def close(self, done: bool) -> None:
-        """Of no use any more, where it is ``done``."""
-        with suppress(OSError):
-            if self._file is not None:
-                self._file.close()
-        if done:
+    def remove(self) -> None:
+        """The table is whole."""
+        if self._begun:
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
+
+
+def _parsed(line: bytes) -> dict:
+    with suppress(ValueError):  # cut off
+        if isinstance(found := json.loads(line), dict):
+            return found
+    return {}
 
 
 def digest(networks: Sequence[Checkpoint]) -> str:
@@ -120,9 +148,13 @@ def digest(networks: Sequence[Checkpoint]) -> str:
     return found.hexdigest()[:16]
 
 
-def _state(file: Path) -> list[int] | None:
+def _place(file: Path) -> str:
+    return os.path.abspath(expanded(file))
+
+
+def _state(place: str) -> list[int] | None:
     try:
-        found = os.stat(file)
+        found = os.stat(place)
     except (OSError, ValueError):
         return None
     return [found.st_size, found.st_mtime_ns]

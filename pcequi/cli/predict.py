@@ -132,7 +132,10 @@ def predict(
     if run is not None:
         _check_run(run)
     _check_order(files, run)
-    files = [file for given in files for file in _within(given)]
+    place = None if csv is None or printed else os.path.abspath(expanded(csv))
+    found = [(file, given) for given in files for file in _within(given)]
+    # The table may lie in a folder that is given, and may be of the time before.
+    files = [file for file, given in found if file is given or os.path.abspath(file) != place]
     files += _named(files_from) if files_from else []
     if not files and files_from is not None:
         raise ArgumentError(
@@ -202,7 +205,8 @@ def predict(
             write_csv(expanded(csv), *prediction_table(results, top))
         except FileError as error:  # what follows is printed all the same
             fault = fault or error
-        journal.close(done=not interrupted and fault is None)
+        if not interrupted and fault is None:
+            journal.remove()
     if json:
         one = names[0] if len(names) == 1 else names
         source = {"network": one} if run is None else {"run": run}
@@ -219,10 +223,10 @@ def predict(
         for kind in ("error", "warning"):
             if kind in result:
                 typer.echo(f"{kind.title()}: {result['file']}: {result[kind]}", err=True)
+    on = "; the same command goes on there" if journal and journal.goes_on else ""
     if fault:
-        typer.echo(f"Error: after {len(results)} of {len(files)} files: {fault}", err=True)
+        typer.echo(f"Error: after {len(results)} of {len(files)} files: {fault}{on}", err=True)
     if interrupted:
-        on = "; the same command goes on there" if journal else ""
         typer.echo(f"Error: interrupted after {len(results)} of {len(files)} files{on}", err=True)
         raise typer.Exit(130)
     if failed or fault:

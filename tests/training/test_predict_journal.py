@@ -23,7 +23,9 @@ def classify(command, tiny, tmp_path, monkeypatch):
         np.save(tmp_path / name, np.random.default_rng(number).normal(size=(40, 3)))
     real = predict._predicted
 
-    def classified(*options, ended=None, error=KeyboardInterrupt):
+    def classified(
+        *options, ended=None, error=KeyboardInterrupt, files=NAMES, run="run", table="table.csv"
+    ):
         asked = []
 
         def predicted(networks, file, **others):
@@ -33,7 +35,7 @@ def classify(command, tiny, tmp_path, monkeypatch):
             return real(networks, file, **others)
 
         monkeypatch.setattr(predict, "_predicted", predicted)
-        call = ["predict", "run", *NAMES, "--csv", "table.csv", "--threads", 1, *options]
+        call = ["predict", run, *files, "--csv", table, "--threads", 1, *options]
         return *command(*call), asked
 
     return classified
@@ -66,11 +68,74 @@ def test_no_crash_loses_an_answer(classify, tmp_path):
     assert (tmp_path / "table.csv").read_text().count("\n") == 6
 
 
-@pytest.mark.parametrize("header", [b"", b"{", b"no JSON\n", b"[]\n"])
-def test_what_is_no_journal_is_passed_over(header, classify, tmp_path):
-    (tmp_path / "table.csv.part").write_bytes(header)
+@pytest.mark.parametrize("length", [0, 1, 30])
+def test_a_beginning_that_is_cut_off_is_none(length, classify, tmp_path):
+    classify(ended=1)
+    kept = tmp_path / "table.csv.part"
+    kept.write_bytes(kept.read_bytes()[:length])
     assert classify(ended=2)[3] == NAMES[:2]
     assert classify()[3] == NAMES[2:]
+
+
+@pytest.mark.parametrize("text", [b"a download\n", b"[]\n{}\n", b'{"pcequi": 1}', bytes(300)])
+def test_a_file_of_somebody_else_stays(text, classify, tmp_path):
+    other = tmp_path / "table.csv.part"
+    other.write_bytes(text)
+    code, _, err, asked = classify()
+    assert code == 1 and not asked and "table.csv.part is in the way" in err
+    assert other.read_bytes() == text and not (tmp_path / "table.csv").exists()
+
+
+def test_files_of_another_folder_are_others(classify, tmp_path, monkeypatch):
+    """However alike they look, and the table lie where it may."""
+    for folder, seed in (("a", 10), ("b", 20)):
+        (tmp_path / folder).mkdir()
+        for number in range(3):
+            file = tmp_path / folder / f"{number}.npy"
+            np.save(file, np.random.default_rng(seed + number).normal(size=(40, 3)))
+            os.utime(file, (0, 0))
+    call = {"files": ["0.npy", "1.npy", "2.npy"], "run": tmp_path / "run", "table": "../table.csv"}
+    monkeypatch.chdir(tmp_path / "a")
+    assert classify(ended=2, **call)[3] == call["files"][:2]
+    monkeypatch.chdir(tmp_path / "b")
+    assert classify(ended=1, **call)[3] == call["files"][:1]
+    monkeypatch.chdir(tmp_path / "a")
+    call["files"] = [str(tmp_path / "a" / name) for name in call["files"]]  # named in other words
+    assert classify(**call)[3] == call["files"][2:]
+    assert (tmp_path / "table.csv").read_text().count(str(tmp_path / "a")) == 3
+
+
+def test_files_of_the_home_folder(classify, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    files = ["~/0.npy", "~/1.npy"]
+    classify(ended=1, files=files)
+    assert classify(files=files)[3] == files[1:]
+
+
+def test_the_table_is_none_of_the_files_of_its_folder(classify, tmp_path):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for name in NAMES:
+        (tmp_path / name).rename(folder / name)
+    call = {"files": ["scans"], "table": "scans/table.csv"}
+    assert classify(ended=2, **call)[0] == 130 and (folder / "table.csv").exists()
+    for _ in range(2):
+        code, _, _, asked = classify(**call)
+        assert code == 0 and not any("table" in name for name in asked)
+
+
+def test_a_file_that_is_written_while_it_is_read_is_asked_again(classify, tmp_path, monkeypatch):
+    real = Journal.add
+
+    def touched(self, file, answer):
+        os.utime(file, (0, 0))
+        real(self, file, answer)
+
+    with monkeypatch.context() as within:
+        within.setattr(Journal, "add", touched)
+        classify(ended=2)
+    assert classify()[3] == NAMES
 
 
 def test_a_file_that_changed_is_asked_again(classify, tmp_path):
@@ -140,12 +205,13 @@ def test_where_nothing_can_be_kept_it_is_said_once(classify, tmp_path, monkeypat
     code, _, err, asked = classify()
     assert code == 0 and asked == NAMES and (tmp_path / "table.csv").exists()
     assert err.count("table.csv.part cannot be written (No space left on device)") == 1
+    assert "goes on there" not in classify(ended=2)[2]
 
 
 def test_a_journal_that_cannot_be_read_is_named(classify, tmp_path):
     (tmp_path / "table.csv.part").mkdir()
     code, _, err, asked = classify()
-    assert code == 1 and not asked and "table.csv.part cannot be read" in err
+    assert code == 1 and not asked and "table.csv.part cannot be used" in err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="names are text there")
@@ -153,9 +219,8 @@ def test_names_that_are_no_text_are_found_again(tmp_path):
     file = tmp_path / os.fsdecode(b"\xff\n.npy")
     file.write_bytes(b"")
     for answer in (None, {"file": str(file), "predictions": []}):
-        journal = Journal(tmp_path / "table.csv", {"top": 3})
+        journal = Journal(tmp_path / "table.csv", {"networks": "a", "top": 3})
         assert journal.answer_to(file) == answer
         journal.add(file, {"file": str(file), "predictions": []})
-        journal.close(done=False)
     with pytest.raises(ArgumentError, match="other top"):
-        Journal(tmp_path / "table.csv", {"top": 4})
+        Journal(tmp_path / "table.csv", {"networks": "a", "top": 4})
