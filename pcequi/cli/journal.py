@@ -83,7 +83,8 @@ class Journal:
         self._begun, whole = True, not lines[-1]
         if not whole:
             self._append(b"\n")
-        return {line["file"]: line for line in map(_parsed, lines) if "file" in line}
+        found = filter(None, map(_parsed, lines))
+        return {line["file"]: line for line in found if {"file", "answer"} <= line.keys()}
 
     def answer_to(self, file: Path) -> dict | None:
         """The one that is kept, where the file is as it was."""
