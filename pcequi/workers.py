@@ -61,11 +61,11 @@ def worker_map(workers: int, setup: Callable | None = None, *given) -> Iterator[
         leaving.callback(end.send, None)  # to those that the pool does not know of
         leaving.enter_context(pool)
 
-        def apply(task, *given):
+        def apply(task, *tasks):
             # Processes begin as tasks are handed in, and would complain about Ctrl-C at length.
             with uninterrupted(), safe_start():
                 try:
-                    futures = [pool.submit(task, *each) for each in zip(*given)]
+                    futures = [pool.submit(task, *each) for each in zip(*tasks)]
                 except OSError as error:  # the system has no room for one
                     raise BrokenProcessPool(str(error)) from error
             if getattr(pool, "_broken", False):  # meanwhile: the last ones may wait for ever

@@ -3,6 +3,11 @@
 import copy
 import functools
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -151,3 +156,38 @@ def levels_of():
 @pytest.fixture
 def network():
     return calibrated_network
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    """Python with these arguments, in ``tmp_path``; all of its processes get Ctrl-C so many seconds
+    after it has two. Its exit status and what it wrote. Whatever happens, none of them is left."""
+
+    def run(*arguments, wait):
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # Who is started in the background is deaf to it, and so are the children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        children, end = f"/proc/{process.pid}/task/{process.pid}/children", time.monotonic() + 300
+        try:
+            while time.monotonic() < end and process.poll() is None:
+                with open(children) as file:
+                    if len(file.read().split()) >= 2:  # what tracks semaphores is one
+                        break
+                time.sleep(0.02)
+            time.sleep(wait)
+            os.killpg(process.pid, signal.SIGINT)
+            out, err = process.communicate(timeout=300)
+            return process.returncode, out, err
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+
+    return run

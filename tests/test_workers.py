@@ -4,8 +4,6 @@ import errno
 import multiprocessing
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 import warnings
@@ -100,16 +98,6 @@ def test_a_second_interrupt_gives_up_at_once(monkeypatch):
     assert ending.poll()
 
 
-def _said_by(process):
-    """What it wrote; whatever happens, none of its group is left."""
-    try:
-        return process.communicate(timeout=300)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-
-
 INTERRUPTED = """
 import time
 
@@ -126,28 +114,10 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 @pytest.mark.parametrize("wait", [0.0, pytest.param(4.0, marks=pytest.mark.slow)])
-def test_an_interrupt_of_all_processes_is_the_first_ones(wait, tmp_path):
+def test_an_interrupt_of_all_processes_is_the_first_ones(wait, interrupted, tmp_path):
     """Those that are still beginning say nothing, and those that work go on to the end of it."""
     (tmp_path / "interrupted.py").write_text(INTERRUPTED)
-    process = subprocess.Popen(
-        [sys.executable, "interrupted.py"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # Who is started in the background is deaf to it, and so are the children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    children, end = f"/proc/{process.pid}/task/{process.pid}/children", time.monotonic() + 300
-    while time.monotonic() < end and process.poll() is None:
-        with open(children) as file:
-            if len(file.read().split()) >= 2:  # what tracks semaphores is one
-                break
-        time.sleep(0.02)
-    time.sleep(wait)
-    os.killpg(process.pid, signal.SIGINT)
-    assert _said_by(process) == ("interrupted\n", "")
+    assert interrupted("interrupted.py", wait=wait)[1:] == ("interrupted\n", "")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes begin in another way")

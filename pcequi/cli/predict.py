@@ -169,8 +169,7 @@ def predict(
     options = {"top": top, "num_points": num_points, "seed": seed, "drop_outliers": drop_outliers}
     journal = None
     if csv is not None and not printed:
-        asked = {"networks": digest(checkpoint)}
-        journal = Journal(expanded(csv), asked | options)
+        journal = Journal(expanded(csv), {"networks": digest(checkpoint)} | options)
     options["device"] = choose_device(device)
     known = [journal and journal.answer_to(file) for file in files]
     rest = [file for file, answer in zip(files, known, strict=True) if answer is None]

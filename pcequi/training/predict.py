@@ -83,7 +83,7 @@ def predict_cloud(
 
 def _points(pos: Tensor | np.ndarray | Sequence) -> Tensor:
     """In float64, whatever holds them: NumPy's may lie in ways that torch does not know."""
-    kind = type(pos).__name__
+    kind, cause = type(pos).__name__, None
     try:
         array = pos.detach().cpu() if isinstance(pos, Tensor) else np.ma.asanyarray(pos)
         kind += f" of {array.dtype}"
@@ -93,9 +93,11 @@ def _points(pos: Tensor | np.ndarray | Sequence) -> Tensor:
             with np.errstate(over="ignore"):  # an infinite one is told
                 array = np.ma.filled(np.ma.asarray(array, np.float64), np.nan)
             return torch.from_numpy(np.array(array, order="C"))
-    except (AttributeError, TypeError, ValueError, RuntimeError):
-        pass
-    raise ShapeError(f"`pos` (a {kind}) must be points [N, 3], real numbers: of a Data, `data.pos`")
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        cause = error
+    raise ShapeError(
+        f"`pos` (a {kind}) must be points [N, 3], real numbers: of a Data, `data.pos`"
+    ) from cause
 
 
 def _same_classes(checkpoint: Checkpoint | Sequence[Checkpoint]) -> list[Checkpoint]:

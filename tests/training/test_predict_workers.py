@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from dataclasses import replace
 from multiprocessing import resource_tracker
@@ -213,42 +212,17 @@ def test_a_program_ends_that_leaves_answers_unread(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "missing.off\n", "")
 
 
-def _said_by(process):
-    """What it wrote; whatever happens, none of its group is left."""
-    try:
-        return process.communicate(timeout=300)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 # While workers begin, and later.
 @pytest.mark.parametrize("wait", [0.0, pytest.param(4.0, marks=pytest.mark.slow)])
-def test_an_interrupt_leaves_one_answer_and_no_traceback(wait, checkpoint, files, tmp_path):
+def test_an_interrupt_leaves_one_answer_and_no_traceback(
+    wait, interrupted, checkpoint, files, tmp_path
+):
     save_checkpoint(tmp_path / "run", checkpoint.model, checkpoint.classes, checkpoint.extra)
     many = tmp_path / "many.txt"
     many.write_text("\n".join([str(files[0])] * 20_000))
     run = ["-m", "pcequi", "predict", str(tmp_path / "run"), "--files-from", str(many)]
-    process = subprocess.Popen(
-        [sys.executable, *run, "--workers", "2", "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # Who is started in the background is deaf to it, and so are the children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    children, end = f"/proc/{process.pid}/task/{process.pid}/children", time.monotonic() + 300
-    while time.monotonic() < end and process.poll() is None:
-        with open(children) as file:
-            if len(file.read().split()) >= 2:
-                break
-        time.sleep(0.05)
-    time.sleep(wait)
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = _said_by(process)
-    assert process.returncode == 130 and "Traceback" not in err
+    code, out, err = interrupted(*run, "--workers", "2", "--json", wait=wait)
+    assert code == 130 and "Traceback" not in err
     found = json.loads(out)
     assert found["interrupted"] and found["classified"] == len(found["files"]) < 20_000
